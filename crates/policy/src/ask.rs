@@ -1,0 +1,91 @@
+//! What a request asks of the scheduler.
+
+use crate::fleet::{AccountId, Endpoint, ProviderId, RouteId};
+use std::sync::Arc;
+
+/// Where a request wants to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A route of the configuration.
+    Route(RouteId),
+    /// A provider's model without a route of its own.
+    Adhoc {
+        /// The provider.
+        provider: ProviderId,
+        /// The upstream's name of the model.
+        model: Arc<str>,
+    },
+}
+
+/// Priority classes. Strict, but each lower one keeps a small share of every binding limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Class {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+/// Who asks. Zero is the one client of a gateway without client keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClientId(pub u64);
+
+/// The team of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TeamId(pub u64);
+
+/// What a request will use, as far as one can know before it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Size {
+    /// Bytes of the body, which a waiting request keeps in memory.
+    pub body_bytes: u64,
+    /// Uncalibrated guess of the input tokens.
+    pub input_tokens: u64,
+    /// The caller's cap on output tokens, times `n`.
+    pub output_tokens_max: Option<u64>,
+}
+
+/// Which providers the caller allows, and in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Providers {
+    /// These first, in this order.
+    pub order: Vec<ProviderId>,
+    /// Only these (`None`: any).
+    pub only: Option<Vec<ProviderId>>,
+    /// Never these.
+    pub ignore: Vec<ProviderId>,
+    /// Whether others than those in `order` may serve, and later tiers.
+    pub no_fallbacks: bool,
+}
+
+/// One request, as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Where to.
+    pub to: Destination,
+    /// Which endpoint.
+    pub endpoint: Endpoint,
+    /// Who.
+    pub client: ClientId,
+    /// Whose.
+    pub team: TeamId,
+    /// How urgent.
+    pub class: Class,
+    /// Share against the other clients of its class.
+    pub weight: f64,
+    /// Waits no longer than this instant (monotonic). At or before `now`: does not wait at all.
+    pub deadline_mono_ns: u64,
+    /// How large.
+    pub size: Size,
+    /// The greatest cost that it can have.
+    pub cost_max_nano_usd: Option<u64>,
+    /// Hash of the conversation, scoped by client.
+    pub session: Option<u64>,
+    /// State at the provider that binds it to one account: there or nowhere.
+    pub bound_to: Option<AccountId>,
+    /// The caller's choice of providers.
+    pub providers: Option<Box<Providers>>,
+    /// Streams are timed to the first token; a plain answer's first byte comes with its last.
+    pub stream: bool,
+}
