@@ -1,0 +1,27 @@
+# The only commands a newcomer needs. Each installs what it lacks (see scripts/need) and is quick when nothing is missing.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo check test bench clean-tools
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the gateway in front of a simulated provider with faulty keys, and a small load: no account needed
+	scripts/need build
+	cargo run --quiet --locked --profile quick -p keymux --bin keymux -- demo
+
+check: ## format, lints, and the Rust workspace's tests, architecture rules included
+	scripts/need build
+	scripts/check
+
+test: check ## check, then official SDKs, bad input on raw sockets, and a real model server
+	scripts/need e2e
+	scripts/e2e
+
+bench: ## the tables of bench/, measured side by side with nginx and haproxy
+	scripts/need build
+	bench/run
+
+clean-tools: ## forget what the commands above installed for themselves (system packages stay)
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/keymux" e2e/node/node_modules
