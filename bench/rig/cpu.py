@@ -1,0 +1,160 @@
+"""CPU a request: what one more request costs the proxy, whatever the machine makes of it in throughput.
+
+The proxy has a core to itself; load and upstream share the other one. Rounds interleave the proxies
+(A B C A B C …) so that a slow minute of the machine hits all of them, and ratios are taken within a round.
+"""
+
+import statistics
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import answers, machine, table, upstream
+from .proxies import Proxy
+from .wrk import Wrk
+
+# A round in which others took more than this share of the proxy's core is called disturbed.
+FOREIGN_SHARE_MAX = 0.03
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of request and its answer."""
+
+    name: str
+    title: str
+    body: bytes
+    answer: bytes
+    seen: bytes
+    content_type: str
+    streaming: bool
+
+
+def scenarios() -> list[Scenario]:
+    """JSON, a stream, and a stream whose client did not ask for the usage that the gateway needs."""
+    return [
+        Scenario(
+            "json",
+            f"JSON of {answers.JSON_BYTES} bytes",
+            answers.request(False),
+            answers.completion(),
+            answers.completion(),
+            "application/json",
+            False,
+        ),
+        Scenario(
+            "sse",
+            f"SSE of {answers.SSE_EVENTS} events, {answers.SSE_BYTES // 1000} KB",
+            answers.request(True),
+            answers.stream(),
+            answers.stream(),
+            "text/event-stream",
+            True,
+        ),
+        Scenario(
+            "sse-unasked",
+            "the same, usage injected and taken out again by keymux",
+            answers.request(True, ask_usage=False),
+            answers.stream(),
+            answers.stream(with_usage=False),
+            "text/event-stream",
+            True,
+        ),
+    ]
+
+
+def check_answer(port: int, scenario: Scenario, seen: bytes) -> None:
+    """One request by another client than wrk: what comes back must be the answer, byte for byte."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{upstream.PATH}",
+        scenario.body,
+        {"Content-Type": "application/json", "Authorization": "Bearer sk-test-client"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        got = reply.read()
+        kind = reply.headers["Content-Type"]
+    if got != seen or not kind.startswith(scenario.content_type):
+        raise RuntimeError(f"port {port} answered {scenario.name} with {len(got)} bytes of {kind}, not as expected")
+
+
+def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> dict:
+    """All scenarios; per proxy the CPU µs a request of each round."""
+    load_core, proxy_core = machine.cores()
+    results = {}
+    for scenario in scenarios():
+        with ExitStack() as started:
+            static = upstream.Static(scenario.name, scenario.answer, scenario.content_type, load_core, folder)
+            started.callback(static.stop)
+            wrk = Wrk(scenario.name, scenario.body, load_core, folder)
+            proxies = []
+            for kind in kinds:
+                proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
+                started.callback(proxy.stop)
+                check_answer(proxy.port, scenario, scenario.seen if kind == "keymux" else scenario.answer)
+                wrk.run(proxy.port, 1)  # warm
+                proxies.append(proxy)
+            results[scenario.name] = _rounds(scenario, proxies, wrk, rounds, seconds, patience_s, proxy_core)
+    return results
+
+
+def _rounds(
+    scenario: Scenario, proxies: list[Proxy], wrk: Wrk, rounds: int, seconds: int, patience_s: float, core: int
+) -> dict:
+    taken: dict[str, list[dict]] = {proxy.kind: [] for proxy in proxies}
+    for number in range(rounds):
+        for proxy in proxies:
+            quiet = machine.wait_for_quiet(patience_s)
+            cpu, busy, begin = proxy.process.cpu_ns(), machine.core_busy_s(core), time.monotonic()
+            load = wrk.run(proxy.port, seconds)
+            wall = time.monotonic() - begin
+            cpu_s = (proxy.process.cpu_ns() - cpu) / 1e9
+            foreign = max(0.0, machine.core_busy_s(core) - busy - cpu_s)
+            taken[proxy.kind].append(
+                {
+                    "us": cpu_s * 1e6 / load.requests,
+                    "requests": load.requests,
+                    "requests_a_s": load.requests / load.duration_s,
+                    "core_share": cpu_s / wall,
+                    "disturbed": not quiet or bool(machine.disturbers()) or foreign / wall > FOREIGN_SHARE_MAX,
+                }
+            )
+        machine.note(
+            f"{scenario.name} round {number + 1}: "
+            + ", ".join(f"{kind} {list_[-1]['us']:.1f}{' disturbed' if list_[-1]['disturbed'] else ''}" for kind, list_ in taken.items())
+        )
+    return {"title": scenario.title, "rounds": taken}
+
+
+def report(results: dict) -> str:
+    """One table for all scenarios."""
+    rows = []
+    disturbed = 0
+    for result in results.values():
+        rounds = result["rounds"]
+        us = {kind: [r["us"] for r in list_] for kind, list_ in rounds.items()}
+        for kind, values in us.items():
+            disturbed += sum(r["disturbed"] for r in rounds[kind])
+            ratios = [
+                f"{statistics.median(mine / theirs for mine, theirs in zip(values, us[other], strict=True)):.2f}"
+                if other in us and other != kind
+                else ""
+                for other in ("nginx", "haproxy")
+            ]
+            rate = statistics.median(r["requests_a_s"] for r in rounds[kind])
+            share = statistics.median(r["core_share"] for r in rounds[kind])
+            rows.append([result["title"], kind, table.spread(values), *ratios, f"{rate:,.0f}", f"{share:.0%}"])
+    head = ["answer", "proxy", "CPU µs a request, median (range)", "x nginx", "x haproxy", "requests a second", "of its core"]
+    text = "### CPU a request\n\n" + table.markdown(head, rows)
+    text += "\n\nWhere a proxy does not fill its core, the load and the upstream were what limited the requests a second."
+    if disturbed:
+        text += f"\n\n{disturbed} of the rounds above were taken while something else used the machine."
+    return text
+
+
+def run(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> None:
+    """Measures and publishes."""
+    machine.need("nginx", "haproxy", "wrk", "taskset")
+    results = measure(kinds, rounds, seconds, patience_s, folder)
+    table.publish("cpu", report(results), {"machine": machine.describe(), "scenarios": results})
