@@ -87,14 +87,19 @@ def stream(with_usage: bool = True) -> bytes:
 
     Without usage: what a client must see that did not ask for the usage chunk, byte for byte.
     """
+    all_events = events()
+    if not with_usage:
+        del all_events[-2]
+    return b"".join(all_events)
+
+
+def events() -> list[bytes]:
+    """The events of the stream one by one; the first has a role and no text, the second is the first output."""
     deltas = SSE_EVENTS - 4  # the role, the finish reason, the usage and [DONE] are the others
     bare = sum(len(event) for event in _events([""] * deltas))
     letters, longer = divmod(SSE_BYTES - bare, deltas)
     words = [" " + "token"[i % 5] * (letters - 1 + (i < longer)) for i in range(deltas)]
-    events = _events(words)
-    if not with_usage:
-        del events[-2]
-    return b"".join(events)
+    return _events(words)
 
 
 def _events(words: list[str]) -> list[bytes]:

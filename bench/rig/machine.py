@@ -4,6 +4,7 @@ A figure taken while a compiler runs on the same two cores is not a figure. So e
 and a round that had to be taken in company says so in the table.
 """
 
+import functools
 import os
 import platform
 import resource
@@ -87,10 +88,22 @@ def note(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
+@functools.cache
 def cores() -> tuple[int, int]:
     """(core of the load and the upstream, core of the proxy under test); the same one if there is but one."""
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[1] if len(allowed) > 1 else allowed[0]
+
+
+@contextmanager
+def pinned_to(core: int):
+    """Keeps this process on one core while it is itself the load."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def raise_descriptor_limit() -> int:
