@@ -1,0 +1,182 @@
+"""Starts the real binaries for a test and ends them again; speaks with the simulated provider's control plane.
+
+Nothing here is skipped when something is missing: a binary that is not built is an error that says so.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from raw import PATIENCE_S
+
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+TOKEN = "km-test-token"
+
+
+def binary(variable: str) -> str:
+    path = os.environ.get(variable)
+    assert path, f"{variable} is not set: run these tests by scripts/e2e, which builds the binaries"
+    assert os.access(path, os.X_OK), f"{variable}={path} is no executable"
+    return path
+
+
+def clean_env(**extra: str) -> dict[str, str]:
+    """An environment in which no key, proxy or setting of the caller's leaks into a test."""
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG", "RUST_BACKTRACE")}
+    return {**kept, **extra}
+
+
+class Process:
+    """A child that prints its addresses as the first line of its output, as JSON."""
+
+    def __init__(self, *argv: str, env: dict[str, str] | None = None):
+        self.errors = tempfile.TemporaryFile()
+        self.child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, env=env or clean_env()
+        )
+        self.addresses = self._first_line()
+
+    def _first_line(self) -> dict:
+        line, deadline = b"", time.monotonic() + PATIENCE_S
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([self.child.stdout], [], [], max(0, deadline - time.monotonic()))
+            more = os.read(self.child.stdout.fileno(), 4096) if ready else b""
+            if not more:
+                self.child.kill()
+                self.child.wait()
+                raise AssertionError(f"{self.child.args} printed no address; its errors:\n{self.log()}")
+            line += more
+        return json.loads(line)
+
+    def log(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+    def alive(self) -> bool:
+        return self.child.poll() is None
+
+    def stop(self) -> int:
+        """Ends it as an operator would; returns the exit code."""
+        if self.alive():
+            self.child.send_signal(signal.SIGTERM)
+        try:
+            return self.child.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+            raise AssertionError(f"{self.child.args} did not stop on SIGTERM; its errors:\n{self.log()}") from None
+        finally:
+            self.child.stdout.close()
+
+
+def call(url: str, body: dict | None = None) -> dict | list:
+    """A JSON request without any cleverness; raises on a status that is no success."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+        return json.load(response)
+
+
+class World(Process):
+    """The simulated providers of a spec, on a free port."""
+
+    def __init__(self, spec: Path):
+        super().__init__(binary("TESTKIT_BIN"), "serve", "--spec", str(spec), "--listen", "127.0.0.1:0", "--print-addr")
+        self.address = split(next(iter(self.addresses.values())))
+        self.url = "http://{}:{}".format(*self.address)
+
+    def records(self, provider: str | None = None) -> list[dict]:
+        """The provider's own record of each call, in order of arrival."""
+        found = call(f"{self.url}/_sim/records")
+        rows = found["records"] if isinstance(found, dict) else found
+        return [r for r in rows if provider in (None, r["provider"])]
+
+    def inject(self, **fault):
+        call(f"{self.url}/_sim/faults", fault)
+
+    def wait_for(self, condition, provider: str | None = None) -> list[dict]:
+        """Waits until the records fulfil a condition, and returns them."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition(rows := self.records(provider)):
+            assert time.monotonic() < deadline, f"never came to pass; the last records: {rows[-5:]}"
+        return rows
+
+
+class Gateway(Process):
+    """`keymux serve` on free ports with a configuration of the test's own."""
+
+    def __init__(self, config: str, folder: Path, *, env: dict[str, str] | None = None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "keymux.toml"
+        self.config.write_text(config.replace("@DATA@", str(folder / "data")))
+        tomllib.loads(self.config.read_text())
+        super().__init__(
+            binary("KEYMUX_BIN"), "serve", "--config", str(self.config), "--print-addr", env=clean_env(**(env or {}))
+        )
+        self.address = split(self.addresses["listen"])
+        self.admin_address = split(self.addresses["admin"])
+        self.url = "http://{}:{}".format(*self.address)
+        self.admin = "http://{}:{}".format(*self.admin_address)
+        self._ready()
+
+    def _ready(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=PATIENCE_S).close()
+                return
+            except urllib.error.HTTPError as error:
+                assert error.code == 503 and time.monotonic() < deadline, f"/readyz: {error}\n{self.log()}"
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.admin}/metrics", timeout=PATIENCE_S) as response:
+            return response.read().decode()
+
+
+def split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def spec(name: str, **places: str) -> str:
+    """A file of e2e/specs, its `@PLACES@` filled in."""
+    text = (SPECS / name).read_text()
+    for place, value in places.items():
+        text = text.replace(f"@{place}@", value)
+    return text
+
+
+def keys(prefix: str, n: int = 3) -> str:
+    """The `keys = […]` line of a provider: keys that are accounts of their own."""
+    one = ", ".join(f'{{ name = "{prefix}-{i}", secret = "literal:sk-test-{prefix}-{i}" }}' for i in range(1, n + 1))
+    return f"keys = [{one}]"
+
+
+SERVER = f"""
+[server]
+listen = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+token = "literal:{TOKEN}"
+data_dir = "@DATA@"
+"""
+"""The `[server]` table that tests begin with; further settings of the table may follow it directly."""
+
+
+def provider(name: str, base_url: str, *, dialect: str = "openai", n: int = 3, more: str = "") -> str:
+    """A `[[provider]]` with n keys."""
+    return f"""
+[[provider]]
+name = "{name}"
+dialect = "{dialect}"
+base_url = "{base_url}"
+{keys(name, n)}
+{more}
+"""
