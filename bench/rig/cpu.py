@@ -11,12 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import answers, machine, table, upstream
-from .proxies import Proxy
+from . import answers, company, machine, table, upstream
+from .proxies import KEYMUX, Proxy, prepare
 from .wrk import Wrk
-
-# A round in which others took more than this share of the proxy's core is called disturbed.
-FOREIGN_SHARE_MAX = 0.03
 
 
 @dataclass(frozen=True)
@@ -92,34 +89,32 @@ def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, fold
             for kind in kinds:
                 proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
                 started.callback(proxy.stop)
-                check_answer(proxy.port, scenario, scenario.seen if kind == "keymux" else scenario.answer)
+                check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
                 wrk.run(proxy.port, 1)  # warm
                 proxies.append(proxy)
-            results[scenario.name] = _rounds(scenario, proxies, wrk, rounds, seconds, patience_s, proxy_core)
+            results[scenario.name] = _rounds(scenario, static, proxies, wrk, rounds, seconds, patience_s)
     return results
 
 
 def _rounds(
-    scenario: Scenario, proxies: list[Proxy], wrk: Wrk, rounds: int, seconds: int, patience_s: float, core: int
+    scenario: Scenario, static: upstream.Static, proxies: list[Proxy], wrk: Wrk, rounds: int, seconds: int, patience_s: float
 ) -> dict:
     taken: dict[str, list[dict]] = {proxy.kind: [] for proxy in proxies}
     for number in range(rounds):
         for proxy in proxies:
-            quiet = machine.wait_for_quiet(patience_s)
-            cpu, busy, begin = proxy.process.cpu_ns(), machine.core_busy_s(core), time.monotonic()
-            load = wrk.run(proxy.port, seconds)
-            wall = time.monotonic() - begin
-            cpu_s = (proxy.process.cpu_ns() - cpu) / 1e9
-            foreign = max(0.0, machine.core_busy_s(core) - busy - cpu_s)
-            taken[proxy.kind].append(
-                {
+
+            def take(proxy: Proxy = proxy) -> dict:
+                cpu, begin = proxy.process.cpu_ns(), time.monotonic()
+                load = wrk.run(proxy.port, seconds)
+                cpu_s = (proxy.process.cpu_ns() - cpu) / 1e9
+                return {
                     "us": cpu_s * 1e6 / load.requests,
                     "requests": load.requests,
                     "requests_a_s": load.requests / load.duration_s,
-                    "core_share": cpu_s / wall,
-                    "disturbed": not quiet or bool(machine.disturbers()) or foreign / wall > FOREIGN_SHARE_MAX,
+                    "core_share": cpu_s / (time.monotonic() - begin),
                 }
-            )
+
+            taken[proxy.kind].append(company.alone([static.process, proxy.process], patience_s, take))
         machine.note(
             f"{scenario.name} round {number + 1}: "
             + ", ".join(f"{kind} {list_[-1]['us']:.1f}{' disturbed' if list_[-1]['disturbed'] else ''}" for kind, list_ in taken.items())
@@ -130,12 +125,10 @@ def _rounds(
 def report(results: dict) -> str:
     """One table for all scenarios."""
     rows = []
-    disturbed = 0
     for result in results.values():
         rounds = result["rounds"]
         us = {kind: [r["us"] for r in list_] for kind, list_ in rounds.items()}
         for kind, values in us.items():
-            disturbed += sum(r["disturbed"] for r in rounds[kind])
             ratios = [
                 f"{statistics.median(mine / theirs for mine, theirs in zip(values, us[other], strict=True)):.2f}"
                 if other in us and other != kind
@@ -148,13 +141,13 @@ def report(results: dict) -> str:
     head = ["answer", "proxy", "CPU µs a request, median (range)", "x nginx", "x haproxy", "requests a second", "of its core"]
     text = "### CPU a request\n\n" + table.markdown(head, rows)
     text += "\n\nWhere a proxy does not fill its core, the load and the upstream were what limited the requests a second."
-    if disturbed:
-        text += f"\n\n{disturbed} of the rounds above were taken while something else used the machine."
+    text += company.remark([r for result in results.values() for list_ in result["rounds"].values() for r in list_])
     return text
 
 
 def run(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> None:
     """Measures and publishes."""
-    machine.need("nginx", "haproxy", "wrk", "taskset")
+    machine.need("wrk")
+    prepare(kinds)
     results = measure(kinds, rounds, seconds, patience_s, folder)
     table.publish("cpu", report(results), {"machine": machine.describe(), "scenarios": results})

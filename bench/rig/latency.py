@@ -8,9 +8,10 @@ import statistics
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import machine, openloop, table, upstream
+from . import company, machine, openloop, table, upstream
 from .cpu import check_answer, scenarios
-from .proxies import Proxy, keymux_binary
+from .proxies import Proxy, prepare
+from .process import Process
 
 RATE = 1_000
 DIRECT = "direct"
@@ -25,37 +26,37 @@ def percentile(values: list[float], share: float) -> float:
 def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> dict:
     """Per scenario and proxy the samples of each round."""
     load_core, proxy_core = machine.cores()
-    if "keymux" in kinds:
-        keymux_binary()  # built before we pin ourselves, and the compiler with us
     results = {}
     with machine.pinned_to(load_core):
         for scenario in scenarios()[:2]:
             with ExitStack() as started:
                 static = upstream.Static(f"{scenario.name}-latency", scenario.answer, scenario.content_type, load_core, folder)
                 started.callback(static.stop)
-                ports = {DIRECT: static.port}
+                ports, processes = {DIRECT: static.port}, [static.process]
                 for kind in kinds:
                     proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
                     started.callback(proxy.stop)
                     check_answer(proxy.port, scenario, scenario.seen)
                     ports[kind] = proxy.port
+                    processes.append(proxy.process)
                 results[scenario.name] = {
                     "title": scenario.title,
-                    "rounds": _rounds(ports, scenario.body, rounds, seconds, patience_s),
+                    "rounds": _rounds(ports, processes, scenario.body, rounds, seconds, patience_s),
                 }
     return results
 
 
-def _rounds(ports: dict[str, int], body: bytes, rounds: int, seconds: int, patience_s: float) -> dict:
+def _rounds(
+    ports: dict[str, int], processes: list[Process], body: bytes, rounds: int, seconds: int, patience_s: float
+) -> dict:
     taken: dict[str, list[dict]] = {kind: [] for kind in ports}
     for port in ports.values():
         openloop.run(port, body, RATE, 0.5)  # warm
     for number in range(rounds):
         for kind, port in ports.items():
-            quiet = machine.wait_for_quiet(patience_s)
-            sample = openloop.run(port, body, RATE, seconds)
-            disturbed = not quiet or bool(machine.disturbers())
-            taken[kind].append({"disturbed": disturbed, "first_us": sample.first_us, "total_us": sample.total_us})
+            taken[kind].append(
+                company.alone(processes, patience_s, lambda port=port: vars(openloop.run(port, body, RATE, seconds)))
+            )
         machine.note(
             f"round {number + 1}, p50/p99 µs: "
             + ", ".join(
@@ -90,7 +91,7 @@ def summarise(results: dict) -> dict:
                 "first_byte_p99_us": percentile([us for r in list_ for us in r["first_us"]], 0.99),
                 "p50_added_us": added[0.5],
                 "p99_added_us": added[0.99],
-                "disturbed_rounds": sum(r["disturbed"] for r in list_),
+                "rounds": [{"foreign_share": r["foreign_share"], "disturbed": r["disturbed"]} for r in list_],
             }
     return summary
 
@@ -98,10 +99,8 @@ def summarise(results: dict) -> dict:
 def report(summary: dict) -> str:
     """The table, in microseconds."""
     rows = []
-    disturbed = 0
     for scenario in summary.values():
         for kind, p in scenario["proxies"].items():
-            disturbed += p["disturbed_rounds"]
             added = ["", ""] if kind == DIRECT else [
                 f"{statistics.median(p['p50_added_us']):.0f}",
                 table.spread(p["p99_added_us"], 0),
@@ -111,13 +110,12 @@ def report(summary: dict) -> str:
             )
     head = ["answer", "through", "p50, µs", "p99, µs", "p99.9, µs", "p50 added", "p99 added, median of rounds (range)"]
     text = f"### Latency at {RATE:,} requests a second, from the instant due to the last byte\n\n" + table.markdown(head, rows)
-    if disturbed:
-        text += f"\n\n{disturbed} of the rounds above were taken while something else used the machine."
+    text += company.remark([r for s in summary.values() for p in s["proxies"].values() for r in p["rounds"]])
     return text
 
 
 def run(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> None:
     """Measures and publishes."""
-    machine.need("nginx", "haproxy", "taskset")
+    prepare(kinds)
     summary = summarise(measure(kinds, rounds, seconds, patience_s, folder))
     table.publish("latency", report(summary), {"machine": machine.describe(), "rate": RATE, "scenarios": summary})

@@ -143,16 +143,6 @@ def wait_for_quiet(patience_s: float) -> bool:
     return True
 
 
-def core_busy_s(core: int) -> float:
-    """Seconds that `core` has worked for anybody since boot (user, nice, system, interrupts), without steal."""
-    for line in Path("/proc/stat").read_text().splitlines():
-        fields = line.split()
-        if fields[0] == f"cpu{core}":
-            user, nice, system, _idle, _iowait, irq, softirq = (int(v) for v in fields[1:8])
-            return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-    raise RuntimeError(f"/proc/stat has no cpu{core}")
-
-
 def describe() -> dict[str, str]:
     """What a reader needs to judge the figures: processor, kernel, versions."""
     model = "unknown"

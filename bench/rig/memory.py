@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 
 from . import machine, table
-from .proxies import Proxy, keymux_binary
+from .proxies import Proxy, prepare
 from .slow import SlowClients, SlowUpstream
 
 FEW = 1_000
@@ -68,8 +68,6 @@ def measure(kinds: list[str], folder: Path, few: int = FEW, many: int = MANY) ->
     if limit < 2 * many + 100:
         raise RuntimeError(f"{many} proxied streams take {2 * many} descriptors, this machine gives a process {limit}")
     load_core, _ = machine.cores()
-    if "keymux" in kinds:
-        keymux_binary()  # built before we pin ourselves, and the compiler with us
     with machine.pinned_to(load_core):
         return {kind: asyncio.run(_one(kind, few, many, folder)) for kind in kinds}
 
@@ -95,6 +93,6 @@ def report(results: dict) -> str:
 
 def run(kinds: list[str], folder: Path) -> None:
     """Measures and publishes."""
-    machine.need("nginx", "haproxy", "taskset")
+    prepare(kinds)
     results = measure(kinds, folder)
     table.publish("memory", report(results), {"machine": machine.describe(), "proxies": results})

@@ -9,6 +9,9 @@ from pathlib import Path
 from . import machine, process, upstream
 
 KEY = "sk-test-1"
+# keymux as it comes, and with its other layout of threads.
+KEYMUX = ("keymux", "keymux-shared")
+KINDS = ("nginx", "haproxy", *KEYMUX)
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 _NGINX = """
@@ -73,6 +76,11 @@ _KEYMUX = """
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin_port}"
 data_dir = "{folder}/{name}-data"
+workers = 1
+runtime = "{runtime}"
+
+[log]
+requests = false
 
 [[provider]]
 name = "bench"
@@ -103,6 +111,7 @@ class Proxy:
             "user": upstream.user_name(),
             # A stream must not wait for a buffer to fill; a body that is there at once may.
             "buffering": "off" if streaming else "on",
+            "runtime": "shared" if kind == "keymux-shared" else "per_core",
         }
         config = folder / f"{name}.conf"
         if kind == "nginx":
@@ -111,13 +120,13 @@ class Proxy:
         elif kind == "haproxy":
             config.write_text(_HAPROXY.format(**values))
             command = [machine.find("haproxy"), "-db", "-f", str(config)]
-        elif kind == "keymux":
+        elif kind in KEYMUX:
             config = folder / f"{name}.toml"
             config.write_text(_KEYMUX.format(**values))
             (folder / f"{name}-data").mkdir()
             command = [keymux_binary(), "serve", "--config", str(config)]
         else:
-            raise ValueError(f"no proxy is called {kind}: nginx, haproxy or keymux")
+            raise ValueError(f"no proxy is called {kind}: {', '.join(KINDS)}")
         self.process = process.Process(name, [*wrapper, *command], core, folder)
         self.process.wait_until_listening(self.port)
 
@@ -127,6 +136,13 @@ class Proxy:
 
 
 _built: dict[str, str] = {}
+
+
+def prepare(kinds: list[str]) -> None:
+    """Installs and builds what `kinds` need, before anything is pinned or measured."""
+    machine.need("nginx", "haproxy", "taskset")
+    if set(kinds) & set(KEYMUX):
+        keymux_binary()
 
 
 def keymux_binary() -> str:
