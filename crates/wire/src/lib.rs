@@ -1,1 +1,26 @@
-//! Being laid.
+//! Bytes in, neutral facts out: everything keymux reads from clients and providers, and the little it writes to them.
+//!
+//! Why a crate: these parsers face whatever the network sends, so they are pure (no clock, no I/O, no configuration),
+//! never panic, work in linear time and bounded memory, and are fuzzed. They refuse to know what follows from a fact:
+//! [`error::Sign`] says "no money", not "bench the account".
+//!
+//! On a request's way: [`head`] reads its body once, [`affinity`] and [`estimate`] look at what the head points to,
+//! [`splice`] edits it. On an answer's way: [`limits`] and [`error`] read heads and refusals, [`sse`] finds events,
+//! [`stream`] says what they mean, [`answer`] reads whole answers, [`usage`] what they cost. [`body`] writes our own
+//! errors. Particulars of one dialect stand together in `dialect/`.
+
+pub mod affinity;
+pub mod answer;
+pub mod body;
+mod decimal;
+mod dialect;
+pub mod error;
+pub mod estimate;
+pub mod head;
+pub mod limits;
+pub mod splice;
+pub mod sse;
+pub mod stream;
+mod text;
+pub mod usage;
+mod when;

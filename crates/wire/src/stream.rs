@@ -1,0 +1,281 @@
+//! What an event of a stream means: nothing yet, output, the bill, the end, or an error.
+//!
+//! A relay holds a stream back until its first output, so that an error in the first events can still fail over. Until
+//! then every event is read whole; afterwards only those that can matter. The words looked for (`"usage"` and so on)
+//! occur in model text too, but there their quotes are escaped; and a hit is always confirmed by a real parse.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde::Serialize;
+
+use crate::answer::{self, Top};
+use crate::error::{self, Dialect, ErrorFacts};
+use crate::sse::Event;
+use crate::usage::Usage;
+
+/// Whose events these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamKind {
+    /// `chat/completions` of `OpenAI`'s dialect and `OpenRouter`'s.
+    Chat,
+    /// `completions`, the older text endpoint.
+    Completions,
+    /// `responses`.
+    Responses,
+    /// Anthropic's `messages`.
+    Messages,
+}
+
+impl StreamKind {
+    fn dialect(self) -> Dialect {
+        match self {
+            StreamKind::Messages => Dialect::Anthropic,
+            StreamKind::Chat | StreamKind::Completions | StreamKind::Responses => Dialect::OpenAi,
+        }
+    }
+}
+
+/// What kind of event it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A sign of life, or scaffolding without content: comments, pings, a role, `response.created`.
+    Silence,
+    /// Something that was generated: text, reasoning, a tool call, a refusal, audio.
+    Output,
+    /// The chunk that carries usage and no choice at all: what `include_usage` adds to a chat stream.
+    UsageOnly,
+    /// The well-formed end of the stream.
+    Done,
+    /// An error. The stream is over, whatever else comes.
+    Error(ErrorFacts),
+    /// None of these: a finish without content, an event not known, data that cannot be read.
+    Other,
+}
+
+/// What an event means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meaning {
+    /// What it is.
+    pub kind: Kind,
+    /// The usage that it reports; cumulative, see [`Usage::merge`].
+    pub usage: Option<Usage>,
+    /// It says why generation stopped: an end that comes after it is not a cut.
+    pub finish: bool,
+    /// The id of the answer; only where an event introduces it (`response.created`, `message_start`).
+    pub answer_id: Option<Box<str>>,
+}
+
+impl Meaning {
+    fn plain(kind: Kind) -> Self {
+        Meaning { kind, usage: None, finish: false, answer_id: None }
+    }
+}
+
+/// Reads an event whole.
+pub fn read(kind: StreamKind, event: &Event<'_>) -> Meaning {
+    if event.comment_only {
+        return Meaning::plain(Kind::Silence);
+    }
+    if event.oversized {
+        return Meaning::plain(Kind::Output);
+    }
+    let data = event.data.trim_ascii();
+    if data == b"[DONE]" {
+        return Meaning::plain(Kind::Done);
+    }
+    let named_error = event.event.is_some_and(|name| matches!(name, "error" | "response.error"));
+    let Some(top) = answer::parse(data) else {
+        if named_error {
+            return Meaning::plain(Kind::Error(error::from_object(kind.dialect(), &quoted(data))));
+        }
+        return Meaning::plain(if data.is_empty() { Kind::Silence } else { Kind::Other });
+    };
+    match kind {
+        StreamKind::Chat | StreamKind::Completions => chat(kind, &top, data, named_error),
+        StreamKind::Responses | StreamKind::Messages => typed(kind, event, &top, data),
+    }
+}
+
+/// Reads an event after output was seen: the same answer as [`read`] wherever it matters (usage, errors, the end, the
+/// finish), while all else is taken for output without a parse.
+pub fn read_after_output(kind: StreamKind, event: &Event<'_>) -> Meaning {
+    let may_matter = match kind {
+        StreamKind::Chat | StreamKind::Completions => chat_may_matter(event),
+        StreamKind::Responses | StreamKind::Messages => typed_may_matter(event),
+    };
+    if may_matter { read(kind, event) } else { Meaning::plain(Kind::Output) }
+}
+
+/// A chunk of a chat or text stream.
+fn chat(kind: StreamKind, top: &Top<'_>, data: &[u8], named_error: bool) -> Meaning {
+    let choices = top.choices();
+    let usage = top.usage();
+    let error = match top.error(kind.dialect()) {
+        None if named_error => Some(error::from_object(kind.dialect(), &String::from_utf8_lossy(data))),
+        found => found,
+    };
+    let what = match error {
+        Some(facts) => Kind::Error(facts),
+        None if choices.output => Kind::Output,
+        None if choices.count == 0 && usage.is_some() => Kind::UsageOnly,
+        None if choices.finished => Kind::Other,
+        None => Kind::Silence,
+    };
+    Meaning { kind: what, usage, finish: choices.finished, answer_id: None }
+}
+
+/// An event of a dialect whose events have types.
+fn typed(kind: StreamKind, event: &Event<'_>, top: &Top<'_>, data: &[u8]) -> Meaning {
+    let name = top.kind().or(event.event).unwrap_or_default();
+    let dialect = kind.dialect();
+    let whole = || String::from_utf8_lossy(data);
+    let mut introduces = false;
+    let mut finish = false;
+    let what = match name {
+        "ping" | "keepalive" => Kind::Silence,
+        "error" | "response.error" => {
+            Kind::Error(top.error(dialect).unwrap_or_else(|| error::from_object(dialect, &whole())))
+        }
+        // Messages.
+        "message_start" => {
+            introduces = true;
+            Kind::Silence
+        }
+        "content_block_start" | "content_block_delta" if !(top.content_block.filled || top.delta.filled) => {
+            Kind::Silence
+        }
+        "content_block_start" | "content_block_delta" => Kind::Output,
+        "content_block_stop" => Kind::Silence,
+        "message_delta" => {
+            finish = top.delta.stopped;
+            Kind::Other
+        }
+        "message_stop" => Kind::Done,
+        // Responses.
+        "response.created" | "response.queued" | "response.in_progress" => {
+            introduces = true;
+            Kind::Silence
+        }
+        "response.completed" | "response.incomplete" | "response.cancelled" | "response.done" => {
+            finish = true;
+            Kind::Done
+        }
+        "response.failed" => {
+            let inner = top.inner().and_then(|inner| inner.error(dialect));
+            Kind::Error(
+                inner.or_else(|| top.error(dialect)).unwrap_or_else(|| error::from_object(dialect, "{}")),
+            )
+        }
+        _ => match top.error(dialect) {
+            Some(facts) => Kind::Error(facts),
+            None => responses_part(name, top),
+        },
+    };
+    let answer_id = if introduces { top.answer_id() } else { None };
+    Meaning { kind: what, usage: top.usage(), finish, answer_id }
+}
+
+/// Events of Responses about parts of the answer.
+fn responses_part(name: &str, top: &Top<'_>) -> Kind {
+    let Some(name) = name.strip_prefix("response.") else { return Kind::Other };
+    match name {
+        "output_item.added" if top.item.filled => Kind::Output,
+        "content_part.added" | "reasoning_summary_part.added" if top.part.filled => Kind::Output,
+        "output_item.added" | "content_part.added" | "reasoning_summary_part.added" => Kind::Silence,
+        _ if name.ends_with(".delta") && !top.delta.filled => Kind::Silence,
+        _ if [".delta", ".done", ".partial_image"].iter().any(|end| name.ends_with(end)) => Kind::Output,
+        // A tool that the provider runs itself is under way.
+        _ if name.contains("_call.") => Kind::Silence,
+        _ => Kind::Other,
+    }
+}
+
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
+
+fn chat_may_matter(event: &Event<'_>) -> bool {
+    let data = event.data;
+    // A chunk is an object; the end, an empty block and garbage are not.
+    event.oversized
+        || event.event.is_some()
+        || data.first() != Some(&b'{')
+        || [&USAGE, &FINISH, &ERROR].into_iter().any(|finder| says(finder, data))
+}
+
+/// The event holds such a member with a value other than null. `"finish_reason":"error"` is found as a finish.
+fn says(finder: &Finder<'_>, data: &[u8]) -> bool {
+    let mut rest = data;
+    while let Some(at) = finder.find(rest) {
+        rest = &rest[at + finder.needle().len()..];
+        let value = rest.trim_ascii_start();
+        if let Some(value) = value.strip_prefix(b":") {
+            if !value.trim_ascii_start().starts_with(b"null") {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// The type of the event, from its name or from where the dialects write it, says that it is only content.
+fn typed_may_matter(event: &Event<'_>) -> bool {
+    let data = event.data;
+    let from_data = data.strip_prefix(b"{\"type\":").map(<[u8]>::trim_ascii_start).and_then(|rest| {
+        let rest = rest.strip_prefix(b"\"")?;
+        memchr::memchr(b'"', rest).map(|end| &rest[..end])
+    });
+    let name = from_data.or(event.event.map(str::as_bytes)).unwrap_or_default();
+    event.oversized
+        || !(name == b"content_block_delta" || (name.starts_with(b"response.") && name.ends_with(b".delta")))
+}
+
+fn quoted(data: &[u8]) -> String {
+    serde_json::to_string(&String::from_utf8_lossy(data)).unwrap_or_default()
+}
+
+/// An event that tells the client of a broken stream in its own dialect, for the place where the rest should have
+/// come. It is never followed by an end such as `[DONE]`: both official SDKs raise on it.
+pub fn error_event(kind: StreamKind, message: &str, type_: &str, code: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        message: &'a str,
+        r#type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        param: Option<Option<()>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Enveloped<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r#type: Option<&'a str>,
+        error: Body<'a>,
+    }
+    #[derive(Serialize)]
+    struct Flat<'a> {
+        r#type: &'a str,
+        code: &'a str,
+        message: &'a str,
+        param: Option<()>,
+    }
+    let (name, data) = match kind {
+        StreamKind::Chat | StreamKind::Completions => {
+            let error = Body { message, r#type: type_, param: Some(None), code: Some(code) };
+            ("", serde_json::to_vec(&Enveloped { r#type: None, error }))
+        }
+        StreamKind::Messages => {
+            let error = Body { message, r#type: type_, param: None, code: None };
+            ("event: error\n", serde_json::to_vec(&Enveloped { r#type: Some("error"), error }))
+        }
+        StreamKind::Responses => {
+            ("event: error\n", serde_json::to_vec(&Flat { r#type: "error", code, message, param: None }))
+        }
+    };
+    // Strings always serialise.
+    [name.as_bytes(), b"data: ", &data.unwrap_or_default(), b"\n\n"].concat()
+}
