@@ -83,12 +83,12 @@ def profile() -> int:
     """Prints the symbols that take the most CPU."""
     parser = arguments("Profiles a proxy under load and prints the symbols that take the most.")
     parser.add_argument("--top", type=int, default=50, help="symbols to print (%(default)s)")
-    parser.add_argument("--callers", action="store_true", help="record stacks and print who calls (slow with DWARF)")
+    parser.add_argument("--inclusive", action="store_true", help="with what each symbol calls (stacks by DWARF, slow)")
     args = parser.parse_args()
     machine.need("perf")
     with loaded(args) as (proxy, wrk, folder):
         data = folder / "perf.data"
-        stacks = ["--call-graph", "dwarf,16384"] if args.callers else []
+        stacks = ["--call-graph", "dwarf,16384"] if args.inclusive else []
         # cpu-clock, because virtual machines often have no counters.
         watcher = subprocess.Popen(
             [machine.find("perf"), "record", "-q", "-e", "cpu-clock", "-F", "2500", *stacks, "-o", str(data)]
@@ -98,15 +98,15 @@ def profile() -> int:
         load = wrk.run(proxy.port, args.seconds)
         watcher.send_signal(signal.SIGINT)
         watcher.wait()
-        shape = ["--children", "-g", "caller,0.5,callee"] if args.callers else ["--no-children"]
+        shape = ["--children", "-g", "none"] if args.inclusive else ["--no-children"]
         report = subprocess.run(
             [machine.find("perf"), "report", "-i", str(data), "--stdio", *shape, "--percent-limit", "0.3"]
-            + ["--sort", "symbol" if args.callers else "dso,symbol"],
+            + ["--sort", "symbol" if args.inclusive else "dso,symbol"],
             capture_output=True,
             text=True,
             check=True,
         )
         lines = [line for line in report.stdout.splitlines() if line.strip() and not line.startswith("#")]
         print(f"{args.proxy}, {args.answer}, {args.connections} connections, {load.requests} requests under perf\n")
-        print("\n".join(lines[: args.top * (20 if args.callers else 1)]))
+        print("\n".join(lines[: args.top]))
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import machine, table
 from .proxies import Proxy, prepare
-from .slow import SlowClients, SlowUpstream
+from .slow import PERIOD_S, SlowClients, SlowUpstream
 
 FEW = 1_000
 MANY = 9_000
@@ -24,6 +24,13 @@ async def _settled_rss(proxy: Proxy) -> int:
         readings.append(proxy.process.rss_bytes())
         await asyncio.sleep(0.2)
     return max(readings)
+
+
+async def _cpu_us_an_event(proxy: Proxy, clients: SlowClients) -> float:
+    """What one event costs that comes by itself, as a model's tokens do; only a loaded upstream sends many at once."""
+    cpu, heard = proxy.process.cpu_ns(), clients.heard()
+    await asyncio.sleep(PERIOD_S)
+    return (proxy.process.cpu_ns() - cpu) / 1e3 / (clients.heard() - heard)
 
 
 async def _one(kind: str, few: int, many: int, folder: Path) -> dict:
@@ -41,6 +48,7 @@ async def _one(kind: str, few: int, many: int, folder: Path) -> dict:
             heard[count] = await clients.all_hear()
             rss[count] = await _settled_rss(proxy)
             machine.note(f"{kind}: {heard[count]} of {count} streams alive, {rss[count] / 1e6:.1f} MB")
+        event_us = await _cpu_us_an_event(proxy, clients)
         slow.finish()
         completed = await clients.completed()
         clients.close()
@@ -58,6 +66,7 @@ async def _one(kind: str, few: int, many: int, folder: Path) -> dict:
         "many_bytes": rss[many],
         "after_bytes": after,
         "bytes_a_stream": (rss[many] - rss[few]) / (many - few),
+        "cpu_us_an_event": event_us,
         "lost": many - min(completed, heard[many]),
     }
 
@@ -82,12 +91,13 @@ def report(results: dict) -> str:
             f"{r['many_bytes'] / 1e6:.1f}",
             f"{r['bytes_a_stream'] / 1e3:.1f}",
             f"{r['lost']}",
+            f"{r['cpu_us_an_event']:.1f}",
             f"{r['after_bytes'] / 1e6:.1f}",
         ]
         for kind, r in results.items()
     ]
     few, many = (next(iter(results.values()))[k] for k in ("few", "many"))
-    head = ["proxy", "idle, MB", f"{few:,} streams, MB", f"{many:,} streams, MB", "KB a stream", "lost", "after they ended, MB"]
+    head = ["proxy", "idle, MB", f"{few:,} streams, MB", f"{many:,} streams, MB", "KB a stream", "lost", "CPU µs an event", "after they ended, MB"]
     return "### Memory\n\n" + table.markdown(head, rows)
 
 

@@ -163,6 +163,10 @@ class SlowClients:
                 return heard
             await asyncio.sleep(0.1)
 
+    def heard(self) -> int:
+        """Events that have come so far, on all streams."""
+        return sum(stream.events for stream in self.streams)
+
     async def completed(self, patience_s: float = 20.0) -> int:
         """How many streams ended as they should, [DONE] and the last chunk included."""
         await asyncio.wait([stream.done for stream in self.streams], timeout=patience_s)
