@@ -1,0 +1,110 @@
+//! Fetches secrets from where the file says they are. What goes wrong is told by the source's name, never by its
+//! content.
+
+use crate::problem::{At, Findings, nearest};
+use crate::secret::{NotASecret, Secret, SecretSource};
+use crate::text::leaf::SecretText;
+use crate::world::World;
+use zeroize::Zeroizing;
+
+/// The secret and where it came from.
+pub(super) fn fetch(
+    text: &At<SecretText>,
+    world: &World<'_>,
+    found: &mut Findings,
+) -> (Option<Secret>, SecretSource) {
+    let (source, fetched) = match &text.value {
+        SecretText::Literal(value) => {
+            let secret = Secret::new(value.to_string());
+            (
+                SecretSource::Literal,
+                secret.map_err(|e| ("the literal secret ".to_owned() + &e.to_string(), String::new())),
+            )
+        }
+        SecretText::Env { name, item } => {
+            let source = SecretSource::Env { name: name.clone(), item: *item };
+            let fetched = read(&source, world);
+            (source, fetched)
+        }
+        SecretText::File(path) => {
+            let source = SecretSource::File(world.path(path));
+            let fetched = read(&source, world);
+            (source, fetched)
+        }
+        SecretText::Cmd(args) => {
+            let source = SecretSource::Cmd(args.clone());
+            let fetched = read(&source, world);
+            (source, fetched)
+        }
+    };
+    match fetched {
+        Ok(secret) => (Some(secret), source),
+        Err((message, hint)) => {
+            found.error(text.place, message, hint);
+            (None, source)
+        }
+    }
+}
+
+/// Reads a secret from its source again, for secrets in files that change. The error is for people and holds no
+/// secret. `Ok(None)` where there is nothing to read (`auth = "none"`, or written in the file itself).
+pub fn read_again(source: &SecretSource, world: &World<'_>) -> Result<Option<Secret>, String> {
+    match source {
+        SecretSource::None | SecretSource::Literal => Ok(None),
+        source => read(source, world).map(Some).map_err(|(message, _)| message),
+    }
+}
+
+type Trouble = (String, String);
+
+fn read(source: &SecretSource, world: &World<'_>) -> Result<Secret, Trouble> {
+    match source {
+        SecretSource::Env { name, item } => from_env(name, *item, world),
+        SecretSource::File(path) => {
+            let shown = path.display();
+            let text = (world.read)(path).map_err(|e| {
+                let hint = "create it, or let the user that runs keymux read it";
+                (format!("the secret file {shown} cannot be read: {e}"), hint.to_owned())
+            })?;
+            Secret::new(text).map_err(|e| {
+                let hint = "put the secret into it and nothing else, on one line";
+                (format!("the secret file {shown} {e}"), hint.to_owned())
+            })
+        }
+        SecretSource::Cmd(args) => {
+            let program = args.first().map_or("", String::as_str);
+            let text = (world.run)(args).map_err(|e| {
+                let hint = "try it in a terminal; it must print the secret within 5 s";
+                (format!("the program {program} gave no secret: {e}"), hint.to_owned())
+            })?;
+            Secret::new(text).map_err(|e| {
+                let hint = "it must print the secret and nothing else, on one line";
+                (format!("the output of {program} {e}"), hint.to_owned())
+            })
+        }
+        SecretSource::None | SecretSource::Literal => {
+            Err(("there is nothing to read".to_owned(), String::new()))
+        }
+    }
+}
+
+fn from_env(name: &str, item: Option<usize>, world: &World<'_>) -> Result<Secret, Trouble> {
+    let Some(value) = (world.env)(name).map(Zeroizing::new) else {
+        let hint = match nearest(name, world.env_names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean \"env:{near}\"?"),
+            None => format!("set it: export {name}=…"),
+        };
+        return Err((format!("the environment variable {name} is not set"), hint));
+    };
+    let part = match item {
+        Some(i) => value.split(',').nth(i).unwrap_or(""),
+        None => &value,
+    };
+    Secret::new(part.to_owned()).map_err(|e| {
+        let hint = match e {
+            NotASecret::Empty => format!("set it: export {name}=…"),
+            NotASecret::Control | NotASecret::Foreign => "set it to the key alone, on one line".to_owned(),
+        };
+        (format!("the environment variable {name} {e}"), hint)
+    })
+}
