@@ -1,6 +1,8 @@
 """What the provider answers is what the client gets, byte for byte; and what the client sends is what arrives."""
 
 import json
+import re
+import threading
 
 import pytest
 
@@ -140,8 +142,6 @@ def test_usage_is_asked_for_where_the_client_did_not_and_nothing_else_changes(wo
 
 def test_streams_are_relayed_as_they_come(workshop):
     """The provider holds its second event until the client has the first: a gateway that buffers never gets it."""
-    import threading
-
     release = threading.Event()
 
     def answer(connection, _request):
@@ -181,8 +181,6 @@ def test_the_simulated_provider_says_the_same_directly_and_through_the_gateway(g
 
     def essence(body: bytes) -> bytes:
         # Ids and instants are of the answer, not of the path it took.
-        import re
-
         return re.sub(rb'"(id|created|system_fingerprint)": ?("[^"]*"|\d+)', rb'"\1":_', body)
 
     assert essence(through.body) == essence(direct.body)

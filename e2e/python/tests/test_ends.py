@@ -1,0 +1,201 @@
+"""How a request can end other than well: time-outs, callers who go away, streams that break, a gateway told to stop."""
+
+import json
+import re
+import signal
+import socket
+import time
+
+import anthropic
+import openai
+import pytest
+
+import harness
+import raw
+
+ASK = [{"role": "user", "content": "How far is the moon?"}]
+AUTH = {"Authorization": f"Bearer {harness.TOKEN}"}
+MS = 1_000_000
+
+
+def steered(**steer) -> list[dict]:
+    return [{"role": "user", "content": "sim: " + json.dumps(steer)}]
+
+
+def chat(messages, **more) -> bytes:
+    return raw.request_bytes("/v1/chat/completions", {"model": "openai:m", "messages": messages, **more}, AUTH)
+
+
+@pytest.fixture
+def short(world, workshop):
+    """A gateway with short patience, in front of two keys of the simulated provider."""
+    times = 'timeouts = { first_byte = "300ms", idle = "300ms", total = "3s" }'
+    return workshop.gateway(harness.SERVER + harness.provider("openai", f"{world.url}/openai/v1", n=2, more=times))
+
+
+def sdk(front, **options) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{front.url}/v1", api_key=harness.TOKEN, **{"max_retries": 0, **options})
+
+
+def test_a_provider_that_never_answers_is_given_up_and_the_sdk_told(world, short):
+    began = time.monotonic()
+    with sdk(short) as client, pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="openai:m", messages=steered(fault="hang"))
+    assert caught.value.status_code == 504 and caught.value.code == "upstream_timeout"
+    assert time.monotonic() - began < 5, "within the whole request's time, walking included"
+    rows = world.wait_for(lambda rows: all(r["ended_ns"] for r in rows if r["fault"] == "hang"), "openai")
+    assert all(r["cancelled"] for r in rows if r["fault"] == "hang"), "what was given up is cancelled upstream"
+
+
+def test_a_hanging_key_is_walked_past(world, workshop):
+    silent = workshop.upstream(lambda connection, _: connection.is_closed())
+    times = 'timeouts = { first_byte = "300ms" }'
+    config = harness.SERVER + harness.provider("slow", f"{silent.url}/v1", n=1, more=times)
+    config += harness.provider("openai", f"{world.url}/openai/v1")
+    config += '[[route]]\nmodel = "moon"\ntiers = [["slow:m"], ["openai:m"]]\n'
+    front = workshop.gateway(config)
+    with sdk(front) as client:
+        answer = client.chat.completions.with_raw_response.create(model="moon", messages=ASK)
+    assert answer.headers["x-keymux-provider"] == "openai" and answer.headers["x-keymux-attempts"] == "2"
+    assert len(silent.requests) == 1
+
+
+def test_a_stream_that_stalls_ends_in_an_error_event(short):
+    fault = {"stall": {"after_events": 3}}
+    answer = raw.exchange(short.address, chat(steered(fault=fault, output_tokens=20), stream=True))
+    assert answer.status == 200
+    assert b'"error"' in answer.body and b"[DONE]" not in answer.body
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["properly ended", "cut off"])
+def test_a_stream_without_its_end_ends_in_an_error_event_and_no_false_done(gateway, client, clean):
+    fault = {"truncate": {"after_events": 3, "clean": clean}}
+    answer = raw.exchange(gateway.address, chat(steered(fault=fault, output_tokens=20), stream=True))
+    assert answer.status == 200, "the caller already has output; nothing may be spliced to it"
+    events = [e for e in answer.body.split(b"\n\n") if e.startswith(b"data:")]
+    assert "error" in json.loads(events[-1].removeprefix(b"data:")) and b"[DONE]" not in answer.body
+    with pytest.raises(openai.APIError):
+        with client.chat.completions.create(
+            model="openai:m", messages=steered(fault=fault, output_tokens=20), stream=True
+        ) as stream:
+            list(stream)
+
+
+def test_a_broken_anthropic_stream_ends_in_anthropics_error_event(claude):
+    fault = {"truncate": {"after_events": 3}}
+    with pytest.raises(anthropic.APIStatusError):
+        with claude.messages.stream(
+            model="claude-test", max_tokens=50, messages=steered(fault=fault, output_tokens=20)
+        ) as stream:
+            stream.get_final_message()
+
+
+def test_a_stream_that_breaks_before_any_output_is_served_by_another_key(gateway, world):
+    """Held back until the first real output, so the caller sees one whole stream."""
+    world.inject(provider="openai", fault={"to_call": 1, "kind": {"error_event": {"after_events": 0}}})
+    before = len(world.records("openai"))
+    answer = raw.exchange(gateway.address, chat(steered(text="whole"), stream=True))
+    assert b"[DONE]" in answer.body and b'"error"' not in answer.body
+    assert [r["fault"] for r in world.records("openai")[before:]] == ["error_event", None]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+def test_a_caller_who_goes_away_cancels_the_upstream_call_at_once(gateway, world, stream):
+    before = len(world.records("openai"))
+    slow = {"output_tokens": 2000, "per_token_ms": 20, "ttft_ms": 50}
+    with raw.Connection(gateway.address) as client:
+        client.send(chat(steered(**slow), stream=stream, max_tokens=4000))
+        if stream:
+            client.read_head()
+            client.read_piece()
+        world.wait_for(lambda rows: len(rows) > before, "openai")
+        gone = time.monotonic_ns()
+        client.sock.shutdown(socket.SHUT_RDWR)
+    rows = world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")
+    told = time.monotonic_ns()
+    record = rows[before]
+    assert record["cancelled"] and record["output_tokens"] < 2000
+    # By our clock, including the question: the provider's own record holds the instant at which it noticed.
+    assert (told - gone) / MS < 100, f"noticed after {(told - gone) / MS:.0f} ms"
+
+
+def test_an_sdk_that_closes_its_stream_cancels_the_upstream_call(client, world):
+    before = len(world.records("openai"))
+    with client.chat.completions.create(
+        model="openai:m", messages=steered(output_tokens=2000, per_token_ms=20), max_tokens=4000, stream=True
+    ) as stream:
+        next(iter(stream))
+    assert world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")[before]["cancelled"]
+
+
+def test_an_sdk_that_times_out_cancels_the_upstream_call(gateway, world):
+    before = len(world.records("openai"))
+    with sdk(gateway, timeout=0.3) as client, pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(model="openai:m", messages=steered(delay_ms=60_000))
+    assert world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")[before]["cancelled"]
+
+
+def test_a_waiter_who_goes_away_leaves_the_queue(world, workshop):
+    """Were the place kept, the upstream would be called for nobody as soon as the slot is free."""
+    limits = 'limits = [{ concurrent = 1 }]'
+    front = workshop.gateway(harness.SERVER + harness.provider("openai", f"{world.url}/openai/v1", n=1, more=limits))
+    before = len(world.records("openai"))
+    with raw.Connection(front.address) as first, raw.Connection(front.address) as second:
+        first.send(chat(steered(output_tokens=2000, per_token_ms=20), stream=True, max_tokens=4000))
+        first.read_head()
+        second.send(chat(steered(text="for nobody")))
+        waiting = time.monotonic() + raw.PATIENCE_S
+        while not re.search(r"^keymux_waiting\w*(\{[^}]*\})? [1-9]", front.metrics(), re.M):
+            assert time.monotonic() < waiting, front.metrics()
+        second.sock.shutdown(socket.SHUT_RDWR)
+        while re.search(r"^keymux_waiting\w*(\{[^}]*\})? [1-9]", front.metrics(), re.M):
+            assert time.monotonic() < waiting, front.metrics()
+    with raw.Connection(front.address) as third:
+        third.send(chat(steered(text="for somebody")))
+        assert third.read_message().status == 200
+    assert len(world.records("openai")) == before + 2
+
+
+def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(world, workshop):
+    front = workshop.gateway(harness.SERVER + harness.provider("openai", f"{world.url}/openai/v1", n=1))
+    with raw.Connection(front.address) as streaming, raw.Connection(front.address) as idle:
+        streaming.send(chat(steered(output_tokens=150, per_token_ms=5, text=None), stream=True))
+        streaming.read_head()
+        # A connection that was open before: after the signal it gets an answer or a close, never silence.
+        idle.send(raw.request_bytes("/healthz", method="GET"))
+        assert idle.read_message().status == 200
+        front.child.send_signal(signal.SIGTERM)
+        try:
+            idle.send(chat(ASK))
+            refused = idle.read_message()
+            assert refused.status == 503 and int(refused.get("retry-after")) >= 1
+        except (raw.Closed, ConnectionError):
+            pass
+        body = b""
+        while piece := streaming.read_piece():
+            body += piece
+    assert b"[DONE]" in body and b'"error"' not in body, "what was in flight is finished"
+    assert front.child.wait(raw.PATIENCE_S) == 0
+    front.alive = lambda: True
+
+
+def test_sighup_reloads_whole_or_not_at_all(world, workshop):
+    front = workshop.gateway(harness.SERVER + harness.provider("openai", f"{world.url}/openai/v1", n=1))
+    good = front.config.read_text()
+
+    def models() -> set[str]:
+        answer = raw.exchange(front.address, raw.request_bytes("/v1/models", headers=AUTH, method="GET"))
+        return {m["id"] for m in answer.json["data"]}
+
+    def reloaded(text: str, condition):
+        front.config.write_text(text)
+        front.child.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + raw.PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, front.log()
+
+    reloaded(good + '\n[[route]]\nmodel = "moon"\ntiers = [["openai:m"]]\n', lambda: "moon" in models())
+    # A file with one mistake changes nothing, and says so.
+    reloaded(good + '\n[[route]]\nmodel = "sun"\ntiers = [["nobody:m"]]\n', lambda: "nobody" in front.log())
+    assert "moon" in models() and "sun" not in models()
+    reloaded(good, lambda: "moon" not in models())
