@@ -93,7 +93,6 @@ def test_three_keys_carry_what_one_would_refuse(workshop, limited, limits):
     assert len(answers) == REQUESTS and all(a.choices[0].message.content is not None for a in answers)
     served = [limited.keys[s].served for s in SECRETS]
     assert sum(served) == REQUESTS and all(n > 0 for n in served) and limited.unknown == 0
-    assert max(served) > 4, "a key alone would have had to serve more than its burst"
     if limits:
         # Kept ahead of sending: what is declared is not found out by being refused.
         assert sum(limited.keys[s].refused for s in SECRETS) <= 2

@@ -1,0 +1,108 @@
+// Starts the real binaries for the Node tests, on the same specs as the Python ones, and ends them again.
+// A binary that is not built is an error that says so; nothing is skipped.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { once } from 'node:events';
+
+export const TOKEN = 'km-test-token';
+const SPECS = new URL('../specs/', import.meta.url);
+const PATIENCE_MS = 20_000;
+
+function binary(variable) {
+  const path = process.env[variable];
+  if (!path) throw new Error(`${variable} is not set: run these tests by scripts/e2e, which builds the binaries`);
+  return path;
+}
+
+/** A child whose first line of output says its addresses, as JSON. */
+async function start(command, argv) {
+  const { PATH, HOME, TMPDIR } = process.env;
+  const child = spawn(command, argv, { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH, HOME, ...(TMPDIR && { TMPDIR }) } });
+  let log = '';
+  child.stderr.setEncoding('utf8').on('data', (text) => (log += text));
+  const died = once(child, 'exit').then(([code]) => {
+    throw new Error(`${command} ${argv.join(' ')} ended with ${code}:\n${log}`);
+  });
+  died.catch(() => {});
+  const [line] = await Promise.race([
+    once(createInterface(child.stdout), 'line', { signal: AbortSignal.timeout(PATIENCE_MS) }),
+    died,
+  ]);
+  return {
+    child,
+    addresses: JSON.parse(line),
+    log: () => log,
+    async stop() {
+      if (child.exitCode !== null) throw new Error(`${command} had died:\n${log}`);
+      const gone = once(child, 'exit', { signal: AbortSignal.timeout(PATIENCE_MS) });
+      child.kill('SIGTERM');
+      await gone;
+      if (log.includes('panicked')) throw new Error(log);
+    },
+  };
+}
+
+/** The simulated providers of e2e/specs/world.toml and a gateway in front of them. */
+export async function stack({ config } = {}) {
+  const spec = new URL('world.toml', SPECS).pathname;
+  const world = await start(binary('TESTKIT_BIN'), ['serve', '--spec', spec, '--listen', '127.0.0.1:0', '--print-addr']);
+  world.url = `http://${Object.values(world.addresses)[0]}`;
+  const folder = mkdtempSync(join(tmpdir(), 'keymux-e2e-'));
+  const text = (config ?? readFileSync(new URL('gateway.toml', SPECS), 'utf8'))
+    .replaceAll('@WORLD@', world.url)
+    .replaceAll('@DATA@', join(folder, 'data'));
+  const file = join(folder, 'keymux.toml');
+  writeFileSync(file, text);
+  const gateway = await start(binary('KEYMUX_BIN'), ['serve', '--config', file, '--print-addr']);
+  gateway.url = `http://${gateway.addresses.listen}`;
+  const ready = await fetch(`${gateway.url}/readyz`, { signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (!ready.ok) throw new Error(`/readyz: ${ready.status}\n${gateway.log()}`);
+
+  return {
+    url: gateway.url,
+    /** The provider's own record of each call, in order of arrival. */
+    async records(provider) {
+      const found = await (await fetch(`${world.url}/_sim/records`)).json();
+      return (found.records ?? found).filter((r) => !provider || r.provider === provider);
+    },
+    /** Waits until the records of a provider fulfil a condition, and returns them. */
+    async waitFor(provider, condition) {
+      const deadline = Date.now() + PATIENCE_MS;
+      for (;;) {
+        const rows = await this.records(provider);
+        if (condition(rows)) return rows;
+        if (Date.now() > deadline) throw new Error(`never came to pass; the last: ${JSON.stringify(rows.slice(-3))}`);
+      }
+    },
+    async stop() {
+      await gateway.stop();
+      await world.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A configuration with one provider of world.toml and its three keys. */
+export function configOf(name, dialect, path, more = '') {
+  const keys = [1, 2, 3].map((i) => `{ name = "${name}-${i}", secret = "literal:sk-test-${name}-${i}" }`).join(', ');
+  return `[server]
+listen = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+token = "literal:${TOKEN}"
+data_dir = "@DATA@"
+[[provider]]
+name = "${name}"
+dialect = "${dialect}"
+base_url = "@WORLD@/${name}/${path}"
+keys = [${keys}]
+${more}
+`;
+}
+
+/** A prompt that tells the simulated provider what to do. */
+export const steered = (steer) => [{ role: 'user', content: `sim: ${JSON.stringify(steer)}` }];
+export const ASK = [{ role: 'user', content: 'How far is the moon?' }];
