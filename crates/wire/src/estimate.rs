@@ -80,7 +80,7 @@ impl Size {
                 b"image_url" | b"input_image" | b"image" => self.images = self.images.saturating_add(1),
                 b"input_audio" | b"audio" => self.audio = self.audio.saturating_add(1),
                 b"file" | b"input_file" | b"document" | b"video_url" => {
-                    self.files = self.files.saturating_add(1)
+                    self.files = self.files.saturating_add(1);
                 }
                 _ => {}
             }

@@ -128,7 +128,7 @@ pub fn read<'h>(
     for (name, value) in headers {
         let Some(named) = read_name(name) else { continue };
         let Ok(value) = std::str::from_utf8(value) else { continue };
-        let slot = slot(profile, &named, first, out);
+        let slot = slot(profile, named, first, out);
         match named.part {
             Part::Limit => slot.limit = slot.limit.or_else(|| count(value)),
             Part::Remaining => slot.remaining = slot.remaining.or_else(|| count(value)),
@@ -151,12 +151,7 @@ pub fn read<'h>(
 }
 
 /// The measurement that a header belongs to.
-fn slot<'o>(
-    profile: Profile,
-    named: &Named,
-    first: usize,
-    out: &'o mut Vec<Measurement>,
-) -> &'o mut Measurement {
+fn slot(profile: Profile, named: Named, first: usize, out: &mut Vec<Measurement>) -> &mut Measurement {
     let fresh = interpret(profile, named);
     let found = out[first..]
         .iter()
@@ -169,7 +164,7 @@ fn slot<'o>(
 }
 
 /// Fills in what the name leaves open.
-fn interpret(profile: Profile, named: &Named) -> Measurement {
+fn interpret(profile: Profile, named: Named) -> Measurement {
     let tokens = !matches!(named.dimension, Dimension::Requests | Dimension::Concurrent);
     let profile = if named.anthropic { Profile::Anthropic } else { profile };
     let period = named.period.unwrap_or(match profile {

@@ -22,7 +22,7 @@ pub struct Edit {
 
 /// The body with all edits made. Sorts the edits; those at the same place keep their order. Ranges outside the body
 /// are cut to it, and of two overlapping edits the later begins where the earlier ends.
-pub fn apply(body: &[u8], edits: &mut Vec<Edit>) -> Vec<u8> {
+pub fn apply(body: &[u8], edits: &mut [Edit]) -> Vec<u8> {
     edits.sort_by_key(|edit| edit.range.start);
     let added: usize = edits.iter().map(|edit| edit.with.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added);
@@ -88,7 +88,7 @@ pub fn remove_fields(body: &[u8], head: &Head<'_>, fields: &[Field]) -> Vec<Edit
             None => Some(member),
         };
     }
-    edits.extend(run.map(|open| open.removal()));
+    edits.extend(run.map(Member::removal));
     edits
 }
 

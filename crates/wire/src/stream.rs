@@ -136,30 +136,25 @@ fn typed(kind: StreamKind, event: &Event<'_>, top: &Top<'_>, data: &[u8]) -> Mea
     let mut introduces = false;
     let mut finish = false;
     let what = match name {
-        "ping" | "keepalive" => Kind::Silence,
+        "ping" | "keepalive" | "content_block_stop" => Kind::Silence,
         "error" | "response.error" => {
             Kind::Error(top.error(dialect).unwrap_or_else(|| error::from_object(dialect, &whole())))
         }
-        // Messages.
-        "message_start" => {
+        "message_start" | "response.created" | "response.queued" | "response.in_progress" => {
             introduces = true;
             Kind::Silence
         }
+        // Messages.
         "content_block_start" | "content_block_delta" if !(top.content_block.filled || top.delta.filled) => {
             Kind::Silence
         }
         "content_block_start" | "content_block_delta" => Kind::Output,
-        "content_block_stop" => Kind::Silence,
         "message_delta" => {
             finish = top.delta.stopped;
             Kind::Other
         }
         "message_stop" => Kind::Done,
         // Responses.
-        "response.created" | "response.queued" | "response.in_progress" => {
-            introduces = true;
-            Kind::Silence
-        }
         "response.completed" | "response.incomplete" | "response.cancelled" | "response.done" => {
             finish = true;
             Kind::Done
@@ -186,12 +181,16 @@ fn responses_part(name: &str, top: &Top<'_>) -> Kind {
         "output_item.added" if top.item.filled => Kind::Output,
         "content_part.added" | "reasoning_summary_part.added" if top.part.filled => Kind::Output,
         "output_item.added" | "content_part.added" | "reasoning_summary_part.added" => Kind::Silence,
-        _ if name.ends_with(".delta") && !top.delta.filled => Kind::Silence,
-        _ if [".delta", ".done", ".partial_image"].iter().any(|end| name.ends_with(end)) => Kind::Output,
-        // A tool that the provider runs itself is under way.
+        _ if last_word(name) == "delta" && !top.delta.filled => Kind::Silence,
+        _ if matches!(last_word(name), "delta" | "done" | "partial_image") => Kind::Output, // A tool that the provider runs itself is under way.
         _ if name.contains("_call.") => Kind::Silence,
         _ => Kind::Other,
     }
+}
+
+/// What follows the last dot of an event's type.
+fn last_word(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, word)| word)
 }
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
@@ -213,10 +212,9 @@ fn says(finder: &Finder<'_>, data: &[u8]) -> bool {
     while let Some(at) = finder.find(rest) {
         rest = &rest[at + finder.needle().len()..];
         let value = rest.trim_ascii_start();
-        if let Some(value) = value.strip_prefix(b":") {
-            if !value.trim_ascii_start().starts_with(b"null") {
-                return true;
-            }
+        let value = value.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        if value.is_some_and(|value| !value.starts_with(b"null")) {
+            return true;
         }
     }
     false
@@ -242,38 +240,44 @@ fn quoted(data: &[u8]) -> String {
 /// come. It is never followed by an end such as `[DONE]`: both official SDKs raise on it.
 pub fn error_event(kind: StreamKind, message: &str, type_: &str, code: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct Chat<'a> {
+        error: ChatError<'a>,
+    }
+    #[derive(Serialize)]
+    struct ChatError<'a> {
         message: &'a str,
         r#type: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        param: Option<Option<()>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        code: Option<&'a str>,
+        param: Option<&'a str>,
+        code: &'a str,
     }
     #[derive(Serialize)]
-    struct Enveloped<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        r#type: Option<&'a str>,
-        error: Body<'a>,
+    struct Messages<'a> {
+        r#type: &'a str,
+        error: MessagesError<'a>,
     }
     #[derive(Serialize)]
-    struct Flat<'a> {
+    struct MessagesError<'a> {
+        r#type: &'a str,
+        message: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Responses<'a> {
         r#type: &'a str,
         code: &'a str,
         message: &'a str,
-        param: Option<()>,
+        param: Option<&'a str>,
     }
     let (name, data) = match kind {
         StreamKind::Chat | StreamKind::Completions => {
-            let error = Body { message, r#type: type_, param: Some(None), code: Some(code) };
-            ("", serde_json::to_vec(&Enveloped { r#type: None, error }))
+            let error = ChatError { message, r#type: type_, param: None, code };
+            ("", serde_json::to_vec(&Chat { error }))
         }
         StreamKind::Messages => {
-            let error = Body { message, r#type: type_, param: None, code: None };
-            ("event: error\n", serde_json::to_vec(&Enveloped { r#type: Some("error"), error }))
+            let error = MessagesError { r#type: type_, message };
+            ("event: error\n", serde_json::to_vec(&Messages { r#type: "error", error }))
         }
         StreamKind::Responses => {
-            ("event: error\n", serde_json::to_vec(&Flat { r#type: "error", code, message, param: None }))
+            ("event: error\n", serde_json::to_vec(&Responses { r#type: "error", code, message, param: None }))
         }
     };
     // Strings always serialise.

@@ -146,7 +146,7 @@ impl Said<'_> {
         let input = self.prompt_tokens.0.unwrap_or_else(|| self.input_tokens.get().saturating_add(beside));
         let output = self.completion_tokens.or(self.output_tokens).get();
         let reasoning =
-            self.completion_tokens_details.reasoning.or(self.output_tokens_details.reasoning).get();
+            self.completion_tokens_details.0.reasoning.or(self.output_tokens_details.0.reasoning).get();
         // Some servers leave reasoning out of the completion and count it only in the total; billing does not. Where
         // only the total is given (embeddings of some servers), all of it is input.
         let (input, output) = match (self.total_tokens.0, self.prompt_tokens.or(self.input_tokens).0) {
@@ -154,8 +154,8 @@ impl Said<'_> {
             (Some(total), _) => (input, output.max(total.saturating_sub(input))),
             (None, _) => (input, output),
         };
-        let details = &self.prompt_tokens_details;
-        let more = &self.input_tokens_details;
+        let details = &self.prompt_tokens_details.0;
+        let more = &self.input_tokens_details.0;
         let upstream_cost = self
             .cost_details
             .and_then(|raw| serde_json::from_str::<CostDetails<'_>>(raw.get()).ok())
@@ -178,8 +178,9 @@ impl Said<'_> {
             input_audio_tokens: details.audio.or(more.audio).get(),
             output_audio_tokens: self
                 .completion_tokens_details
+                .0
                 .audio
-                .or(self.output_tokens_details.audio)
+                .or(self.output_tokens_details.0.audio)
                 .get(),
             cost_nano_usd: cost,
             upstream_cost_nano_usd: upstream_cost,
@@ -200,30 +201,23 @@ struct CostDetails<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct DetailCounts {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-    reasoning_tokens: Count,
-    audio_tokens: Count,
+    #[serde(rename = "cached_tokens")]
+    cached: Count,
+    #[serde(rename = "cache_write_tokens")]
+    cache_write: Count,
+    #[serde(rename = "reasoning_tokens")]
+    reasoning: Count,
+    #[serde(rename = "audio_tokens")]
+    audio: Count,
 }
 
 /// A `…_details` object, or `null`.
 #[derive(Default)]
-struct Details {
-    cached: Count,
-    cache_write: Count,
-    reasoning: Count,
-    audio: Count,
-}
+struct Details(DetailCounts);
 
 impl<'de> Deserialize<'de> for Details {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let said = Option::<DetailCounts>::deserialize(deserializer)?.unwrap_or_default();
-        Ok(Details {
-            cached: said.cached_tokens,
-            cache_write: said.cache_write_tokens,
-            reasoning: said.reasoning_tokens,
-            audio: said.audio_tokens,
-        })
+        Ok(Details(Option::<DetailCounts>::deserialize(deserializer)?.unwrap_or_default()))
     }
 }
 

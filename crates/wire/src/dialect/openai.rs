@@ -137,9 +137,8 @@ fn google(evidence: &Evidence<'_>, facts: &mut ErrorFacts) -> Option<Sign> {
         Period::Day => facts.retry_after_ns = None,
         _ => facts.retry_after_ns = facts.retry_after_ns.or(wait),
     }
-    let (dimension, period) = match (dimension, period, rate_limited(evidence, LimitScope::Model)) {
-        (None, Period::Unknown, Sign::RateLimited { dimension, period, .. }) => (dimension, period),
-        (dimension, period, _) => (dimension, period),
-    };
+    if dimension.is_none() && period == Period::Unknown {
+        return Some(rate_limited(evidence, LimitScope::Model));
+    }
     Some(Sign::RateLimited { dimension, period, scope: LimitScope::Model })
 }

@@ -135,6 +135,12 @@ pub(crate) fn sign(evidence: &Evidence<'_>, facts: &mut ErrorFacts) -> Option<Si
         // Without a source: only what passes carries a wait.
         Some(Sign::NoMoney) | None if evidence.status == 402 => Some(money(evidence, facts)),
         None if evidence.status == 429 => Some(rate_limited(evidence, LimitScope::Account)),
+        Some(FREE_DAY) => {
+            // It resets at midnight UTC, whether it says so or not.
+            let midnight = if evidence.unix_ns > 0 { when::next_day(evidence.unix_ns) } else { None };
+            facts.ready_at_unix_ns = facts.ready_at_unix_ns.or(midnight);
+            Some(FREE_DAY)
+        }
         other => other,
     }
 }

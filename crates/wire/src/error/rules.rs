@@ -141,19 +141,18 @@ fn wait_at(text: &str) -> Option<u64> {
     let mut words = text.split([' ', ',', ';', '\n']).filter(|word| !word.is_empty());
     let amount = words.next()?.trim_end_matches(['.', ')', '!', '"', '\'']);
     let unit = words.next().unwrap_or_default().trim_end_matches(['.', ')', '!', '"', '\'']);
-    let wait = match when::duration(amount) {
-        Some(wait) => wait,
-        None => {
-            let factor_ms = match unit {
-                "ms" | "millisecond" | "milliseconds" => 1,
-                "s" | "sec" | "secs" | "second" | "seconds" => 1_000,
-                "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
-                "h" | "hour" | "hours" => 3_600_000,
-                "day" | "days" => 86_400_000,
-                _ => return None,
-            };
-            crate::decimal::scaled(amount, 6)?.saturating_mul(factor_ms)
-        }
+    let wait = if let Some(wait) = when::duration(amount) {
+        wait
+    } else {
+        let factor_ms = match unit {
+            "ms" | "millisecond" | "milliseconds" => 1,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1_000,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
+            "h" | "hour" | "hours" => 3_600_000,
+            "day" | "days" => 86_400_000,
+            _ => return None,
+        };
+        crate::decimal::scaled(amount, 6)?.saturating_mul(factor_ms)
     };
     Some(wait.min(when::WAIT_NS_MAX))
 }
@@ -216,11 +215,11 @@ pub(crate) fn rate_limited(evidence: &Evidence<'_>, scope: LimitScope) -> Sign {
     }
     // The one limit of which nothing is left is the one.
     let mut spent = evidence.measured.iter().filter(|m| m.remaining == Some(0));
-    if let (Some(only), None) = (spent.next(), spent.next()) {
-        if dimension.is_none_or(|named| named == only.dimension) {
-            dimension = Some(only.dimension);
-            period = period.or((only.period != Period::Unknown).then_some(only.period));
-        }
+    if let (Some(only), None) = (spent.next(), spent.next())
+        && dimension.is_none_or(|named| named == only.dimension)
+    {
+        dimension = Some(only.dimension);
+        period = period.or((only.period != Period::Unknown).then_some(only.period));
     }
     let by_model = !matches!(evidence.profile, Profile::OpenRouter | Profile::Generic);
     let scope = if scope == LimitScope::Unknown && by_model { LimitScope::Model } else { scope };

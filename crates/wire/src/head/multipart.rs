@@ -128,12 +128,11 @@ fn parameter(text: &str, wanted: &str) -> Result<Option<String>, HeadError> {
         rest = &rest[name_end..];
         let Some(after) = rest.strip_prefix('=') else { continue };
         let after = after.trim_start_matches([' ', '\t']);
-        let (value, left) = match after.strip_prefix('"') {
-            Some(quoted) => quoted_value(quoted),
-            None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (after[..end].trim().to_owned(), &after[end..])
-            }
+        let (value, left) = if let Some(quoted) = after.strip_prefix('"') {
+            quoted_value(quoted)
+        } else {
+            let end = after.find(';').unwrap_or(after.len());
+            (after[..end].trim().to_owned(), &after[end..])
         };
         rest = left;
         if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {

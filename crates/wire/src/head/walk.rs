@@ -181,9 +181,12 @@ fn invalid(field: Field, expected: &'static str) -> HeadError {
     HeadError::InvalidType { key: field.name().into(), expected }
 }
 
+/// The value of `include_usage`, if it is a boolean, and its span within the options.
+pub(super) type IncludeUsage = (Option<bool>, Range<usize>);
+
 /// `include_usage` inside the raw text of `stream_options`: its value (`None` if it is no boolean) and the span of
 /// that value within `raw`. `Ok(None)` if it is absent or the options are no object.
-pub(super) fn include_usage(raw: &str) -> Result<Option<(Option<bool>, Range<usize>)>, HeadError> {
+pub(super) fn include_usage(raw: &str) -> Result<Option<IncludeUsage>, HeadError> {
     if !raw.starts_with('{') {
         return Ok(None);
     }
