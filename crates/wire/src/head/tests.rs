@@ -92,7 +92,7 @@ fn a_missing_empty_or_strange_model_is_refused() {
 fn duplicates_of_every_known_field_are_refused_however_they_are_written() {
     for field in Field::ALL {
         let name = field.name();
-        let escaped: String = name.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+        let escaped = name.chars().fold(String::new(), |text, c| text + &format!("\\u{:04x}", u32::from(c)));
         let last: String = format!("{}\\u00{:02X}", &name[..name.len() - 1], name.as_bytes()[name.len() - 1]);
         for (one, two) in [(name, name), (name, &escaped), (&escaped, name), (&last, &escaped)] {
             let body = format!(r#"{{"{one}":null,"x":{{"{name}":0}},"{two}":null}}"#)
