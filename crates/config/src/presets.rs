@@ -112,9 +112,9 @@ pub(crate) const PRESETS: &[Preset] = &[
         base: Some("https://openrouter.ai/api/v1"),
         headers: LimitHeaders::OpenRouter,
         endpoints: OPENROUTER_ENDPOINTS,
-        // Refused requests do count towards the caps on free models; others have no cap on requests. The in-flight
-        // budget holds max_tokens and gives the rest back. A cancel stops only some of the providers behind.
-        charging: Charging { refused_count: true, ..UNKNOWN_CHARGING },
+        // The in-flight budget holds max_tokens and gives the rest back. A cancel stops most of the providers
+        // behind it, but not all.
+        charging: UNKNOWN_CHARGING,
         // All free models of an account together; the daily cap (50 or 1,000) depends on what was ever bought and
         // is learned from its refusals.
         limits: &[(PresetLimit::PerMinute(20.0), &["*:free"])],
@@ -212,8 +212,8 @@ pub(crate) const PRESETS: &[Preset] = &[
         prefix: "GEMINI",
         base: Some("https://generativelanguage.googleapis.com/v1beta/openai"),
         endpoints: &[ChatCompletions, Embeddings, ImagesGenerations],
-        // Limits count input only; failed requests use quota; a cancel does not stop it.
-        charging: Charging { refused_count: true, runs_on_after_cancel: true, ..AS_PRODUCED },
+        // Limits count input only; a cancel does not stop it.
+        charging: Charging { runs_on_after_cancel: true, ..AS_PRODUCED },
         ..OPENAI_LIKE
     },
     Preset {
@@ -222,7 +222,7 @@ pub(crate) const PRESETS: &[Preset] = &[
         auth: PresetAuth::Header("api-key"),
         headers: LimitHeaders::Azure,
         // The prompt's estimate and max_tokens are taken at admission.
-        charging: Charging { refused_count: true, ..UNKNOWN_CHARGING },
+        charging: UNKNOWN_CHARGING,
         ..OPENAI_LIKE
     },
     Preset {

@@ -140,6 +140,9 @@ impl Findings {
     }
 
     fn push(&mut self, severity: Severity, at: Place, message: String, hint: String) {
+        // What is in a file must not drive a terminal.
+        let plain = |text: String| text.replace(char::is_control, " ");
+        let (message, hint) = (plain(message), plain(hint));
         let hint = (!hint.is_empty()).then_some(hint);
         let span = at.0.map(|(start, end)| start..end);
         self.list.push(Problem { severity, line: None, column: None, span, message, hint });

@@ -25,7 +25,7 @@ pub(crate) fn render(problems: &[Problem], path: &str, text: &str, color: bool) 
             Severity::Warning => ("warning", paint(YELLOW)),
         };
         let (blue, cyan, plain) = (paint(BLUE), paint(CYAN), paint(PLAIN));
-        let _ = writeln!(out, "{tint}{word}{plain}: {}", clean(&problem.message));
+        let _ = writeln!(out, "{tint}{word}{plain}: {}", problem.message);
         if let (Some(line), Some(column)) = (problem.line, problem.column) {
             let number = line.to_string();
             let pad = " ".repeat(number.len());
@@ -40,16 +40,11 @@ pub(crate) fn render(problems: &[Problem], path: &str, text: &str, color: bool) 
             let _ = writeln!(out, " {blue}-->{plain} {path}");
         }
         if let Some(hint) = &problem.hint {
-            let _ = writeln!(out, "  {cyan}help{plain}: {}", clean(hint));
+            let _ = writeln!(out, "  {cyan}help{plain}: {}", hint);
         }
         out.push('\n');
     }
     out
-}
-
-/// No control characters: what is in a file must not drive a terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The line shown, and which of its characters the caret marks.

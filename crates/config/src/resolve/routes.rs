@@ -140,7 +140,8 @@ fn target(
     Some(Target { provider, model: model.into(), keys, weight: typed.0.weight.map_or(1.0, |w| w.0) })
 }
 
-/// A request for an endpoint that a later tier does not serve can never fall back to it.
+/// A request for an endpoint that a tier does not serve can never use it. Told of the three ways to ask a model for
+/// an answer only: that one provider transcribes speech and the other does not is seldom news to anyone.
 fn warn_of_endpoints(
     model: &str,
     tiers: &[Vec<Target>],
@@ -148,30 +149,28 @@ fn warn_of_endpoints(
     at: Place,
     found: &mut Findings,
 ) {
+    const ANSWERS: &[Endpoint] = &[Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::Messages];
     let serves = |tier: &[Target], endpoint: Endpoint| {
         tier.iter().any(|t| providers.get(t.provider).is_some_and(|p| p.endpoints.has(endpoint)))
     };
     if tiers.iter().any(Vec::is_empty) {
         return;
     }
-    let uneven: Vec<&str> = Endpoint::WORDS
-        .iter()
-        .filter(|(_, endpoint)| {
-            let served = tiers.iter().filter(|tier| serves(tier, *endpoint)).count();
-            served > 0 && served < tiers.len()
-        })
-        .map(|(word, _)| *word)
-        .collect();
+    let mut uneven = Vec::new();
+    for endpoint in ANSWERS {
+        let serving: Vec<String> = (1..=tiers.len())
+            .zip(tiers)
+            .filter(|(_, tier)| serves(tier, *endpoint))
+            .map(|(number, _)| number.to_string())
+            .collect();
+        if !serving.is_empty() && serving.len() < tiers.len() {
+            uneven.push(format!("{} only by tier {}", endpoint.word(), serving.join(" and ")));
+        }
+    }
     if !uneven.is_empty() {
-        let message = format!(
-            "not every tier of \"{model}\" serves {}: such requests use only the tiers that do",
-            uneven.join(", ")
-        );
-        found.warning(
-            at,
-            message,
-            "keymux does not translate between dialects; add a tier that serves them if they matter",
-        );
+        let message = format!("the tiers of \"{model}\" serve different endpoints: {}", uneven.join(", "));
+        let hint = "requests use only the tiers that serve them (keymux does not translate between dialects)";
+        found.warning(at, message, hint);
     }
 }
 
