@@ -1,0 +1,114 @@
+//! The listener for operators: health, metrics, and the state of everything as JSON and as a page. Whatever tells
+//! more than "alive" asks for the admin token; a client's token never suffices here.
+
+mod page;
+mod state;
+
+pub use state::told;
+
+use crate::guard::same_secret;
+use crate::serve::Gateway;
+use axum::extract::{Query, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use keymux_config::Secret;
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+#[derive(Clone)]
+struct Admin {
+    gateway: Arc<Gateway>,
+    token: Secret,
+}
+
+const COOKIE_NAME: &str = "keymux_admin";
+
+/// Serves operators until the runtime ends.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, token: String) {
+    let token = match Secret::new(token) {
+        Ok(token) => token,
+        Err(error) => return tracing::error!(%error, "the admin token cannot be used"),
+    };
+    let admin = Admin { gateway, token };
+    let guarded = Router::new()
+        .route("/", get(page_of))
+        .route("/metrics", get(metrics))
+        .route("/admin/state", get(state_of))
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), guard));
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .merge(guarded)
+        .with_state(admin);
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if admin.gateway.draining.load(Ordering::Acquire) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+/// Lets in who shows the token: as a bearer, in the cookie of a page that signed in, or once in the address, which
+/// is then left behind.
+async fn guard(
+    State(admin): State<Admin>,
+    Query(query): Query<HashMap<String, String>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let fits = |shown: &str| same_secret(&admin.token, shown);
+    if bearer(headers).is_some_and(fits) || cookie(headers).is_some_and(fits) {
+        return next.run(request).await;
+    }
+    if request.method() == Method::GET && query.get("token").is_some_and(|shown| fits(shown)) {
+        let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", admin.token.expose());
+        let path = request.uri().path().to_owned();
+        return (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, path)]).into_response();
+    }
+    let told = "Send the admin token as `Authorization: Bearer …`, or open this page with `?token=…`.\n\
+                It is in the file `admin-token` in the data directory, unless `server.admin_token` sets it.\n";
+    (StatusCode::UNAUTHORIZED, told).into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get(COOKIE)?.to_str().ok()?;
+    all.split(';').find_map(|one| one.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = admin.gateway.metrics.render();
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+async fn state_of(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(state::json(&admin.gateway))
+}
+
+async fn page_of(State(admin): State<Admin>) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (axum::http::header::CACHE_CONTROL, "no-store"),
+        (axum::http::header::CONTENT_SECURITY_POLICY, page::POLICY),
+    ];
+    (headers, page::html(&state::json(&admin.gateway))).into_response()
+}

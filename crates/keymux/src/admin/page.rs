@@ -1,0 +1,48 @@
+//! A plain page until the dashboard stands: every key at a glance, made anew every two seconds.
+
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Nothing but the page itself, its style by hash of nothing: inline style is all it has.
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color-scheme:light dark}\
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884}\
+td.n{text-align:right;font-variant-numeric:tabular-nums}.ok{color:#187a3b}.out{color:#b3261e}@media(prefers-color-scheme:dark){.ok{color:#6fdc97}.out{color:#ff8a80}}";
+
+/// The page.
+pub(super) fn html(state: &Value) -> String {
+    let mut page = String::from(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\"><meta name=\"viewport\" content=\"width=device-width\"><title>keymux</title>",
+    );
+    // Writing to a String cannot fail.
+    let _ = write!(page, "<style>{STYLE}</style><h1>keymux</h1>");
+    let _ = write!(
+        page,
+        "<p>{} in flight, {} waiting.</p><table><thead><tr><th>provider<th>account<th>key<th>state<th>in flight<th>answered<th>failed<th>limits<tbody>",
+        state["in_flight"], state["waiting"]
+    );
+    for key in state["keys"].as_array().into_iter().flatten() {
+        let word = key["state"].as_str().unwrap_or_default();
+        let class = if word == "ready" { "ok" } else { "out" };
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}",
+            escaped(key["provider"].as_str()),
+            escaped(key["account"].as_str()),
+            escaped(key["name"].as_str()),
+            escaped(Some(word)),
+            key["in_flight"],
+            key["answered"],
+            key["failed"],
+            escaped(key["limits"].as_str()),
+        );
+    }
+    page.push_str("</table>");
+    page
+}
+
+fn escaped(text: Option<&str>) -> String {
+    let text = text.unwrap_or_default();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,468 @@
+//! What to make of an answer whose head has come: relay it, try elsewhere, or give up. A stream is held back until its
+//! first real output and a plain answer until it is whole, so that whatever goes wrong before can still fail over.
+
+use crate::attempt::{Answered, Failed, describe};
+use crate::body::{self, Body, Stopped};
+use crate::errors::{Kind, Problem};
+use crate::live::{KeyEntry, Upstream};
+use crate::plan::Plan;
+use crate::relay::{Attempt, Events, Limits, Relay};
+use crate::scheduler::{Answer, Held};
+use crate::serve::Worker;
+use crate::story::{Outcome, Story};
+use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader};
+use crate::upstream::Sender;
+use crate::{evidence, headers, surface};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, response::Parts};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use keymux_config::Timeouts;
+use keymux_policy::fleet::Endpoint;
+use keymux_policy::{End, Phase, Sign, Used};
+use keymux_wire::error::{self, ErrorFacts};
+use keymux_wire::stream::StreamKind;
+use keymux_wire::{answer as wire_answer, limits};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest error answer that is read.
+const ERROR_BYTES_MAX: usize = 1 << 20;
+/// Largest plain answer that is held back until it is whole; a larger one passes from there on.
+const PLAIN_BYTES_MAX: usize = 8 << 20;
+
+/// What came of an attempt.
+pub enum Tried {
+    /// The request is answered.
+    Over(Result<Response<Body>, Problem>),
+    /// The scheduler has another word on it.
+    Again(Answer, Story),
+}
+
+/// What an answer is read with.
+pub struct Context<'a> {
+    /// Who reads.
+    pub worker: &'a Arc<Worker>,
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// How long the parts may take.
+    pub timeouts: Timeouts,
+    /// The usage chunk has to be taken out again.
+    pub usage_added: bool,
+    /// The provider.
+    pub upstream: Arc<Upstream>,
+    /// The key.
+    pub key: Arc<KeyEntry>,
+    /// Whether the caller may learn the key's name.
+    pub expose_keys: bool,
+}
+
+impl Context<'_> {
+    fn limits(&self) -> Limits {
+        Limits {
+            idle_ns: self.timeouts.idle_ms.saturating_mul(1_000_000),
+            until_ns: self.plan.until_ns,
+            clients_wish: self.plan.clients_wish,
+        }
+    }
+
+    fn until(&self) -> tokio::time::Instant {
+        self.worker.gateway.clock.at(self.plan.until_ns)
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.timeouts.idle_ms)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.worker.gateway.clock.mono_ns()
+    }
+
+    /// A pause that was too long: whose time ran out?
+    fn out_of_time(&self) -> Sign {
+        if self.now_ns() < self.plan.until_ns {
+            Sign::IdleTimeout
+        } else if self.plan.clients_wish {
+            Sign::ClientTimeout
+        } else {
+            Sign::TotalTimeout
+        }
+    }
+}
+
+/// Reads the answer as far as it must be read before the client may see it.
+pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story: Story) -> Tried {
+    let Answered { response, sender, sent_ns } = answered;
+    let (parts, incoming) = response.into_parts();
+    measure(&context, &parts.headers, &held);
+    if let Some(detail) = unfit(&parts) {
+        return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
+    }
+    if !parts.status.is_success() {
+        return refused(context, parts, incoming, sender, held, story).await;
+    }
+    match stream_kind(context.endpoint).filter(|_| is(&parts.headers, b"text/event-stream")) {
+        Some(kind) => hold_back(context, parts, (incoming, sender), kind, (held, sent_ns), story).await,
+        None if is_json_endpoint(context.endpoint) || is(&parts.headers, b"application/json") => {
+            whole(context, parts, incoming, sender, (held, sent_ns), story).await
+        }
+        None => {
+            let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
+            let attempt = attempt_of(&context, held, first_output_ns);
+            pass_on(&context, parts, (incoming, sender), None, VecDeque::new(), attempt, story)
+        }
+    }
+}
+
+/// Tells the scheduler what the headers say about limits.
+fn measure(context: &Context<'_>, headers: &HeaderMap, held: &Held) {
+    let mut stated = Vec::new();
+    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let unix_ns = context.worker.gateway.clock.now().unix_ns;
+    limits::read(context.upstream.profile, fields, unix_ns, &mut stated);
+    if !stated.is_empty() {
+        let measured: Vec<_> = stated.iter().map(evidence::of_limit).collect();
+        held.head(&measured);
+    }
+}
+
+/// An answer that cannot be one of a provider's, whatever its body says.
+fn unfit(parts: &Parts) -> Option<String> {
+    if parts.status.is_redirection() || parts.status.is_informational() {
+        return Some(format!(
+            "the provider answered {}: redirects are never followed",
+            parts.status.as_u16()
+        ));
+    }
+    let coding = parts.headers.get(CONTENT_ENCODING)?;
+    (!coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        .then(|| "the provider compressed its answer although it was asked not to".to_owned())
+}
+
+fn is(headers: &HeaderMap, media_type: &[u8]) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.as_bytes().get(..media_type.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(media_type))
+}
+
+fn stream_kind(endpoint: Endpoint) -> Option<StreamKind> {
+    match endpoint {
+        Endpoint::ChatCompletions => Some(StreamKind::Chat),
+        Endpoint::Completions => Some(StreamKind::Completions),
+        Endpoint::Responses => Some(StreamKind::Responses),
+        Endpoint::Messages => Some(StreamKind::Messages),
+        _ => None,
+    }
+}
+
+fn is_json_endpoint(endpoint: Endpoint) -> bool {
+    stream_kind(endpoint).is_some() || matches!(endpoint, Endpoint::Embeddings | Endpoint::CountTokens)
+}
+
+/// The provider answered with an error status.
+async fn refused(
+    context: Context<'_>,
+    parts: Parts,
+    mut incoming: Incoming,
+    sender: Sender,
+    held: Held,
+    mut story: Story,
+) -> Tried {
+    let body =
+        body::collect_from(&mut incoming, ERROR_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let (body, intact) = match body {
+        Ok(body) => (body, true),
+        // The status still tells something; the body is not relayed in part.
+        Err(_) => (Bytes::new(), false),
+    };
+    if intact {
+        context.worker.dialer.give_back(&context.upstream, sender);
+    }
+    let unix_ns = context.worker.gateway.clock.now().unix_ns;
+    let stated: Vec<_> =
+        parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let facts = error::read(
+        context.upstream.dialect,
+        context.upstream.profile,
+        parts.status.as_u16(),
+        stated.iter().copied(),
+        &body,
+        unix_ns,
+    );
+    let failed_attempt =
+        Failed { evidence: evidence::of_error(&facts, Phase::Head, false, unix_ns), detail: shown(&facts) };
+    if !intact {
+        return failed(held, failed_attempt, story, Some(&context.key));
+    }
+    let status = parts.status.as_u16();
+    match report(held, failed_attempt, &story, Some(&context.key)) {
+        Answer::Done(_) => {
+            story.end(Outcome::ProviderError, status, None);
+            Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+        }
+        next => Tried::Again(next, story),
+    }
+}
+
+fn shown(facts: &ErrorFacts) -> String {
+    format!("{} {:?}", facts.status, facts.sign)
+}
+
+/// A plain answer: read to its end, looked at, then handed on in one piece.
+async fn whole(
+    context: Context<'_>,
+    parts: Parts,
+    mut incoming: Incoming,
+    sender: Sender,
+    (held, sent_ns): (Held, u64),
+    mut story: Story,
+) -> Tried {
+    let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
+    let read =
+        body::collect_from(&mut incoming, PLAIN_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let body = match read {
+        Ok(body) => body,
+        Err(Stopped::TooLarge(chunks)) => {
+            let attempt = attempt_of(&context, held, first_output_ns);
+            return pass_on(&context, parts, (incoming, sender), None, chunks.into(), attempt, story);
+        }
+        Err(Stopped::Idle) => {
+            let failure = Failed::new(Phase::Hold, context.out_of_time(), "the answer stopped coming");
+            return failed(held, failure, story, Some(&context.key));
+        }
+        Err(Stopped::Broken(detail)) => {
+            return failed(
+                held,
+                Failed::new(Phase::Hold, Sign::Truncated, detail),
+                story,
+                Some(&context.key),
+            );
+        }
+    };
+    context.worker.dialer.give_back(&context.upstream, sender);
+    let said = wire_answer::read(surface::body_kind(context.endpoint), context.upstream.dialect, &body);
+    if let Some(facts) = &said.error {
+        let unix_ns = context.worker.gateway.clock.now().unix_ns;
+        let evidence = evidence::of_error(facts, Phase::Hold, true, unix_ns);
+        let failure = Failed { evidence, detail: shown(facts) };
+        return match report(held, failure, &story, Some(&context.key)) {
+            Answer::Done(_) => {
+                story.end(Outcome::ProviderError, parts.status.as_u16(), None);
+                Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+            }
+            next => Tried::Again(next, story),
+        };
+    }
+    if !said.is_json_object {
+        let failure =
+            Failed::new(Phase::Hold, Sign::Garbage, "the provider answered 200 without a JSON object");
+        return failed(held, failure, story, Some(&context.key));
+    }
+    let used = said.usage.as_ref().map(evidence::of_usage);
+    if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
+        context.worker.gateway.bound.remember(id, context.key.account);
+    }
+    story.first_output(context.now_ns());
+    story.end(Outcome::Answered, parts.status.as_u16(), used);
+    settle(held, &context.key, used, first_output_ns);
+    Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+}
+
+fn settle(held: Held, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
+    if let Some(used) = used {
+        key.counters.tokens(used.input_tokens, used.output_tokens);
+    }
+    key.counters.attempt(None);
+    let outcome = keymux_policy::Outcome { end: End::Done, used, committed: true, first_output_ns };
+    // An answered request has no next step.
+    drop(held.finish(outcome));
+}
+
+fn attempt_of(context: &Context<'_>, held: Held, first_output_ns: Option<u64>) -> Attempt {
+    Attempt {
+        worker: context.worker.clone(),
+        held,
+        upstream: context.upstream.clone(),
+        key: context.key.clone(),
+        first_output_ns,
+        input_tokens_guess: context.plan.ask.size.input_tokens,
+    }
+}
+
+/// Why the hold is over.
+enum Hold {
+    /// Output, or as much held back as may be.
+    Go,
+    /// It ended before any output.
+    Ended,
+    Failed(Failed),
+}
+
+/// Holds a stream back until its first output, then passes it on.
+async fn hold_back(
+    context: Context<'_>,
+    parts: Parts,
+    (mut incoming, sender): (Incoming, Sender),
+    kind: StreamKind,
+    (held, sent_ns): (Held, u64),
+    story: Story,
+) -> Tried {
+    let mut reader = StreamReader::new(kind, context.usage_added);
+    let mut ready = VecDeque::new();
+    let hold_ns = context.timeouts.hold_ms.saturating_mul(1_000_000);
+    let hold_until = context.worker.gateway.clock.at(context.now_ns().saturating_add(hold_ns));
+    let mut bytes = 0;
+    let over = loop {
+        let next = tokio::time::timeout_at(hold_until.min(context.until()), incoming.frame()).await;
+        match next {
+            // Silence, but alive: the client may as well see it.
+            Err(_) if context.now_ns() < context.plan.until_ns => break Hold::Go,
+            Err(_) => {
+                break Hold::Failed(Failed::new(Phase::Hold, context.out_of_time(), "no output in time"));
+            }
+            Ok(None) => break Hold::Ended,
+            Ok(Some(Err(error))) => {
+                break Hold::Failed(Failed::new(Phase::Hold, Sign::Truncated, describe(&error)));
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(chunk) = frame.into_data() else { continue };
+                bytes += chunk.len();
+                reader.feed(chunk, &mut |piece| ready.push_back(piece));
+                let seen = reader.seen();
+                if seen.output || seen.held >= HOLD_EVENTS_MAX || bytes >= HOLD_BYTES_MAX {
+                    break Hold::Go;
+                }
+                if seen.error.is_some() || seen.done {
+                    break Hold::Ended;
+                }
+            }
+        }
+    };
+    if matches!(over, Hold::Ended) {
+        reader.finish(&mut |piece| ready.push_back(piece));
+    }
+    let failure = match over {
+        Hold::Failed(failure) => Some(failure),
+        Hold::Ended => ended_early(&context, &reader),
+        Hold::Go => None,
+    };
+    if let Some(failure) = failure {
+        return failed(held, failure, story, Some(&context.key));
+    }
+    if let (Endpoint::Responses, Some(id)) = (context.endpoint, &reader.seen().id) {
+        context.worker.gateway.bound.remember(id, context.key.account);
+    }
+    let now_ns = context.now_ns();
+    held.first_output();
+    story.first_output(now_ns);
+    let attempt = attempt_of(&context, held, Some(now_ns.saturating_sub(sent_ns)));
+    pass_on(&context, parts, (incoming, sender), Some(Events { kind, reader }), ready, attempt, story)
+}
+
+/// A stream that was over before any output: an error, a cut, or an answer that is empty on purpose.
+fn ended_early(context: &Context<'_>, reader: &StreamReader) -> Option<Failed> {
+    let seen = reader.seen();
+    if let Some(facts) = &seen.error {
+        let unix_ns = context.worker.gateway.clock.now().unix_ns;
+        return Some(Failed {
+            evidence: evidence::of_error(facts, Phase::Hold, true, unix_ns),
+            detail: shown(facts),
+        });
+    }
+    if reader.is_complete() {
+        return None;
+    }
+    Some(Failed::new(Phase::Hold, Sign::Truncated, "the stream ended before any output"))
+}
+
+/// Relays what is ready and what is still to come.
+fn pass_on(
+    context: &Context<'_>,
+    mut parts: Parts,
+    wire: (Incoming, Sender),
+    events: Option<Events>,
+    ready: VecDeque<Bytes>,
+    attempt: Attempt,
+    story: Story,
+) -> Tried {
+    dress(context, &mut parts.headers, &story);
+    if events.is_some() {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    let status = parts.status.as_u16();
+    let relay = Relay::new(attempt, story, status, wire, events, ready, context.limits());
+    Tried::Over(Ok(Response::from_parts(parts, Body::Relay(Box::new(relay)))))
+}
+
+fn answer_whole(context: &Context<'_>, mut parts: Parts, body: Bytes, story: &Story) -> Response<Body> {
+    dress(context, &mut parts.headers, story);
+    Response::from_parts(parts, Body::Whole(Full::new(body)))
+}
+
+const X_PROVIDER: HeaderName = HeaderName::from_static("x-keymux-provider");
+const X_KEY: HeaderName = HeaderName::from_static("x-keymux-key");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-keymux-attempts");
+const X_QUEUE_MS: HeaderName = HeaderName::from_static("x-keymux-queue-ms");
+
+/// Takes off what must not cross, and says who answered.
+fn dress(context: &Context<'_>, headers: &mut HeaderMap, story: &Story) {
+    headers::to_caller(headers);
+    if let Ok(provider) = HeaderValue::from_str(&context.upstream.name) {
+        headers.insert(X_PROVIDER, provider);
+    }
+    if let (true, Ok(key)) = (context.expose_keys, HeaderValue::from_str(&context.key.name)) {
+        headers.insert(X_KEY, key);
+    }
+    headers.insert(X_ATTEMPTS, HeaderValue::from(story.attempts));
+    headers.insert(X_QUEUE_MS, HeaderValue::from(story.waited_ns / 1_000_000));
+}
+
+/// Reports a failed attempt.
+fn report(held: Held, failure: Failed, story: &Story, key: Option<&KeyEntry>) -> Answer {
+    tracing::debug!(id = %story.id, detail = %failure.detail, "an attempt failed");
+    if let Some(key) = key {
+        key.counters.attempt(Some(keymux_policy::blame::judge(&failure.evidence)));
+    }
+    let outcome = keymux_policy::Outcome {
+        end: End::Failed(failure.evidence),
+        used: None,
+        committed: false,
+        first_output_ns: None,
+    };
+    held.finish(outcome)
+}
+
+/// An attempt failed without an answer that could be relayed.
+pub fn failed(held: Held, failure: Failed, mut story: Story, key: Option<&KeyEntry>) -> Tried {
+    let sign = failure.evidence.sign;
+    match report(held, failure, &story, key) {
+        Answer::Done(_) => {
+            let problem = without_answer(sign);
+            story.end(Outcome::Refused, problem.kind.row().status, None);
+            Tried::Over(Err(problem))
+        }
+        next => Tried::Again(next, story),
+    }
+}
+
+/// What a client is told when the last attempt brought nothing.
+fn without_answer(sign: Sign) -> Problem {
+    let (kind, message) = match sign {
+        Sign::FirstByteTimeout | Sign::IdleTimeout | Sign::TotalTimeout => {
+            (Kind::UpstreamTimeout, "The provider did not answer in time.")
+        }
+        Sign::ClientTimeout => {
+            (Kind::UpstreamTimeout, "No answer came within this request's x-keymux-timeout.")
+        }
+        Sign::ConnectFailed | Sign::TlsFailed => (Kind::UpstreamFailed, "The provider cannot be reached."),
+        Sign::Garbage => (Kind::UpstreamFailed, "The provider's answer cannot be understood."),
+        Sign::Local => (Kind::Internal, "The gateway could not send this request."),
+        _ => (Kind::UpstreamFailed, "The provider's answer broke off."),
+    };
+    Problem::new(kind, message)
+}

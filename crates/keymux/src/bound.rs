@@ -1,0 +1,53 @@
+//! State that lives at a provider: a stored response can be built on only with the account that made it. Ids that did
+//! not come through here are unknown, so nobody can build on what another gateway's client has stored.
+
+use crate::errors::{Kind, Problem};
+use crate::plan::Read;
+use keymux_policy::fleet::AccountId;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// Ids kept at once; the oldest give way.
+const IDS_MAX: usize = 200_000;
+
+/// Which account made which response.
+#[derive(Default)]
+pub struct Bound {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    accounts: HashMap<Box<str>, AccountId>,
+    order: VecDeque<Box<str>>,
+}
+
+impl Bound {
+    /// An answer came from this account.
+    pub fn remember(&self, id: &str, account: AccountId) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.accounts.insert(id.into(), account).is_none() {
+            inner.order.push_back(id.into());
+        }
+        while inner.order.len() > IDS_MAX {
+            if let Some(oldest) = inner.order.pop_front() {
+                inner.accounts.remove(&oldest);
+            }
+        }
+    }
+
+    /// The account that a request is bound to, if it builds on something stored.
+    pub fn account_for(&self, read: &Read<'_>) -> Result<Option<AccountId>, Problem> {
+        let Read::Json(head) = read else { return Ok(None) };
+        let Some(id) = head.previous_response_id.as_deref() else { return Ok(None) };
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.accounts.get(id) {
+            Some(account) => Ok(Some(*account)),
+            None => Err(Problem::new(
+                Kind::StateUnknown,
+                "`previous_response_id` names a response that was not made through this gateway, or too long ago.",
+            )
+            .at("state_not_found", Some("previous_response_id"))),
+        }
+    }
+}

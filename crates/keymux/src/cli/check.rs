@@ -1,0 +1,34 @@
+//! `keymux check`: what a configuration means, or everything that is wrong with it.
+
+use super::{Failure, color, say, serve};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  keymux check --config keymux.toml\n  keymux check --schema > keymux.schema.json"
+)]
+pub(super) struct Args {
+    /// The configuration (TOML); without it, the environment.
+    #[arg(long, short, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Print the JSON Schema of the configuration.
+    #[arg(long)]
+    schema: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.schema {
+        let schema = serde_json::to_string_pretty(&keymux_config::schema());
+        say(&schema.map_err(|e| Failure::Failed(e.to_string()))?);
+        return Ok(());
+    }
+    let (config, text) = serve::configuration(args.config.as_ref())?;
+    if !config.warnings.is_empty() {
+        let shown =
+            args.config.as_ref().map_or_else(|| "environment".to_owned(), |p| p.display().to_string());
+        let problems = keymux_config::Problems { list: config.warnings.clone() };
+        super::say_error(&problems.render(&shown, &text, color()));
+    }
+    say(config.describe().trim_end());
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! `keymux serve`: the gateway, until SIGTERM or Ctrl-C.
+
+use super::{Failure, color, say, state, world};
+use crate::reload::{Looked, Reloader};
+use crate::serve::{BoundAddresses, Running, start};
+use crate::{observe, rt};
+use keymux_config::{Config, Problems, from_env, from_toml};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without --config, keys come from the environment: OPENROUTER_API_KEY, OPENROUTER_API_KEYS \
+(comma-separated), OPENROUTER_KEY_1 …, and likewise OPENAI_…, ANTHROPIC_…, GROQ_… and so on.\n\n\
+Example:\n  keymux serve --config keymux.toml\n\nSignals: SIGTERM or Ctrl-C finish what is in flight and stop; SIGHUP reads the file again."
+)]
+pub(super) struct Args {
+    /// The configuration (TOML). With it, only the file counts.
+    #[arg(long, short, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Print the addresses as one line of JSON once the gateway listens.
+    #[arg(long)]
+    print_addr: bool,
+}
+
+/// Reads the configuration, with every mistake told at once.
+pub(super) fn configuration(path: Option<&PathBuf>) -> Result<(Config, String), Failure> {
+    let Some(path) = path else {
+        let config = world::with(from_env);
+        return config
+            .map(|c| (c, String::new()))
+            .map_err(|p| Failure::Mend(p.render("environment", "", color())));
+    };
+    let shown = path.display().to_string();
+    let text = world::read(path)
+        .map_err(|e| Failure::Mend(format!("{shown}: {e}; give the path of a TOML file with --config")))?;
+    match world::with(|w| from_toml(&shown, &text, w)) {
+        Ok(config) => Ok((config, text)),
+        Err(problems) => Err(Failure::Mend(problems.render(&shown, &text, color()))),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let (config, text) = configuration(args.config.as_ref())?;
+    observe::init(&config.server.log, color());
+    for warning in &config.warnings {
+        tracing::warn!("{}", warning.message);
+    }
+    let admin_token =
+        if config.server.admin.is_some() { state::admin_token(&config)? } else { String::new() };
+    let drain = Duration::from_millis(config.server.drain_ms);
+    let reloader = args.config.clone().map(|path| Reloader::new(path, text, config.clone()));
+    let running = start(config, admin_token, state::seed()).map_err(Failure::Mend)?;
+    if args.print_addr {
+        say(&addresses(&running.bound));
+    }
+    tracing::info!(listen = %running.bound.listen, "keymux serves");
+    let runtime = rt::single().map_err(|e| Failure::Failed(e.to_string()))?;
+    runtime.block_on(until_told(running, reloader, drain))
+}
+
+/// One line that a script can read.
+fn addresses(bound: &BoundAddresses) -> String {
+    let admin = bound.admin.map(|a| a.to_string());
+    serde_json::json!({ "listen": bound.listen.to_string(), "admin": admin }).to_string()
+}
+
+fn on(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::Failed(format!("signals cannot be heard: {e}")))
+}
+
+async fn until_told(
+    running: Running,
+    mut reloader: Option<Reloader>,
+    drain: Duration,
+) -> Result<(), Failure> {
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let mut hang_up = on(SignalKind::hangup())?;
+    let mut every = tokio::time::interval(LOOK);
+    loop {
+        let always = tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => true,
+            _ = every.tick() => false,
+        };
+        if let Some(reloader) = &mut reloader {
+            look(reloader, &running, always);
+        }
+    }
+    tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is in flight");
+    let left = tokio::select! {
+        left = running.drain(drain) => left,
+        // A second signal is meant.
+        _ = terminate.recv() => 0,
+        _ = interrupt.recv() => 0,
+    };
+    if left > 0 {
+        tracing::warn!(requests = left, "stopped with requests in flight");
+    }
+    Ok(())
+}
+
+fn look(reloader: &mut Reloader, running: &Running, always: bool) {
+    let shown = reloader.path.display().to_string();
+    let parse = |text: &str| -> Result<Config, Problems> { world::with(|w| from_toml(&shown, text, w)) };
+    match world::with(|w| reloader.look(&running.gateway, w, parse, always)) {
+        Looked::Same if always => tracing::info!("reload: nothing has changed"),
+        Looked::Same => {}
+        Looked::Changed(changes) => {
+            for change in changes {
+                tracing::info!("reload: {change}");
+            }
+        }
+        Looked::Refused(why) => {
+            tracing::error!("reload refused, the old configuration stays in force:\n{why}")
+        }
+    }
+}

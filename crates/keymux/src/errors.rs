@@ -1,0 +1,179 @@
+//! Every error that keymux itself answers with: one table gives the status, the codes of both envelopes, the metric
+//! label, and `docs/errors.md`. What a provider answers is relayed and stands not here.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderName, Response, StatusCode};
+use http_body_util::Full;
+use keymux_wire::body::{Envelope, error_body};
+
+/// What a caller should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Mend the request; the same one will fail again.
+    Mend,
+    /// Come back after the stated time.
+    Later,
+    /// Trying again may help.
+    Again,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// Machine code, also the metric label.
+    pub code: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// `type` in `OpenAI`'s envelope.
+    pub openai_type: &'static str,
+    /// `type` in Anthropic's envelope.
+    pub anthropic_type: &'static str,
+    /// What to do.
+    pub next: Next,
+    /// For the documentation: what it means and how to mend it.
+    pub meaning: &'static str,
+}
+
+macro_rules! table {
+    ($($name:ident = $code:literal, $status:literal, $openai:literal, $anthropic:literal, $next:ident, $meaning:literal;)*) => {
+        /// The errors of keymux.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Kind { $(#[doc = $meaning] $name),* }
+
+        /// All rows, in the order of [`Kind`].
+        pub const ROWS: &[Row] = &[$(Row {
+            code: $code, status: $status, openai_type: $openai, anthropic_type: $anthropic, next: Next::$next, meaning: $meaning,
+        }),*];
+    };
+}
+
+table! {
+    InvalidBody = "invalid_body", 400, "invalid_request_error", "invalid_request_error", Mend, "The body is not what the endpoint takes: not JSON, not UTF-8, a field missing, doubled or of the wrong type. The `code` of the answer names which.";
+    InvalidHeader = "invalid_header", 400, "invalid_request_error", "invalid_request_error", Mend, "An `x-keymux-…` header cannot be understood.";
+    BadFraming = "bad_framing", 400, "invalid_request_error", "invalid_request_error", Mend, "The request states its length in two ways (`Content-Length` and `Transfer-Encoding`).";
+    EndpointNotServed = "endpoint_not_served", 400, "invalid_request_error", "invalid_request_error", Mend, "No provider of this model serves this endpoint. keymux does not translate between dialects.";
+    NoProviderLeft = "no_provider_left", 400, "invalid_request_error", "invalid_request_error", Mend, "The request's own choice of providers leaves none.";
+    TooLargeForLimit = "too_large_for_limit", 400, "invalid_request_error", "invalid_request_error", Mend, "The request is larger than a limit could ever admit, so it would wait for ever.";
+    Unauthorized = "invalid_api_key", 401, "authentication_error", "authentication_error", Mend, "The token of this gateway is missing or wrong.";
+    ForeignHost = "foreign_host", 403, "permission_error", "permission_error", Mend, "An open gateway answers only to its own name: the `Host` is foreign. Set `server.token` or `server.allowed_hosts`.";
+    ForeignOrigin = "foreign_origin", 403, "permission_error", "permission_error", Mend, "A web page that is not in `server.cors_origins` called.";
+    PathUnknown = "path_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No such path here. A provider's management paths are never passed on.";
+    ModelUnknown = "model_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No route has this name, and no default provider is set.";
+    StateUnknown = "state_not_found", 404, "invalid_request_error", "not_found_error", Mend, "The stored response that the request builds on was not made through this gateway, or is not yours.";
+    MethodNotAllowed = "method_not_allowed", 405, "invalid_request_error", "invalid_request_error", Mend, "The path takes another method, named in `Allow`.";
+    BodyTimeout = "body_timeout", 408, "invalid_request_error", "timeout_error", Again, "The body stopped coming.";
+    BodyTooLarge = "body_too_large", 413, "invalid_request_error", "request_too_large", Mend, "The body is over `server.body_bytes_max`.";
+    EncodedBody = "encoded_body", 415, "invalid_request_error", "invalid_request_error", Mend, "The body is compressed. Send it plain: the model has to be read from it.";
+    QuotaExhausted = "rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_error", Later, "No key has room before the request's deadline. `Retry-After` says when one will.";
+    RoomFull = "waiting_room_full", 429, "rate_limit_error", "rate_limit_error", Later, "Too many requests wait already.";
+    Internal = "internal_error", 500, "server_error", "api_error", Again, "A fault of the gateway itself. Please report it with the request id.";
+    UpstreamFailed = "upstream_failed", 502, "server_error", "api_error", Again, "Every provider that was tried failed.";
+    AllOut = "no_key_available", 503, "server_error", "overloaded_error", Later, "Every key that could serve this is out: refused, empty, or behind an open breaker.";
+    NoKey = "no_key_configured", 503, "server_error", "api_error", Later, "No key is configured for this provider.";
+    Draining = "shutting_down", 503, "server_error", "overloaded_error", Later, "The gateway is shutting down.";
+    TooManyConnections = "too_many_connections", 503, "server_error", "overloaded_error", Later, "The gateway is at its limit of connections.";
+    UpstreamTimeout = "upstream_timeout", 504, "server_error", "timeout_error", Again, "The provider did not answer in time.";
+}
+
+impl Kind {
+    /// Its row.
+    pub fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+}
+
+/// An error that goes to a client.
+#[derive(Debug)]
+pub struct Problem {
+    /// Which.
+    pub kind: Kind,
+    /// What happened, to which thing, and what to do.
+    pub message: String,
+    /// A finer machine code than the row's, where there is one.
+    pub code: Option<&'static str>,
+    /// The field at fault.
+    pub param: Option<String>,
+    /// When to come back.
+    pub retry_after_ns: Option<u64>,
+    /// The method to use instead, for [`Kind::MethodNotAllowed`].
+    pub allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// An error of this kind, with what to tell.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), code: None, param: None, retry_after_ns: None, allow: None }
+    }
+
+    /// Says when to come back.
+    pub fn after(mut self, retry_after_ns: Option<u64>) -> Self {
+        self.retry_after_ns = retry_after_ns;
+        self
+    }
+
+    /// Names the field at fault.
+    pub fn at(mut self, code: &'static str, param: Option<&str>) -> Self {
+        self.code = Some(code);
+        self.param = param.map(str::to_owned);
+        self
+    }
+
+    /// The answer in the endpoint's dialect.
+    pub fn response(&self, envelope: Envelope) -> Response<Full<Bytes>> {
+        let row = self.kind.row();
+        let type_ = match envelope {
+            Envelope::OpenAi => row.openai_type,
+            Envelope::Anthropic => row.anthropic_type,
+        };
+        let code = self.code.unwrap_or(row.code);
+        let body = error_body(envelope, row.status, type_, code, self.param.as_deref(), &self.message);
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() =
+            StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match row.next {
+            Next::Mend => {
+                headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            Next::Later => {
+                // A refusal always says when: a client that is told nothing comes back at once.
+                let ms = self.retry_after_ns.unwrap_or(1_000_000_000).div_ceil(1_000_000).max(1);
+                headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+            }
+            Next::Again => {}
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// `docs/errors.md`, generated so that it cannot drift from the table.
+pub fn docs() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "# Errors\n\nGenerated from `crates/keymux/src/errors.rs`; a test keeps it fresh.\n\nWhat a provider answers is relayed unchanged. These are keymux' own, in the envelope of the endpoint's dialect.\n\n| code | status | `type` (OpenAI) | `type` (Anthropic) | try again? | meaning |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in ROWS {
+        let next = match row.next {
+            Next::Mend => "no, mend the request (`x-should-retry: false`)",
+            Next::Later => "after `Retry-After`",
+            Next::Again => "yes",
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | `{}` | `{}` | {} | {} |",
+            row.code, row.status, row.openai_type, row.anthropic_type, next, row.meaning
+        );
+    }
+    text
+}

@@ -1,0 +1,130 @@
+//! Who may call. A gateway with a token asks for it; an open one answers only to programs on purpose: a web page
+//! that a browser shows must not be able to spend the keys, neither under its own name (`Origin`) nor by a name
+//! that it made point here (`Host`).
+
+use crate::errors::{Kind, Problem};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING};
+use http::{Request, Version};
+use keymux_config::{Secret, Server};
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use subtle::ConstantTimeEq;
+
+/// Whether the request may go on.
+pub fn admit<B>(server: &Server, request: &Request<B>) -> Result<(), Problem> {
+    framing(request)?;
+    let headers = request.headers();
+    match &server.token {
+        Some(token) => {
+            let presented = presented(headers);
+            if presented.is_some_and(|p| same_secret(token, p)) {
+                return Ok(());
+            }
+            let what = if presented.is_some() { "is not the one of this gateway" } else { "is missing" };
+            Err(Problem::new(
+                Kind::Unauthorized,
+                format!(
+                    "The API key {what}: send the gateway's token as `Authorization: Bearer …` or `x-api-key`."
+                ),
+            ))
+        }
+        None => open(server, headers),
+    }
+}
+
+/// Requests whose length can be read in two ways smuggle a second one past somebody.
+fn framing<B>(request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(Problem::new(
+            Kind::BadFraming,
+            "The request has both Content-Length and Transfer-Encoding; send only one of them.",
+        ));
+    }
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(Problem::new(Kind::BadFraming, "An HTTP/1.1 request has exactly one Host header."));
+    }
+    Ok(())
+}
+
+/// The credential that the caller shows, in the ways of all dialects.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
+        let (scheme, token) = v.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let plain = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    bearer.or_else(|| plain("x-api-key")).or_else(|| plain("api-key"))
+}
+
+/// Compares digests, so that neither content nor length leaks by time.
+pub fn same_secret(secret: &Secret, presented: &str) -> bool {
+    let ours = Sha256::digest(secret.expose().as_bytes());
+    let theirs = Sha256::digest(presented.as_bytes());
+    ours.ct_eq(&theirs).into()
+}
+
+fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(origin) = headers.get(ORIGIN) {
+        let allowed = server.cors_origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
+        if !allowed {
+            return Err(Problem::new(
+                Kind::ForeignOrigin,
+                "Web pages may not use this gateway. If this page may, add its origin to `server.cors_origins`.",
+            ));
+        }
+    }
+    let Some(host) = headers.get(HOST) else { return Ok(()) };
+    let host = host.to_str().unwrap_or_default();
+    if host_is_ours(host, server) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::ForeignHost,
+        "This gateway has no token, so it answers only under localhost or its address. \
+         Set `server.token`, or add this host to `server.allowed_hosts`.",
+    ))
+}
+
+/// An address cannot be made to point elsewhere, a name can.
+fn host_is_ours(host: &str, server: &Server) -> bool {
+    let name = without_port(host);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || server
+            .allowed_hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+/// Answers for pages whose origin is allowed: which headers they may send and read.
+pub fn cors(server: &Server, request_origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    let Some(origin) = request_origin else { return };
+    if !server.cors_origins.iter().any(|o| o.as_bytes() == origin.as_bytes()) {
+        return;
+    }
+    answer.insert("access-control-allow-origin", origin.clone());
+    answer.insert("vary", HeaderValue::from_static("origin"));
+    answer.insert("access-control-expose-headers", HeaderValue::from_static("*"));
+}
+
+/// The answer to a page's question whether it may call.
+pub fn preflight(server: &Server, request_origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    cors(server, request_origin, answer);
+    if answer.contains_key("access-control-allow-origin") {
+        answer.insert("access-control-allow-methods", HeaderValue::from_static("GET, POST, OPTIONS"));
+        // `*` does not cover Authorization.
+        let headers = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, http-referer, x-title, x-keymux-priority, x-keymux-max-wait, x-keymux-timeout, x-keymux-session, x-keymux-tags, x-keymux-providers, x-keymux-keepalive";
+        answer.insert("access-control-allow-headers", HeaderValue::from_static(headers));
+        answer.insert("access-control-max-age", HeaderValue::from_static("600"));
+    }
+}

@@ -1,0 +1,294 @@
+//! The configuration as the data path uses it: one immutable snapshot, replaced whole. Names become ids here, and an
+//! id stays with its name over every reload, so that what the scheduler learned about a key survives.
+
+use crate::upstream::{Origin, Proxy};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use keymux_config::{Auth, Config, Dialect, LimitHeaders, Provider, Timeouts};
+use keymux_policy::fleet::{
+    AccountId, AccountSpec, EndpointSet, Fleet, KeyId, KeySpec, Member, ProviderId, ProviderSpec, RouteId,
+    RouteSpec,
+};
+use keymux_wire as wire;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One configuration, ready to serve.
+pub struct Snapshot {
+    /// As it was read.
+    pub config: Config,
+    /// By [`ProviderId`]; `None` where an id belongs to another configuration.
+    pub upstreams: Vec<Option<Arc<Upstream>>>,
+    /// By [`KeyId`].
+    pub keys: Vec<Option<Arc<KeyEntry>>>,
+    /// `provider/account`, for people.
+    pub account_names: HashMap<AccountId, String>,
+    /// By the index of the configuration's providers.
+    pub provider_ids: Vec<ProviderId>,
+    /// By the indices of the configuration's providers and their keys.
+    pub key_ids: Vec<Vec<KeyId>>,
+    /// By the index of the configuration's routes.
+    pub route_ids: Vec<RouteId>,
+}
+
+/// A provider, as requests are sent to it.
+pub struct Upstream {
+    /// Its id.
+    pub id: ProviderId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where connections go.
+    pub origin: Origin,
+    /// The stack of idle connections that they share.
+    pub origin_id: usize,
+    /// `Host` of its requests.
+    pub authority: HeaderValue,
+    /// Path before `/chat/completions` and so on, without a slash at its end.
+    pub base_path: String,
+    /// What its bodies mean.
+    pub dialect: wire::error::Dialect,
+    /// What its limit headers mean.
+    pub profile: wire::limits::Profile,
+    /// Headers of every request to it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What it serves.
+    pub endpoints: EndpointSet,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+}
+
+/// A key, as requests carry it.
+pub struct KeyEntry {
+    /// Its name, which may be shown.
+    pub name: Arc<str>,
+    /// Its account.
+    pub account: AccountId,
+    /// The credential, marked sensitive.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// Counters of this key.
+    pub counters: crate::observe::KeyCounters,
+}
+
+/// Gives names their ids, for the life of the process.
+#[derive(Default)]
+pub struct Names {
+    ids: HashMap<String, u32>,
+    next: [u32; 5],
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Provider,
+    Account,
+    Key,
+    Route,
+    Origin,
+}
+
+impl Names {
+    fn id(&mut self, what: What, name: &str) -> u32 {
+        let kind = what as usize;
+        let next = &mut self.next[kind];
+        *self.ids.entry(format!("{kind}\0{name}")).or_insert_with(|| {
+            let id = *next;
+            *next += 1;
+            id
+        })
+    }
+}
+
+impl Snapshot {
+    /// Makes a configuration ready to serve, and says what the scheduler has to know of it.
+    ///
+    /// # Errors
+    /// A header or secret that HTTP cannot carry, in words that name it.
+    pub fn new(
+        config: Config,
+        names: &mut Names,
+        metrics: &crate::observe::Metrics,
+    ) -> Result<(Self, Fleet), String> {
+        let mut snapshot = Self {
+            upstreams: Vec::new(),
+            keys: Vec::new(),
+            account_names: HashMap::new(),
+            provider_ids: Vec::new(),
+            key_ids: Vec::new(),
+            route_ids: Vec::new(),
+            config,
+        };
+        let mut fleet = Fleet {
+            settings: snapshot.config.settings.clone(),
+            default_strategy: snapshot.config.default_strategy,
+            ..Fleet::default()
+        };
+        let providers = std::mem::take(&mut snapshot.config.providers);
+        for provider in &providers {
+            let key_ids = snapshot.add_provider(provider, names, metrics, &mut fleet)?;
+            snapshot.key_ids.push(key_ids);
+        }
+        snapshot.config.providers = providers;
+        for route in &snapshot.config.routes {
+            let id = RouteId(names.id(What::Route, &route.model));
+            let member = |t: &keymux_config::Target| Member {
+                provider: snapshot.provider_ids[t.provider],
+                model: t.model.clone(),
+                keys: t.keys.iter().map(|k| snapshot.key_ids[t.provider][*k]).collect(),
+                weight: t.weight,
+            };
+            fleet.routes.push(RouteSpec {
+                id,
+                name: route.model.clone(),
+                tiers: route.tiers.iter().map(|tier| tier.iter().map(member).collect()).collect(),
+                strategy: route.strategy,
+            });
+            snapshot.route_ids.push(id);
+        }
+        Ok((snapshot, fleet))
+    }
+
+    fn add_provider(
+        &mut self,
+        provider: &Provider,
+        names: &mut Names,
+        metrics: &crate::observe::Metrics,
+        fleet: &mut Fleet,
+    ) -> Result<Vec<KeyId>, String> {
+        let id = ProviderId(names.id(What::Provider, &provider.name));
+        self.provider_ids.push(id);
+        let upstream = upstream(id, provider, names)?;
+        put(&mut self.upstreams, id.0, Arc::new(upstream));
+        fleet.providers.push(ProviderSpec {
+            id,
+            name: provider.name.clone(),
+            endpoints: provider.endpoints,
+            charging: provider.charging,
+        });
+        let mut accounts = Vec::new();
+        for account in &provider.accounts {
+            let account_id =
+                AccountId(names.id(What::Account, &format!("{}\0{}", provider.name, account.name)));
+            fleet.accounts.push(AccountSpec {
+                id: account_id,
+                provider: id,
+                name: account.name.clone(),
+                limits: account.limits.clone(),
+            });
+            self.account_names.insert(account_id, format!("{}/{}", provider.name, account.name));
+            accounts.push(account_id);
+        }
+        let mut keys = Vec::new();
+        for key in &provider.keys {
+            let key_id = KeyId(names.id(What::Key, &format!("{}\0{}", provider.name, key.name)));
+            let account = accounts[key.account];
+            let entry = KeyEntry {
+                name: key.name.clone(),
+                account,
+                credential: credential(provider, key)?,
+                counters: metrics.key(&provider.name, &key.name),
+            };
+            put(&mut self.keys, key_id.0, Arc::new(entry));
+            fleet.keys.push(KeySpec {
+                id: key_id,
+                account,
+                provider: id,
+                name: key.name.clone(),
+                weight: key.weight,
+                enabled: key.enabled,
+                models: key.models.clone(),
+                limits: key.limits.clone(),
+            });
+            keys.push(key_id);
+        }
+        Ok(keys)
+    }
+
+    /// The provider of this id.
+    pub fn upstream(&self, id: ProviderId) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The key of this id.
+    pub fn key(&self, id: KeyId) -> Option<&Arc<KeyEntry>> {
+        self.keys.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The id of the provider of this name.
+    pub fn provider_named(&self, name: &str) -> Option<ProviderId> {
+        let index = self.config.providers.iter().position(|p| p.name.eq_ignore_ascii_case(name))?;
+        self.provider_ids.get(index).copied()
+    }
+}
+
+fn put<T>(slots: &mut Vec<Option<T>>, id: u32, value: T) {
+    let index = id as usize;
+    if slots.len() <= index {
+        slots.resize_with(index + 1, || None);
+    }
+    slots[index] = Some(value);
+}
+
+fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Upstream, String> {
+    let base = &provider.base;
+    let proxy = provider.proxy.as_ref().map(|p| Proxy {
+        https: p.https,
+        host: p.host.clone(),
+        port: p.port,
+        authorization: p.authorization.as_ref().map(|a| format!("Basic {}", a.expose())),
+    });
+    let origin = Origin { https: base.https, host: base.host.clone(), port: base.port, proxy };
+    let origin_id = names.id(What::Origin, &format!("{origin:?}")) as usize;
+    let bad = |what: &str| format!("provider {}: {what} cannot be sent in HTTP", provider.name);
+    let mut headers = Vec::new();
+    for (name, value) in &provider.headers {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| bad(&format!("header name {name:?}")))?;
+        let value =
+            HeaderValue::try_from(value.as_str()).map_err(|_| bad(&format!("the value of {name}")))?;
+        headers.push((name, value));
+    }
+    Ok(Upstream {
+        id,
+        name: provider.name.clone(),
+        origin,
+        origin_id,
+        authority: HeaderValue::try_from(base.authority()).map_err(|_| bad("its host"))?,
+        base_path: base.path.clone(),
+        dialect: match provider.dialect {
+            Dialect::OpenAi => wire::error::Dialect::OpenAi,
+            Dialect::OpenRouter => wire::error::Dialect::OpenRouter,
+            Dialect::Anthropic => wire::error::Dialect::Anthropic,
+        },
+        profile: match provider.limit_headers {
+            LimitHeaders::OpenAi => wire::limits::Profile::OpenAi,
+            LimitHeaders::Azure => wire::limits::Profile::Azure,
+            LimitHeaders::Anthropic => wire::limits::Profile::Anthropic,
+            LimitHeaders::Groq => wire::limits::Profile::Groq,
+            LimitHeaders::Mistral => wire::limits::Profile::Mistral,
+            LimitHeaders::Cerebras => wire::limits::Profile::Cerebras,
+            LimitHeaders::OpenRouter => wire::limits::Profile::OpenRouter,
+            LimitHeaders::Generic => wire::limits::Profile::Generic,
+        },
+        headers,
+        endpoints: provider.endpoints,
+        timeouts: provider.timeouts,
+    })
+}
+
+fn credential(
+    provider: &Provider,
+    key: &keymux_config::Key,
+) -> Result<Option<(HeaderName, HeaderValue)>, String> {
+    let Some(secret) = &key.secret else { return Ok(None) };
+    let bad =
+        |_| format!("provider {}: key {}: its secret cannot be sent in a header", provider.name, key.name);
+    let (name, text) = match &provider.auth {
+        Auth::Bearer => (AUTHORIZATION, format!("Bearer {}", secret.expose())),
+        Auth::Header(name) => {
+            let parsed = HeaderName::try_from(name.as_str());
+            let parsed = parsed.map_err(|_| format!("provider {}: auth header {name:?}", provider.name))?;
+            (parsed, secret.expose().to_owned())
+        }
+        Auth::None => return Ok(None),
+    };
+    let mut value = HeaderValue::try_from(text).map_err(bad)?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}

@@ -1,0 +1,233 @@
+//! `GET /v1/models`: what can be asked for here. The names of the routes, and each provider's own list behind its
+//! name, fetched side by side and kept for a minute.
+
+use crate::attempt::Patience;
+use crate::body::Body;
+use crate::errors::{Kind, Problem};
+use crate::live::{KeyEntry, Snapshot, Upstream};
+use crate::serve::Worker;
+use crate::upstream::OutBody;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A list younger than this is not fetched again.
+const FRESH_NS: u64 = 60_000_000_000;
+/// A provider that does not list its models in this time is left out.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// `OpenRouter`'s list has about 2 MB.
+const LIST_BYTES_MAX: usize = 16 << 20;
+
+/// Lists that were fetched, by provider.
+#[derive(Default)]
+pub struct Lists {
+    inner: Mutex<HashMap<u32, (u64, Arc<Vec<Listed>>)>>,
+}
+
+/// One model of a provider.
+pub struct Listed {
+    id: String,
+    /// The provider's own words on it.
+    raw: Box<RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+struct List {
+    data: Vec<Box<RawValue>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Id {
+    id: String,
+}
+
+/// All models.
+pub async fn list(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Problem> {
+    let items = items(worker, snapshot, request.headers()).await;
+    let mut text = String::from(r#"{"object":"list","data":["#);
+    for (index, (_, item)) in items.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(item);
+    }
+    text.push_str(r#"],"has_more":false}"#);
+    Ok(json(text))
+}
+
+/// One model.
+pub async fn one(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    request: &Request<Incoming>,
+    name: &str,
+) -> Result<Response<Body>, Problem> {
+    let name = percent_decoded(name);
+    let items = items(worker, snapshot, request.headers()).await;
+    match items.into_iter().find(|(id, _)| *id == name) {
+        Some((_, item)) => Ok(json(item)),
+        None => {
+            let shown: String = name.chars().take(120).collect();
+            let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
+            Err(Problem::new(Kind::ModelUnknown, message))
+        }
+    }
+}
+
+/// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
+async fn items(worker: &Arc<Worker>, snapshot: &Snapshot, headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut items: Vec<(String, String)> = Vec::new();
+    for route in &snapshot.config.routes {
+        let id = serde_json::Value::from(&*route.model);
+        let text = format!(r#"{{"id":{id},"object":"model","created":0,"owned_by":"keymux"}}"#);
+        items.push((route.model.to_string(), text));
+    }
+    let default = snapshot.config.default_provider;
+    for (index, provider) in snapshot.config.providers.iter().enumerate() {
+        let Some(upstream) = snapshot.upstream(snapshot.provider_ids[index]) else { continue };
+        if provider.models == keymux_config::ModelsFetch::Off {
+            continue;
+        }
+        let enabled = provider.keys.iter().position(|k| k.enabled);
+        let Some(entry) = enabled.and_then(|key| snapshot.key(snapshot.key_ids[index][key])) else {
+            continue;
+        };
+        let Some(listed) = fetched(worker, upstream, entry, headers).await else { continue };
+        for model in listed.iter() {
+            if Some(index) == default {
+                items.push((model.id.clone(), model.raw.get().to_owned()));
+            } else {
+                let id = format!("{}:{}", upstream.name, model.id);
+                items.push((id.clone(), renamed(model, &id)));
+            }
+        }
+    }
+    let mut known = std::collections::HashSet::new();
+    items.retain(|(id, _)| known.insert(id.clone()));
+    items
+}
+
+/// The provider's object under another id.
+fn renamed(model: &Listed, id: &str) -> String {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(model.raw.get()) {
+        Ok(mut object) => {
+            object.insert("id".to_owned(), id.into());
+            serde_json::Value::Object(object).to_string()
+        }
+        Err(_) => model.raw.get().to_owned(),
+    }
+}
+
+async fn fetched(
+    worker: &Arc<Worker>,
+    upstream: &Arc<Upstream>,
+    key: &KeyEntry,
+    headers: &HeaderMap,
+) -> Option<Arc<Vec<Listed>>> {
+    let gateway = &worker.gateway;
+    let now_ns = gateway.clock.mono_ns();
+    let known = {
+        let lists = gateway.lists.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.get(&upstream.id.0).cloned()
+    };
+    if let Some((at, list)) = &known
+        && now_ns.saturating_sub(*at) < FRESH_NS
+    {
+        return Some(list.clone());
+    }
+    match fetch(worker, upstream, key, headers).await {
+        Ok(list) => {
+            let list = Arc::new(list);
+            let mut lists = gateway.lists.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            lists.insert(upstream.id.0, (now_ns, list.clone()));
+            Some(list)
+        }
+        Err(detail) => {
+            tracing::warn!(provider = %upstream.name, detail, "the provider's models cannot be listed");
+            // An old list is better than none.
+            known.map(|(_, list)| list)
+        }
+    }
+}
+
+async fn fetch(
+    worker: &Arc<Worker>,
+    upstream: &Arc<Upstream>,
+    key: &KeyEntry,
+    headers: &HeaderMap,
+) -> Result<Vec<Listed>, String> {
+    let mut out = HeaderMap::new();
+    // Anthropic answers nothing without a version.
+    for name in ["anthropic-version", "anthropic-beta"] {
+        if let Some(value) = headers.get(name) {
+            out.insert(name, value.clone());
+        }
+    }
+    if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !out.contains_key("anthropic-version") {
+        out.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    crate::headers::to_provider(&mut out, upstream, key);
+    let mut target = String::new();
+    if upstream.origin.proxy.is_some() && !upstream.origin.https {
+        // Writing to a String cannot fail.
+        let _ = write!(target, "http://{}", upstream.authority.to_str().unwrap_or_default());
+    }
+    let _ = write!(target, "{}/models", upstream.base_path);
+    let mut request: Request<OutBody> = Request::new(Full::default());
+    *request.uri_mut() = target.parse().map_err(|e| format!("{e}"))?;
+    *request.headers_mut() = out;
+    let patience = Patience { connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
+    let answered = worker.dialer.send(upstream, request, patience).await.map_err(|f| f.detail)?;
+    let status = answered.response.status();
+    let body = crate::body::collect(answered.response.into_body(), LIST_BYTES_MAX, PATIENCE, None).await;
+    let body: Bytes = body.map_err(|_| "the list broke off".to_owned())?;
+    worker.dialer.give_back(upstream, answered.sender);
+    if !status.is_success() {
+        return Err(format!("status {}", status.as_u16()));
+    }
+    let list: List = serde_json::from_slice(&body).map_err(|e| format!("not a list of models: {e}"))?;
+    let named = |raw: Box<RawValue>| {
+        let Id { id } = serde_json::from_str(raw.get()).ok()?;
+        Some(Listed { id, raw })
+    };
+    Ok(list.data.into_iter().filter_map(named).collect())
+}
+
+fn json(text: String) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Full::new(Bytes::from(text))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail
+            .get(..2)
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
+        match (first, hex) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,84 @@
+//! The `x-keymux-…` headers of a request: what a caller may ask of the gateway itself.
+
+use crate::errors::{Kind, Problem};
+use http::HeaderMap;
+use keymux_policy::Priority;
+use keymux_wire::head::{ProviderPrefs, parse_providers_header};
+
+/// What the caller wishes.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// `x-keymux-priority`.
+    pub priority: Option<Priority>,
+    /// `x-keymux-max-wait`, in nanoseconds.
+    pub max_wait_ns: Option<u64>,
+    /// `x-keymux-timeout`, in nanoseconds.
+    pub timeout_ns: Option<u64>,
+    /// `x-keymux-session`.
+    pub session: Option<String>,
+    /// `x-keymux-providers`.
+    pub providers: Option<ProviderPrefs>,
+    /// `x-keymux-keepalive: 1`.
+    pub keepalive: bool,
+}
+
+impl Options {
+    /// Reads them.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut options = Self::default();
+        for (name, value) in headers {
+            let Some(what) = name.as_str().strip_prefix("x-keymux-") else { continue };
+            let text = value.to_str().map_err(|_| bad(what, "is not plain text", ""))?.trim();
+            match what {
+                "priority" => {
+                    options.priority = Some(match text {
+                        "high" => Priority::High,
+                        "normal" => Priority::Normal,
+                        "low" => Priority::Low,
+                        _ => return Err(bad(what, text, "high, normal or low")),
+                    });
+                }
+                "max-wait" => options.max_wait_ns = Some(duration(what, text)?),
+                "timeout" => options.timeout_ns = Some(duration(what, text)?),
+                "session" => options.session = Some(text.to_owned()),
+                "keepalive" => options.keepalive = text == "1",
+                "providers" => {
+                    let prefs = parse_providers_header(text);
+                    let prefs = prefs
+                        .map_err(|e| Problem::new(Kind::InvalidHeader, format!("x-keymux-providers: {e}")))?;
+                    options.providers = Some(prefs);
+                }
+                // Tags go to the ledger; unknown ones may belong to a later version.
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn bad(what: &str, got: &str, wanted: &str) -> Problem {
+    Problem::new(Kind::InvalidHeader, format!("x-keymux-{what}: `{got}` is not understood; give {wanted}."))
+}
+
+/// `10s`, `500ms`, `2m`, or plain seconds.
+fn duration(what: &str, text: &str) -> Result<u64, Problem> {
+    let wanted = "a time such as 10s, 500ms or 2m";
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| bad(what, text, wanted))?;
+    let scale = match unit.trim() {
+        "ms" => 1e6,
+        "" | "s" => 1e9,
+        "m" => 6e10,
+        "h" => 3.6e12,
+        _ => return Err(bad(what, text, wanted)),
+    };
+    // A day is longer than anything that waits.
+    let ns = (number * scale).clamp(0.0, 8.64e13);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a day, never negative"
+    )]
+    Ok(ns as u64)
+}

@@ -1,0 +1,273 @@
+//! What one request needs to be asked for and sent, worked out once from its head, headers and the configuration.
+
+use crate::errors::{Kind, Problem};
+use crate::live::{Snapshot, Upstream};
+use crate::options::Options;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use keymux_config::{Resolution, Timeouts};
+use keymux_policy::fleet::Endpoint;
+use keymux_policy::{Ask, ClientId, Destination, Providers, Size, TeamId};
+use keymux_wire::error::Dialect;
+use keymux_wire::head::{self, Field, Head, HeadError, ProviderPrefs};
+use keymux_wire::{affinity, estimate, splice};
+use sha2::{Digest as _, Sha256};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What was read of the body.
+pub enum Read<'a> {
+    /// JSON.
+    Json(Box<Head<'a>>),
+    /// A form with files: its `model`, and where that stands.
+    Form(Option<(String, Range<usize>)>),
+}
+
+impl Read<'_> {
+    /// The model's name, as the caller wrote it. Empty where the endpoint needs none.
+    pub fn model(&self) -> &str {
+        match self {
+            Read::Json(head) => head.model.as_ref().map_or("", |m| &m.value),
+            Read::Form(model) => model.as_ref().map_or("", |(name, _)| name),
+        }
+    }
+
+    /// Whether a stream is asked for.
+    pub fn stream(&self) -> bool {
+        matches!(self, Read::Json(head) if head.stream)
+    }
+}
+
+/// Reads what has to be known of a body.
+pub fn read<'a>(endpoint: Endpoint, headers: &HeaderMap, body: &'a Bytes) -> Result<Read<'a>, Problem> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = crate::surface::body_kind(endpoint);
+    let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("multipart/form-data"));
+    if form && kind == head::BodyKind::Other {
+        return head::multipart_model(content_type, body).map(Read::Form).map_err(|e| bad_body(&e));
+    }
+    let head = head::parse(body, kind).map_err(|e| bad_body(&e))?;
+    Ok(Read::Json(Box::new(head)))
+}
+
+fn bad_body(error: &HeadError) -> Problem {
+    Problem::new(Kind::InvalidBody, error.to_string()).at(error.code(), error.param())
+}
+
+/// Where a request goes and how long it may take.
+pub struct Plan {
+    /// The question to the scheduler.
+    pub ask: Ask,
+    /// The route of the configuration, if it is one.
+    pub route: Option<usize>,
+    /// When the request must be over (monotonic).
+    pub until_ns: u64,
+    /// That is the caller's wish, not ours.
+    pub clients_wish: bool,
+}
+
+impl Plan {
+    /// Works it out.
+    pub fn new(
+        snapshot: &Snapshot,
+        endpoint: Endpoint,
+        read: &Read<'_>,
+        body: &Bytes,
+        options: &Options,
+        now_ns: u64,
+    ) -> Result<Self, Problem> {
+        let (to, route) = destination(snapshot, read.model())?;
+        let provider = match (&to, route) {
+            (Destination::Adhoc { provider, .. }, _) => snapshot.upstream(*provider),
+            // The first target's provider speaks for the route.
+            (_, Some(route)) => {
+                let first = snapshot.config.routes[route].tiers.iter().flatten().next();
+                first.and_then(|target| snapshot.upstream(snapshot.provider_ids[target.provider]))
+            }
+            _ => None,
+        };
+        let config = &snapshot.config;
+        let base = provider.map(|upstream| upstream.timeouts).unwrap_or_default();
+        let timeouts = route.map_or(base, |route| config.routes[route].timeouts.over(&base));
+        let total_ns = timeouts.total_ms.saturating_mul(1_000_000);
+        let clients_wish = options.timeout_ns.is_some_and(|wish| wish < total_ns);
+        let until_ns = now_ns.saturating_add(options.timeout_ns.unwrap_or(total_ns).min(total_ns));
+        let max_wait_ms = route.map_or(config.server.max_wait_ms, |r| config.routes[r].max_wait_ms);
+        let max_wait_ns = max_wait_ms.saturating_mul(1_000_000);
+        let wait_ns = options.max_wait_ns.map_or(max_wait_ns, |wish| wish.min(max_wait_ns));
+        let ask = Ask {
+            to,
+            endpoint,
+            client: ClientId::default(),
+            team: TeamId::default(),
+            class: options.priority.unwrap_or_default(),
+            weight: 1.0,
+            deadline_mono_ns: now_ns.saturating_add(wait_ns).min(until_ns),
+            size: size(read, body),
+            cost_max_nano_usd: None,
+            session: session(read, options),
+            bound_to: None,
+            providers: providers(snapshot, read, options)?,
+            stream: read.stream(),
+        };
+        Ok(Self { ask, route, until_ns, clients_wish })
+    }
+
+    /// How long the parts of an attempt at this provider may take.
+    pub fn timeouts(&self, snapshot: &Snapshot, upstream: &Upstream) -> Timeouts {
+        match self.route {
+            Some(route) => snapshot.config.routes[route].timeouts.over(&upstream.timeouts),
+            None => upstream.timeouts,
+        }
+    }
+}
+
+fn destination(snapshot: &Snapshot, model: &str) -> Result<(Destination, Option<usize>), Problem> {
+    // Some endpoints (moderations) need no model.
+    if let (true, Some(provider)) = (model.is_empty(), snapshot.config.default_provider) {
+        let provider = snapshot.provider_ids[provider];
+        return Ok((Destination::Adhoc { provider, model: "".into() }, None));
+    }
+    match snapshot.config.resolve(model) {
+        Resolution::Route(route) => Ok((Destination::Route(snapshot.route_ids[route]), Some(route))),
+        Resolution::Adhoc { provider, model } => {
+            let provider = snapshot.provider_ids[provider];
+            Ok((Destination::Adhoc { provider, model: model.into() }, None))
+        }
+        Resolution::Unknown { suggestions } => {
+            let shown: String = model.chars().take(120).collect();
+            let mut message = format!("There is no model `{shown}` here.");
+            if suggestions.is_empty() {
+                message.push_str(" Write `provider:model`, or set `default_provider`.");
+            } else {
+                message.push_str(" Did you mean ");
+                message
+                    .push_str(&suggestions.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", "));
+                message.push('?');
+            }
+            Err(Problem::new(Kind::ModelUnknown, message).at("model_not_found", Some("model")))
+        }
+    }
+}
+
+fn size(read: &Read<'_>, body: &Bytes) -> Size {
+    let body_bytes = body.len() as u64;
+    match read {
+        Read::Json(head) => Size {
+            body_bytes,
+            input_tokens: estimate::Size::of(head).input_token_guess(),
+            output_tokens_max: head.output_cap().map(|cap| cap.saturating_mul(head.n.unwrap_or(1).max(1))),
+        },
+        // Files are no text: such a call pays the request dimension.
+        Read::Form(_) => Size { body_bytes, input_tokens: 0, output_tokens_max: None },
+    }
+}
+
+fn session(read: &Read<'_>, options: &Options) -> Option<u64> {
+    match (&options.session, read) {
+        (Some(name), _) => Some(named(name)),
+        (None, Read::Json(head)) => Some(affinity::prefix_hash(head)),
+        (None, Read::Form(_)) => None,
+    }
+}
+
+/// A session that the caller named.
+fn named(session: &str) -> u64 {
+    let digest = Sha256::digest(session.as_bytes());
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// The caller's choice of providers. The header rules every target. The body's `provider` object is `OpenRouter`'s
+/// own: there it goes through untouched, and for targets of other dialects it chooses among ours.
+fn providers(
+    snapshot: &Snapshot,
+    read: &Read<'_>,
+    options: &Options,
+) -> Result<Option<Box<Providers>>, Problem> {
+    if let Some(prefs) = &options.providers {
+        return Ok(Some(Box::new(by_name(snapshot, prefs, false))));
+    }
+    let Read::Json(head) = read else { return Ok(None) };
+    let Some(raw) = &head.provider else { return Ok(None) };
+    let others = snapshot.upstreams.iter().flatten().any(|u| u.dialect != Dialect::OpenRouter);
+    if !others {
+        return Ok(None);
+    }
+    let prefs = head::parse_provider(raw.raw).map_err(|e| bad_body(&e))?;
+    Ok(Some(Box::new(by_name(snapshot, &prefs, true))))
+}
+
+fn by_name(snapshot: &Snapshot, prefs: &ProviderPrefs, spare_openrouter: bool) -> Providers {
+    let spared = |id: &keymux_policy::fleet::ProviderId| {
+        spare_openrouter && snapshot.upstream(*id).is_some_and(|u| u.dialect == Dialect::OpenRouter)
+    };
+    let named =
+        |names: &[String]| names.iter().filter_map(|n| snapshot.provider_named(n)).collect::<Vec<_>>();
+    let order = named(&prefs.order);
+    let only = (!prefs.only.is_empty()).then(|| {
+        let mut only = named(&prefs.only);
+        only.extend(snapshot.provider_ids.iter().filter(|id| spared(id)));
+        only
+    });
+    let ignore = named(&prefs.ignore).into_iter().filter(|id| !spared(id)).collect();
+    // Without a name of ours in `order` there is nothing that a fallback could leave.
+    let no_fallbacks = prefs.allow_fallbacks == Some(false) && (!spare_openrouter || !order.is_empty());
+    Providers { order, only, ignore, no_fallbacks }
+}
+
+/// The body as one target gets it.
+pub struct Outgoing {
+    /// The bytes.
+    pub body: Bytes,
+    /// keymux asked for the usage chunk, the caller did not.
+    pub usage_added: bool,
+}
+
+/// Changes what must change for this target: the model's name, usage where it would be missing, and what only
+/// `OpenRouter` understands. Everything else goes as it came, and where nothing changes, nothing is copied.
+pub fn outgoing(
+    snapshot: &Snapshot,
+    plan: &Plan,
+    read: &Read<'_>,
+    body: &Bytes,
+    upstream: &Upstream,
+    model: &Arc<str>,
+) -> Outgoing {
+    let mut edits = Vec::new();
+    let mut usage_added = false;
+    match read {
+        Read::Form(Some((name, span))) if **name != **model => {
+            edits.push(splice::Edit { range: span.clone(), with: model.as_bytes().to_vec() });
+        }
+        Read::Form(_) => {}
+        Read::Json(head) => {
+            if head.model.as_ref().is_some_and(|m| *m.value != **model) {
+                edits.extend(splice::set_model(head, model));
+            }
+            if upstream.dialect == Dialect::OpenRouter {
+                let defaults = plan.route.and_then(|r| snapshot.config.routes[r].provider_defaults.as_ref());
+                if let (Some(defaults), None) = (defaults, &head.provider) {
+                    edits.push(splice::insert_field(head, "provider", defaults));
+                }
+            } else {
+                if head.provider.is_some() {
+                    edits.extend(splice::remove_field(body, head, Field::Provider));
+                }
+                let metered = matches!(plan.ask.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+                if metered && head.stream {
+                    let edit = splice::inject_include_usage(head, body);
+                    usage_added = edit.is_some();
+                    edits.extend(edit);
+                }
+            }
+        }
+    }
+    let body = if edits.is_empty() { body.clone() } else { Bytes::from(splice::apply(body, &mut edits)) };
+    Outgoing { body, usage_added }
+}
+
+/// How long the head may take. A plain answer's head comes when it is whole, so it has the whole request's time.
+pub fn first_byte_ms(timeouts: &Timeouts, stream: bool) -> u64 {
+    if stream { timeouts.first_byte_ms } else { timeouts.total_ms.max(timeouts.first_byte_ms) }
+}

@@ -1,0 +1,294 @@
+//! Passes an answer on while it comes: one state machine that hyper polls, without a task or a channel. It holds the
+//! lease, so the lease is settled when the answer ends, breaks, or the client goes away.
+
+use crate::attempt::describe;
+use crate::body::Broken;
+use crate::evidence;
+use crate::live::{KeyEntry, Upstream};
+use crate::scheduler::Held;
+use crate::serve::Worker;
+use crate::story::{Outcome, Story};
+use crate::stream::StreamReader;
+use crate::upstream::Sender;
+use bytes::Bytes;
+use http_body::{Body as _, SizeHint};
+use hyper::body::Incoming;
+use keymux_policy::{End, Evidence, Phase, Sign, Used};
+use keymux_wire::stream::{StreamKind, error_event};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::Sleep;
+
+/// What ties an answer to the attempt that brought it.
+pub struct Attempt {
+    /// Who relays.
+    pub worker: Arc<Worker>,
+    /// What the request holds.
+    pub held: Held,
+    /// The provider.
+    pub upstream: Arc<Upstream>,
+    /// The key.
+    pub key: Arc<KeyEntry>,
+    /// When the first output came, after it was sent.
+    pub first_output_ns: Option<u64>,
+    /// Guess of the input tokens, for an answer that ends without a bill.
+    pub input_tokens_guess: u64,
+}
+
+impl Attempt {
+    /// Settles the attempt, of which the client has seen a part.
+    fn settle(self, end: End, used: Option<Used>) {
+        let outcome =
+            keymux_policy::Outcome { end, used, committed: true, first_output_ns: self.first_output_ns };
+        if let Some(used) = used {
+            self.key.counters.tokens(used.input_tokens, used.output_tokens);
+        }
+        let blame = match self.held.finish(outcome) {
+            crate::scheduler::Answer::Done(settled) => settled.blame,
+            _ => None,
+        };
+        self.key.counters.attempt(blame);
+    }
+}
+
+/// How a stream is read and how long it may pause. `None` for an answer that is not a stream of events: its end is
+/// told by its framing.
+pub struct Events {
+    /// Whose events.
+    pub kind: StreamKind,
+    /// Reads them.
+    pub reader: StreamReader,
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Between two chunks, in nanoseconds.
+    pub idle_ns: u64,
+    /// The whole request's end (monotonic).
+    pub until_ns: u64,
+    /// That end is the client's wish.
+    pub clients_wish: bool,
+}
+
+/// An answer that is being passed on.
+pub struct Relay {
+    attempt: Option<Attempt>,
+    story: Story,
+    status: u16,
+    body: Incoming,
+    sender: Option<Sender>,
+    events: Option<Events>,
+    /// What may leave, in order.
+    ready: VecDeque<Bytes>,
+    limits: Limits,
+    last_chunk_ns: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Bytes still to come, where the head told.
+    hint: SizeHint,
+}
+
+impl Relay {
+    /// Passes on what is left of `body`, after `ready`.
+    pub fn new(
+        attempt: Attempt,
+        story: Story,
+        status: u16,
+        (body, sender): (Incoming, Sender),
+        events: Option<Events>,
+        ready: VecDeque<Bytes>,
+        limits: Limits,
+    ) -> Self {
+        let hint = match &events {
+            // Its length may change: a chunk taken out, an error event added.
+            Some(_) => SizeHint::default(),
+            None => match body.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(rest + ready.iter().map(|c| c.len() as u64).sum::<u64>()),
+                None => SizeHint::default(),
+            },
+        };
+        let last_chunk_ns = attempt.worker.gateway.clock.mono_ns();
+        Self {
+            attempt: Some(attempt),
+            story,
+            status,
+            body,
+            sender: Some(sender),
+            events,
+            ready,
+            limits,
+            last_chunk_ns,
+            timer: None,
+            hint,
+        }
+    }
+
+    /// Bytes still to come.
+    pub fn size_hint(&self) -> SizeHint {
+        self.hint.clone()
+    }
+
+    /// The next chunk.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                if chunk.is_empty() {
+                    continue;
+                }
+                if let Some(exact) = self.hint.exact() {
+                    self.hint = SizeHint::with_exact(exact.saturating_sub(chunk.len() as u64));
+                }
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            if self.attempt.is_none() {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(chunk) = frame.into_data() {
+                        self.take(chunk);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(broken) = self.break_off(Sign::Reset, describe(&error)) {
+                        return Poll::Ready(Some(Err(broken)));
+                    }
+                }
+                Poll::Ready(None) => {
+                    if let Some(broken) = self.ended() {
+                        return Poll::Ready(Some(Err(broken)));
+                    }
+                }
+                Poll::Pending => match self.out_of_time(cx) {
+                    None => return Poll::Pending,
+                    Some(sign) => {
+                        if let Some(broken) = self.break_off(sign, "no byte came in time".to_owned()) {
+                            return Poll::Ready(Some(Err(broken)));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: Bytes) {
+        if let Some(attempt) = &self.attempt {
+            self.last_chunk_ns = attempt.worker.gateway.clock.mono_ns();
+        }
+        let ready = &mut self.ready;
+        match &mut self.events {
+            Some(events) => events.reader.feed(chunk, &mut |bytes| ready.push_back(bytes)),
+            None => ready.push_back(chunk),
+        }
+    }
+
+    /// Whether a pause, or the whole request, has lasted too long. Armed only once nothing is there to read.
+    fn out_of_time(&mut self, cx: &mut Context<'_>) -> Option<Sign> {
+        let clock = self.attempt.as_ref()?.worker.gateway.clock;
+        loop {
+            let idle_end = self.last_chunk_ns.saturating_add(self.limits.idle_ns);
+            let deadline = idle_end.min(self.limits.until_ns);
+            let timer =
+                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(clock.at(deadline))));
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            // It fired for a deadline that later chunks may have moved.
+            if clock.mono_ns() >= deadline {
+                return Some(if deadline == idle_end {
+                    Sign::IdleTimeout
+                } else if self.limits.clients_wish {
+                    Sign::ClientTimeout
+                } else {
+                    Sign::TotalTimeout
+                });
+            }
+            timer.as_mut().reset(clock.at(deadline));
+        }
+    }
+
+    /// The provider ended its answer.
+    fn ended(&mut self) -> Option<Broken> {
+        let Some(events) = &mut self.events else {
+            self.close(Outcome::Answered, End::Done, None);
+            return None;
+        };
+        let ready = &mut self.ready;
+        events.reader.finish(&mut |bytes| ready.push_back(bytes));
+        let used = events.reader.seen().usage.as_ref().map(evidence::of_usage);
+        if let Some(facts) = &events.reader.seen().error {
+            // The provider said itself, inside its stream, that it failed: the client has read it.
+            let unix_ns = self.attempt.as_ref().map_or(0, |a| a.worker.gateway.clock.now().unix_ns);
+            let evidence = evidence::of_error(facts, Phase::Stream, true, unix_ns);
+            self.close(Outcome::Broken, End::Failed(evidence), used);
+            return None;
+        }
+        if events.reader.is_complete() {
+            self.close(Outcome::Answered, End::Done, used);
+            return None;
+        }
+        self.break_off(Sign::Truncated, "the stream ended before its last event".to_owned())
+    }
+
+    /// The answer cannot go on. A stream gets a last event that says so; anything else is cut, since a proper end
+    /// would make the part look like the whole.
+    fn break_off(&mut self, sign: Sign, detail: String) -> Option<Broken> {
+        self.sender = None;
+        let used = self.counted();
+        let evidence = crate::attempt::Failed::new(Phase::Stream, sign, "").evidence;
+        let told = self.events.as_ref().map(|events| {
+            let message = match sign {
+                Sign::IdleTimeout => "The provider's stream paused for too long and was ended.",
+                Sign::TotalTimeout => "The request took longer than this gateway allows and was ended.",
+                Sign::ClientTimeout => "The request took longer than its x-keymux-timeout and was ended.",
+                _ => "The provider's stream broke off before its end.",
+            };
+            error_event(events.kind, message, "server_error", "stream_broken")
+        });
+        tracing::debug!(id = %self.story.id, %detail, "an answer broke off");
+        self.close(Outcome::Broken, End::Failed(evidence), used);
+        match told {
+            Some(event) => {
+                self.ready.push_back(Bytes::from(event));
+                None
+            }
+            None => Some(Broken(detail)),
+        }
+    }
+
+    /// Settles, and keeps the connection if its answer was read to the end.
+    fn close(&mut self, outcome: Outcome, end: End, used: Option<Used>) {
+        let Some(attempt) = self.attempt.take() else { return };
+        if let (End::Done, Some(sender)) = (&end, self.sender.take()) {
+            attempt.worker.dialer.give_back(&attempt.upstream, sender);
+        }
+        self.story.end(outcome, self.status, used);
+        attempt.settle(end, used);
+    }
+
+    /// What was used so far: what the stream said, else what went by.
+    fn counted(&self) -> Option<Used> {
+        let attempt = self.attempt.as_ref()?;
+        let seen = self.events.as_ref()?.reader.seen();
+        let mut used = seen.usage.as_ref().map(evidence::of_usage).unwrap_or_default();
+        used.input_tokens = used.input_tokens.max(attempt.input_tokens_guess);
+        // Providers send about one token an event.
+        used.output_tokens = used.output_tokens.max(u64::from(seen.events));
+        used.estimated = true;
+        Some(used)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.attempt.is_none() {
+            return;
+        }
+        // Dropping `body` and `sender` closes the connection: the provider stops.
+        let used = self.counted();
+        let gone = Evidence { ..crate::attempt::Failed::new(Phase::Stream, Sign::ClientGone, "").evidence };
+        self.close(Outcome::ClientGone, End::Failed(gone), used);
+    }
+}

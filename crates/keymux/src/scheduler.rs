@@ -1,0 +1,292 @@
+//! The policy behind its one mutex, and the waiters that are parked beside it. The lock is never held over an await
+//! and never while a waiter is handed its decision. A lease leaves here only inside [`Held`], whose drop settles it,
+//! so that no path can leak a slot: not a panic, not a client that disconnects.
+
+use crate::clock::Clock;
+use keymux_policy::event::Event;
+use keymux_policy::fleet::Fleet;
+use keymux_policy::lease::Settled;
+use keymux_policy::{
+    Ask, Decision, End, Lease, Measurement, Next, Outcome, Policy, Refusal, RefusalKind, Ticket, Woken,
+};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
+
+/// The scheduler of this process.
+pub struct Scheduler {
+    core: Mutex<Core>,
+    clock: Clock,
+    /// When the alarm task will poll next (monotonic); `u64::MAX` while nobody waits.
+    armed_mono_ns: AtomicU64,
+    rearm: Notify,
+}
+
+struct Core {
+    policy: Policy,
+    parked: HashMap<u64, oneshot::Sender<Answer>>,
+    woken: Vec<Woken>,
+}
+
+/// What the scheduler says to a request.
+pub enum Answer {
+    /// Go there now.
+    Go(Held),
+    /// Wait.
+    Wait(Waiting),
+    /// Not now.
+    Refuse(Refusal),
+    /// The attempt that just ended was the last: its answer is the request's.
+    Done(Settled),
+}
+
+impl Scheduler {
+    /// A scheduler over `fleet`.
+    pub fn new(clock: Clock, fleet: Fleet, seed: u64) -> Arc<Self> {
+        let policy = Policy::new(clock.now(), fleet, seed);
+        let core = Core { policy, parked: HashMap::new(), woken: Vec::new() };
+        Arc::new(Self {
+            core: Mutex::new(core),
+            clock,
+            armed_mono_ns: AtomicU64::new(u64::MAX),
+            rearm: Notify::new(),
+        })
+    }
+
+    /// The clock that the scheduler goes by.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// A request arrives.
+    pub fn submit(self: &Arc<Self>, ask: Ask) -> Answer {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let decision = core.policy.submit(now, ask);
+        self.answer(core, as_next(decision))
+    }
+
+    fn finish(self: &Arc<Self>, lease: Lease, outcome: Outcome) -> Answer {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let next = core.policy.finish(now, lease, outcome);
+        if core.policy.waiting() > 0 {
+            let Core { policy, woken, .. } = &mut *core;
+            policy.poll(now, woken);
+        }
+        self.answer(core, next)
+    }
+
+    /// Lets out who may go. Called by the alarm task.
+    fn poll(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let Core { policy, woken, .. } = &mut *core;
+        policy.poll(now, woken);
+        self.release(core);
+    }
+
+    fn cancel(self: &Arc<Self>, ticket: Ticket) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        core.policy.cancel(now, ticket);
+        let parked = core.parked.remove(&ticket.as_u64());
+        self.release(core);
+        drop(parked);
+    }
+
+    /// Replaces the configuration.
+    pub fn reconfigure(self: &Arc<Self>, fleet: Fleet) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        core.policy.reconfigure(now, fleet);
+        let Core { policy, woken, .. } = &mut *core;
+        policy.poll(now, woken);
+        self.release(core);
+    }
+
+    /// From now on nobody waits; who waits is refused.
+    pub fn drain(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        core.policy.drain(now);
+        let Core { policy, woken, .. } = &mut *core;
+        policy.poll(now, woken);
+        self.release(core);
+    }
+
+    /// Requests in the waiting room.
+    pub fn waiting(&self) -> usize {
+        self.lock().policy.waiting()
+    }
+
+    /// The state of everything, for people.
+    pub fn view(&self) -> keymux_policy::View {
+        let now = self.clock.now();
+        self.lock().policy.view(now)
+    }
+
+    /// Hands over the events since the last call.
+    pub fn take_events(&self, out: &mut Vec<Event>) {
+        self.lock().policy.take_events(out);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns the policy's word into ours, parks a waiter, and lets out whom the verb set free.
+    fn answer(self: &Arc<Self>, mut core: MutexGuard<'_, Core>, next: Next) -> Answer {
+        let answer = match next {
+            Next::Done(settled) => Answer::Done(settled),
+            Next::Go(lease) => Answer::Go(Held::new(self, lease)),
+            Next::Refuse(refusal) => Answer::Refuse(refusal),
+            Next::Wait { ticket, forecast_mono_ns } => {
+                let (tx, rx) = oneshot::channel();
+                core.parked.insert(ticket.as_u64(), tx);
+                Answer::Wait(Waiting { scheduler: self.clone(), ticket: Some(ticket), rx, forecast_mono_ns })
+            }
+        };
+        self.release(core);
+        answer
+    }
+
+    /// Unlocks, then hands each woken waiter its decision: a receiver that is gone drops its lease, which takes the
+    /// lock again.
+    fn release(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
+        let wake = core.policy.next_wake().unwrap_or(u64::MAX);
+        self.arm(wake);
+        if core.woken.is_empty() {
+            return;
+        }
+        let woken: Vec<_> = core.woken.drain(..).collect();
+        let handed: Vec<_> =
+            woken.into_iter().map(|w| (core.parked.remove(&w.ticket.as_u64()), w.decision)).collect();
+        drop(core);
+        for (parked, decision) in handed {
+            let answer = match decision {
+                Decision::Go(lease) => Answer::Go(Held::new(self, lease)),
+                Decision::Refuse(refusal) => Answer::Refuse(refusal),
+                // A woken waiter is let out, never parked again.
+                Decision::Wait { .. } => continue,
+            };
+            if let Some(parked) = parked {
+                // An error gives the answer back, and dropping it settles its lease.
+                drop(parked.send(answer));
+            }
+        }
+    }
+
+    /// Called under the lock, or a later wake could overwrite an earlier one.
+    fn arm(&self, wake_mono_ns: u64) {
+        if self.armed_mono_ns.swap(wake_mono_ns, Ordering::AcqRel) > wake_mono_ns {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// Polls the policy when its next wake is due, for ever. One task on the control runtime.
+    pub async fn alarm(self: Arc<Self>) {
+        loop {
+            let at = self.armed_mono_ns.load(Ordering::Acquire);
+            let rearmed = self.rearm.notified();
+            if at == u64::MAX {
+                rearmed.await;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(self.clock.at(at)) => self.poll(),
+                () = rearmed => {}
+            }
+        }
+    }
+}
+
+fn as_next(decision: Decision) -> Next {
+    match decision {
+        Decision::Go(lease) => Next::Go(lease),
+        Decision::Wait { ticket, forecast_mono_ns } => Next::Wait { ticket, forecast_mono_ns },
+        Decision::Refuse(refusal) => Next::Refuse(refusal),
+    }
+}
+
+/// An admitted request's lease. Dropped without [`Held::finish`], it settles itself.
+pub struct Held {
+    scheduler: Arc<Scheduler>,
+    lease: Option<Lease>,
+}
+
+impl Held {
+    fn new(scheduler: &Arc<Scheduler>, lease: Lease) -> Self {
+        Self { scheduler: scheduler.clone(), lease: Some(lease) }
+    }
+
+    /// What was granted.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// The head of the answer came.
+    pub fn head(&self, measured: &[Measurement]) {
+        if let Some(lease) = &self.lease {
+            let now = self.scheduler.clock.now();
+            self.scheduler.lock().policy.head(now, lease, measured);
+        }
+    }
+
+    /// The first output came.
+    pub fn first_output(&self) {
+        if let Some(lease) = &self.lease {
+            let now = self.scheduler.clock.now();
+            self.scheduler.lock().policy.first_output(now, lease);
+        }
+    }
+
+    /// The attempt ended.
+    pub fn finish(mut self, outcome: Outcome) -> Answer {
+        match self.lease.take() {
+            Some(lease) => self.scheduler.finish(lease, outcome),
+            None => Answer::Done(Settled { blame: None }),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let outcome = Outcome { end: End::Dropped, used: None, committed: true, first_output_ns: None };
+            drop(self.scheduler.finish(lease, outcome));
+        }
+    }
+}
+
+/// A place in the waiting room. Dropped, it is given up.
+pub struct Waiting {
+    scheduler: Arc<Scheduler>,
+    ticket: Option<Ticket>,
+    rx: oneshot::Receiver<Answer>,
+    /// When it will probably go (monotonic).
+    pub forecast_mono_ns: u64,
+}
+
+impl Waiting {
+    /// Waits for the decision.
+    pub async fn decided(mut self) -> Answer {
+        match (&mut self.rx).await {
+            Ok(answer) => {
+                self.ticket = None;
+                answer
+            }
+            // The scheduler is gone: the process is ending.
+            Err(_) => Answer::Refuse(Refusal { kind: RefusalKind::Draining, retry_after_ns: None }),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.scheduler.cancel(ticket);
+        }
+    }
+}

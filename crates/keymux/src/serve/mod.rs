@@ -1,0 +1,132 @@
+//! The gateway as a whole: what all workers share, what each has for itself, and the order of its start and end.
+
+mod connection;
+mod listener;
+mod run;
+mod tls;
+
+pub use run::{Bound as BoundAddresses, Running, Stop, start};
+
+use crate::attempt::Dialer;
+use crate::bound::Bound;
+use crate::clock::Clock;
+use crate::live::{Names, Snapshot};
+use crate::models::Lists;
+use crate::observe::Metrics;
+use crate::scheduler::Scheduler;
+use arc_swap::ArcSwap;
+use keymux_config::Config;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// What all workers share.
+pub struct Gateway {
+    /// Decides.
+    pub scheduler: Arc<Scheduler>,
+    /// The configuration in force.
+    pub live: ArcSwap<Snapshot>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The clock.
+    pub clock: Clock,
+    /// State at providers.
+    pub bound: Bound,
+    /// Models of the providers.
+    pub lists: Lists,
+    /// New requests are refused.
+    pub draining: AtomicBool,
+    /// Requests being served.
+    pub in_flight: AtomicUsize,
+    /// Told when the last request in flight has ended.
+    pub idle: Notify,
+    /// Whether each request is logged.
+    pub log_requests: AtomicBool,
+    /// A name where there is none yet.
+    pub nobody: Arc<str>,
+    names: Mutex<Names>,
+    connections: AtomicUsize,
+    connections_max: usize,
+}
+
+/// Counts a waiter while it lives.
+pub struct Waits<'a>(&'a Metrics);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.dec();
+    }
+}
+
+impl Gateway {
+    /// A gateway of this configuration. `seed` feeds the scheduler's dice.
+    pub fn new(config: Config, connections_max: usize, seed: u64) -> Result<Arc<Self>, String> {
+        let clock = Clock::start();
+        let metrics = Metrics::new();
+        let mut names = Names::default();
+        let log_requests = AtomicBool::new(config.server.log.requests);
+        let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
+        Ok(Arc::new(Self {
+            scheduler: Scheduler::new(clock, fleet, seed),
+            live: ArcSwap::from_pointee(snapshot),
+            metrics,
+            clock,
+            bound: Bound::default(),
+            lists: Lists::default(),
+            draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            log_requests,
+            nobody: Arc::from("-"),
+            names: Mutex::new(names),
+            connections: AtomicUsize::new(0),
+            connections_max,
+        }))
+    }
+
+    /// Puts another configuration in force, whole or not at all.
+    pub fn reconfigure(&self, config: Config) -> Result<(), String> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let log_requests = config.server.log.requests;
+        let (snapshot, fleet) = Snapshot::new(config, &mut names, &self.metrics)?;
+        // The snapshot first: a lease on a new key must find its entry.
+        self.live.store(Arc::new(snapshot));
+        self.scheduler.reconfigure(fleet);
+        self.log_requests.store(log_requests, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts a waiter.
+    pub fn wait(&self) -> Waits<'_> {
+        self.metrics.waiting.inc();
+        Waits(&self.metrics)
+    }
+}
+
+/// What one worker has for itself.
+pub struct Worker {
+    /// What all share.
+    pub gateway: Arc<Gateway>,
+    /// Its connections to providers.
+    pub dialer: Dialer,
+    /// First half of its request ids.
+    run: u64,
+    counter: AtomicU64,
+}
+
+impl Worker {
+    /// A worker; `run` tells its request ids from those of other workers and other runs.
+    pub fn new(gateway: Arc<Gateway>, dialer: Dialer, run: u64) -> Arc<Self> {
+        Arc::new(Self { gateway, dialer, run, counter: AtomicU64::new(0) })
+    }
+
+    /// An id that no other request has: this worker's run, then a count.
+    pub fn next_id(&self) -> Arc<str> {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        // Writing to a String cannot fail.
+        let _ = write!(id, "km-{:016x}{count:010x}", self.run);
+        id.into()
+    }
+}

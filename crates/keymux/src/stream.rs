@@ -1,0 +1,159 @@
+//! Reads a stream while it passes: what went by, what it used, how it ended. Bytes leave as they came, event by event:
+//! nobody can use half an event, and a stream that breaks can be ended with a well-formed one only between two. The
+//! usage chunk which keymux itself asked for is taken out again.
+
+use bytes::{Bytes, BytesMut};
+use keymux_wire::error::ErrorFacts;
+use keymux_wire::sse::{Event, Scanner};
+use keymux_wire::stream::{Kind, StreamKind, read, read_after_output};
+use keymux_wire::usage::Usage;
+
+/// Events and bytes that are held back at most while no output was seen.
+pub const HOLD_EVENTS_MAX: u32 = 64;
+/// See [`HOLD_EVENTS_MAX`].
+pub const HOLD_BYTES_MAX: usize = 256 << 10;
+
+/// Largest event that is read; a larger one passes unread.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// What has gone by.
+pub struct StreamReader {
+    scanner: Scanner,
+    /// The beginning of an event whose end has not come.
+    tail: BytesMut,
+    /// Offset in the stream of the first byte of `tail`.
+    tail_at: u64,
+    seen: Seen,
+}
+
+/// What the events said.
+pub struct Seen {
+    kind: StreamKind,
+    take_usage: bool,
+    /// Output began.
+    pub output: bool,
+    /// Events before the first output.
+    pub held: u32,
+    /// Events that carried something, for an estimate of the tokens of a stream that was cut.
+    pub events: u32,
+    /// What it used, as far as it was said.
+    pub usage: Option<Usage>,
+    /// The answer's id.
+    pub id: Option<Box<str>>,
+    /// The well-formed end came.
+    pub done: bool,
+    /// The model said why it stopped.
+    pub finished: bool,
+    /// An error came inside the stream.
+    pub error: Option<ErrorFacts>,
+}
+
+impl StreamReader {
+    /// For a stream of this kind. `take_usage`: keymux asked for the usage chunk, the caller did not.
+    pub fn new(kind: StreamKind, take_usage: bool) -> Self {
+        let seen = Seen {
+            kind,
+            take_usage,
+            output: false,
+            held: 0,
+            events: 0,
+            usage: None,
+            id: None,
+            done: false,
+            finished: false,
+            error: None,
+        };
+        Self { scanner: Scanner::new(EVENT_BYTES_MAX), tail: BytesMut::new(), tail_at: 0, seen }
+    }
+
+    /// What the events said so far.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Whether the stream came to a proper end.
+    pub fn is_complete(&self) -> bool {
+        self.seen.done || self.seen.finished
+    }
+
+    /// Takes a chunk, hands on what may leave.
+    pub fn feed(&mut self, chunk: Bytes, out: &mut impl FnMut(Bytes)) {
+        let mut whole = if self.tail.is_empty() {
+            chunk.clone()
+        } else {
+            self.tail.extend_from_slice(&chunk);
+            self.tail.split().freeze()
+        };
+        let seen = &mut self.seen;
+        // Offsets of the stream, relative to `whole`.
+        let base = self.tail_at;
+        let mut passed = base;
+        let mut leave = |from: u64, to: u64, whole: &Bytes| {
+            if to > from {
+                out(whole.slice(offset(from - base)..offset(to - base)));
+            }
+        };
+        let mut from = base;
+        self.scanner.feed(&chunk, &mut |event| {
+            let end = event.start + event.raw_len as u64;
+            if seen.note(&event) {
+                leave(from, event.start, &whole);
+                from = end;
+            }
+            passed = end;
+        });
+        leave(from, passed, &whole);
+        let rest = whole.split_off(offset(passed - base));
+        self.tail_at = passed;
+        self.tail.extend_from_slice(&rest);
+    }
+
+    /// The stream ended: reads what is left, hands on what is left.
+    pub fn finish(&mut self, out: &mut impl FnMut(Bytes)) {
+        let seen = &mut self.seen;
+        let mut take = false;
+        self.scanner.finish(&mut |event| take |= seen.note(&event));
+        let rest = self.tail.split().freeze();
+        if !rest.is_empty() && !take {
+            out(rest);
+        }
+    }
+}
+
+fn offset(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+impl Seen {
+    /// Notes an event. Returns whether it must be taken out.
+    fn note(&mut self, event: &Event<'_>) -> bool {
+        if event.oversized {
+            self.output = true;
+            return false;
+        }
+        self.held += u32::from(!self.output);
+        let meaning = if self.output { read_after_output(self.kind, event) } else { read(self.kind, event) };
+        self.finished |= meaning.finish;
+        if meaning.answer_id.is_some() {
+            self.id = meaning.answer_id;
+        }
+        if let Some(usage) = &meaning.usage {
+            match &mut self.usage {
+                Some(known) => known.merge(usage),
+                None => self.usage = Some(usage.clone()),
+            }
+        }
+        match meaning.kind {
+            Kind::Output => {
+                self.output = true;
+                self.events += 1;
+            }
+            Kind::Done => self.done = true,
+            Kind::Error(facts) => self.error = Some(facts),
+            Kind::UsageOnly => return self.take_usage,
+            Kind::Other if self.output => self.events += 1,
+            Kind::Silence | Kind::Other => {}
+        }
+        false
+    }
+}

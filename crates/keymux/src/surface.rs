@@ -1,0 +1,128 @@
+//! The HTTP surface: which path is which endpoint. `/v1/…` and `/api/v1/…` are the same; everything that is not
+//! listed is 404, a provider's management paths always.
+
+use http::Method;
+use keymux_policy::fleet::Endpoint;
+use keymux_wire::body::Envelope;
+use keymux_wire::head::BodyKind;
+
+/// What a request line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface<'a> {
+    /// A call to a model.
+    Call(Endpoint),
+    /// The list of models.
+    Models,
+    /// One model.
+    Model(&'a str),
+    /// Is the process alive?
+    Healthz,
+    /// May requests be sent here?
+    Readyz,
+}
+
+/// Why a request line leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// No such path.
+    Path,
+    /// The path takes this method.
+    Method(&'static str),
+}
+
+/// The paths below `/v1` that call a model. One table: an endpoint's path, what its body is, how its stream reads.
+const CALLS: &[(&str, Endpoint)] = &[
+    ("chat/completions", Endpoint::ChatCompletions),
+    ("messages", Endpoint::Messages),
+    ("responses", Endpoint::Responses),
+    ("embeddings", Endpoint::Embeddings),
+    ("completions", Endpoint::Completions),
+    ("messages/count_tokens", Endpoint::CountTokens),
+    ("moderations", Endpoint::Moderations),
+    ("rerank", Endpoint::Rerank),
+    ("images/generations", Endpoint::ImagesGenerations),
+    ("images/edits", Endpoint::ImagesEdits),
+    ("images/variations", Endpoint::ImagesVariations),
+    ("images", Endpoint::Images),
+    ("audio/speech", Endpoint::AudioSpeech),
+    ("audio/transcriptions", Endpoint::AudioTranscriptions),
+    ("audio/translations", Endpoint::AudioTranslations),
+];
+
+/// Finds out what is asked for.
+pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
+    let (surface, allow, fits) = match path {
+        "/healthz" => (Surface::Healthz, "GET", is_get(method)),
+        "/readyz" => (Surface::Readyz, "GET", is_get(method)),
+        _ => {
+            let below =
+                path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")).ok_or(Lost::Path)?;
+            if below == "models" {
+                (Surface::Models, "GET", is_get(method))
+            } else if let Some(id) = below.strip_prefix("models/").filter(|id| !id.is_empty()) {
+                (Surface::Model(id), "GET", is_get(method))
+            } else {
+                let (_, endpoint) = CALLS.iter().find(|(p, _)| *p == below).ok_or(Lost::Path)?;
+                (Surface::Call(*endpoint), "POST", method == Method::POST)
+            }
+        }
+    };
+    if fits { Ok(surface) } else { Err(Lost::Method(allow)) }
+}
+
+fn is_get(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// The path below a provider's base URL.
+pub fn upstream_path(endpoint: Endpoint) -> &'static str {
+    CALLS.iter().find(|(_, e)| *e == endpoint).map_or("", |(path, _)| path)
+}
+
+/// What kind of body the endpoint takes.
+pub fn body_kind(endpoint: Endpoint) -> BodyKind {
+    match endpoint {
+        Endpoint::ChatCompletions => BodyKind::Chat,
+        Endpoint::Completions => BodyKind::Completions,
+        Endpoint::Embeddings => BodyKind::Embeddings,
+        Endpoint::Responses => BodyKind::Responses,
+        Endpoint::Messages => BodyKind::Messages,
+        Endpoint::CountTokens => BodyKind::CountTokens,
+        _ => BodyKind::Other,
+    }
+}
+
+/// The envelope of errors, by path: Anthropic's SDK understands no other.
+pub fn envelope(path: &str) -> Envelope {
+    if path.ends_with("/messages") || path.ends_with("/messages/count_tokens") {
+        Envelope::Anthropic
+    } else {
+        Envelope::OpenAi
+    }
+}
+
+/// The name of an endpoint in metrics and logs.
+pub fn label(endpoint: Endpoint) -> &'static str {
+    upstream_path(endpoint)
+}
+
+/// Whether the endpoint can answer with a stream of events.
+pub fn streams(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
+    )
+}
+
+/// The path as everybody means it: a doubled or trailing slash (`base_url` with one too many) changes nothing.
+pub fn normal(path: &str) -> std::borrow::Cow<'_, str> {
+    if !path.contains("//") && !(path.len() > 1 && path.ends_with('/')) {
+        return path.into();
+    }
+    let mut normal = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        normal.push('/');
+        normal.push_str(part);
+    }
+    normal.into()
+}
