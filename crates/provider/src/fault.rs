@@ -215,6 +215,7 @@ pub enum FaultKind {
         after_events: u32,
     },
     /// 200 with an error in it: as only content, or (`partial`) as OpenRouter's error choice with partial text.
+    #[serde(rename = "error_in_200")]
     ErrorIn200 {
         /// With partial content.
         #[serde(default)]
@@ -447,6 +448,16 @@ mod tests {
         assert!(free(r#"{"kind":"hang"}"#));
         assert!(!free(r#"{"kind":{"rate_limit":{}}}"#));
         assert!(!free(r#"{"from_call":1,"kind":"bad_key"}"#));
+    }
+
+    #[test]
+    fn the_name_in_a_record_is_the_name_in_a_spec() {
+        for text in
+            [r#"{"error_in_200":{}}"#, r#"{"rate_limit":{}}"#, r#"{"error_event":{}}"#, r#""half_head""#]
+        {
+            let kind: FaultKind = serde_json::from_str(text).unwrap();
+            assert!(text.contains(&format!("\"{}\"", kind.name())), "{text}");
+        }
     }
 
     #[test]
