@@ -21,7 +21,6 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("std::fs", "files belong to the shell"),
     ("std::process", "processes belong to the shell"),
     ("static mut", "state is in the value"),
-    ("LazyLock", "state is in the value"),
     ("OnceLock", "state is in the value"),
     ("RandomState", "the seed is an argument; and maps of it iterate in another order each run"),
     ("tokio", "sans-IO"),
