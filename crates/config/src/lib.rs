@@ -42,10 +42,13 @@ use text::read::Typed as _;
 /// Reads a configuration file. `path_shown` is how the file is called in messages that do not concern a line of it.
 /// Errors come together with the warnings, in the order of the file; warnings alone are in [`Config::warnings`].
 pub fn from_toml(path_shown: &str, text: &str, world: &World<'_>) -> Result<Config, Problems> {
+    let mut grammar = Findings::default();
+    let (node, whole) = text::node::parse(text, &mut grammar);
     let mut found = Findings::default();
-    let (node, whole) = text::node::parse(text, &mut found);
     let file = text::file::File::read(node, &mut found);
-    // With the grammar broken, parts of the file are missing: what does not fit together then is no news.
+    // With the grammar broken, parts of the file are missing: what does not fit together then is no news, nor what
+    // else is wrong with a broken line.
+    found.follow(grammar, text);
     let config = match file {
         Some(file) if whole => resolve::resolve(file, world, &mut found),
         _ => None,

@@ -129,6 +129,19 @@ impl Findings {
         self.push(Severity::Error, at, message.into(), hint.into());
     }
 
+    /// Something that must be there, unless it is and could not be read: that has been told already.
+    pub(crate) fn missing(
+        &mut self,
+        told: bool,
+        at: Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        if !told {
+            self.error(at, message, hint);
+        }
+    }
+
     /// Something that is probably not what was meant.
     pub(crate) fn warning(&mut self, at: Place, message: impl Into<String>, hint: impl Into<String>) {
         self.push(Severity::Warning, at, message.into(), hint.into());
@@ -137,6 +150,15 @@ impl Findings {
     /// Whether anything must be mended.
     pub(crate) fn has_errors(&self) -> bool {
         self.list.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    /// Puts `first` in front, and keeps of the rest what does not stand on a line of it.
+    pub(crate) fn follow(&mut self, first: Self, text: &str) {
+        let starts = line_starts(text);
+        let line = |p: &Problem| p.span.as_ref().map(|s| position(text, &starts, s.start).0);
+        let broken: Vec<Option<u32>> = first.list.iter().map(line).collect();
+        self.list.retain(|p| !broken.contains(&line(p)));
+        self.list.splice(0..0, first.list);
     }
 
     fn push(&mut self, severity: Severity, at: Place, message: String, hint: String) {

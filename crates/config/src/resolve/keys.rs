@@ -6,6 +6,7 @@ use crate::problem::{At, Findings, Place, did_you_mean};
 use crate::secret::SecretSource;
 use crate::text::file;
 use crate::text::leaf::SecretText;
+use crate::text::read::Section as _;
 use crate::world::World;
 use keymux_policy::fleet::LimitSpec;
 use std::collections::HashMap;
@@ -17,6 +18,8 @@ pub(super) struct Owners<'a> {
     pub(super) place: Place,
     /// Whether the provider may be used without any key.
     pub(super) keyless: bool,
+    /// Whether its keys were written, but could not be read.
+    pub(super) told_of_keys: bool,
     /// Limits of each account.
     pub(super) limits: &'a [LimitSpec],
 }
@@ -47,7 +50,8 @@ pub(super) fn resolve(
         } else {
             let place = if entries.place == Place::NONE { owners.place } else { entries.place };
             let hint = "add keys = [ { name = \"main\", secret = \"env:…\" } ], or auth = \"none\" if it wants no key";
-            found.error(place, format!("the provider \"{}\" has no key", owners.provider), hint);
+            let message = format!("the provider \"{}\" has no key", owners.provider);
+            found.missing(owners.told_of_keys, place, message, hint);
         }
     }
     let mut names: HashMap<Arc<str>, ()> = HashMap::new();
@@ -55,14 +59,16 @@ pub(super) fn resolve(
     let mut places = Vec::with_capacity(entries.value.len());
     for (i, At { value: key, place }) in entries.value.into_iter().enumerate() {
         let at = key.name.as_ref().map_or(place, |n| n.place);
-        let name = key_name(key.name.as_ref(), i, place, found);
+        let told = |setting| key.unread().contains(&setting);
+        let may_lack = owners.keyless || told("secret") || told("auth");
+        let name = key_name(key.name.as_ref(), i, (place, told("name")), found);
         if names.insert(name.clone(), ()).is_some() {
             let message = format!("there are two keys named \"{name}\"");
             found.error(at, message, "names tell keys apart in logs and metrics: give each its own");
         }
         let account = account_of(key.account.as_ref(), &name, at, declared, &mut accounts, owners, found);
         places.push(key.secret.as_ref().map_or(at, |s| s.place));
-        let (secret, source) = credential(key.secret, key.auth, place, owners, world, found);
+        let (secret, source) = credential(key.secret, key.auth, (place, may_lack), world, found);
         keys.push(Key {
             name,
             account,
@@ -89,9 +95,11 @@ fn accounts(
 ) -> Accounts {
     let mut accounts = Accounts { list: Vec::new(), index: HashMap::new() };
     for At { value: account, place } in declared.unwrap_or_default().value {
+        let told = account.unread().contains(&"name");
         let own = limits::resolve(account.limits, found);
         let Some(name) = account.name else {
-            found.error(place, "this account has no name", "add name = \"…\", the one that keys mention");
+            let hint = "add name = \"…\", the one that keys mention";
+            found.missing(told, place, "this account has no name", hint);
             continue;
         };
         check_name("an account", &name, name.place, found);
@@ -105,13 +113,15 @@ fn accounts(
     accounts
 }
 
-fn key_name(typed: Option<&At<String>>, index: usize, place: Place, found: &mut Findings) -> Arc<str> {
+fn key_name(
+    typed: Option<&At<String>>,
+    index: usize,
+    (place, told): (Place, bool),
+    found: &mut Findings,
+) -> Arc<str> {
     let Some(name) = typed else {
-        found.error(
-            place,
-            "this key has no name",
-            "add name = \"…\": it stands for the secret in logs and metrics",
-        );
+        let hint = "add name = \"…\": it stands for the secret in logs and metrics";
+        found.missing(told, place, "this key has no name", hint);
         return format!("key-{}", index + 1).into();
     };
     check_name("a key", name, name.place, found);
@@ -160,8 +170,7 @@ fn account_of(
 fn credential(
     secret: Option<At<SecretText>>,
     auth: Option<At<String>>,
-    place: Place,
-    owners: &Owners<'_>,
+    (place, may_lack): (Place, bool),
     world: &World<'_>,
     found: &mut Findings,
 ) -> (Option<crate::secret::Secret>, SecretSource) {
@@ -184,7 +193,7 @@ fn credential(
             (None, SecretSource::None)
         }
         (Some(secret), false) => secrets::fetch(&secret, world, found),
-        (None, false) if !owners.keyless => {
+        (None, false) if !may_lack => {
             let hint = "add secret = \"env:NAME\", or auth = \"none\" if the server wants no key";
             found.error(place, "this key has no secret", hint);
             (None, SecretSource::None)

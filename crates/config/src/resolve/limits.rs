@@ -5,6 +5,7 @@ use crate::problem::{At, Findings};
 use crate::text::file;
 use crate::text::leaf::Amount;
 use crate::text::names::ShapeName;
+use crate::text::read::Section as _;
 use keymux_policy::fleet::{Dimension, LimitSpec, ModelSet, Shape};
 use keymux_policy::time::{DAY, MINUTE, MS, SECOND};
 
@@ -15,6 +16,7 @@ pub(super) fn resolve(typed: Option<At<Vec<At<file::Limit>>>>, found: &mut Findi
 }
 
 fn one(At { value: typed, place }: At<file::Limit>, found: &mut Findings) -> Vec<LimitSpec> {
+    let told = !typed.unread().is_empty();
     let models = models(typed.models);
     let shape = typed.shape.as_ref().map_or(ShapeName::Bucket, |s| s.value);
     let offset_s = day_offset(typed.day_begins.as_ref(), shape, found);
@@ -54,13 +56,16 @@ fn one(At { value: typed, place }: At<file::Limit>, found: &mut Findings) -> Vec
         });
     }
     match (&typed.per, any_free) {
-        (None, true) => found.error(place, "this limit does not say its period", "add per = \"60s\""),
+        (None, true) => {
+            found.missing(told, place, "this limit does not say its period", "add per = \"60s\"");
+        }
         (Some(per), false) => {
             let hint = "write requests, tokens, input_tokens, output_tokens or usd with it; rpm and its like have their own period";
-            found.error(per.place, "`per` has nothing to rule here", hint);
+            found.missing(told, per.place, "`per` has nothing to rule here", hint);
         }
         _ if limits.is_empty() => {
-            found.error(
+            found.missing(
+                told,
                 place,
                 "this limit limits nothing",
                 "write one of rpm, tpm, itpm, otpm, rpd, tpd, concurrent, or requests with per",

@@ -19,6 +19,7 @@ use crate::text::file::{self, File};
 use crate::world::World;
 use keymux_policy::fleet::{BreakerSettings, RetrySettings, RoomSettings, Settings};
 use keymux_policy::time::MS;
+use std::collections::HashMap;
 
 /// Resolves and checks a whole file. The configuration is `None` if there was any error.
 pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Option<Config> {
@@ -43,6 +44,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
         providers.push(provider);
         places.push(place);
     }
+    warn_of_same_secret(&providers, &places, found);
     let default_provider = default_provider(file.default_provider, &providers, found);
     let (settings, default_strategy) = settings(file.settings, file.breaker, file.retry, file.room, found);
     let server = server.server;
@@ -54,6 +56,26 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     let names = Names::new(&providers, &routes);
     let warnings = Vec::new();
     Some(Config { server, providers, routes, default_provider, settings, default_strategy, warnings, names })
+}
+
+/// Two providers at one host with the same secret share a quota that each believes to have for itself.
+fn warn_of_same_secret(providers: &[Provider], places: &[Place], found: &mut Findings) {
+    let mut seen: HashMap<(&str, &str), &Provider> = HashMap::new();
+    for (provider, place) in providers.iter().zip(places) {
+        for key in &provider.keys {
+            let Some(secret) = key.secret.as_ref().filter(|_| !provider.base.host.is_empty()) else {
+                continue;
+            };
+            let Some(first) = seen.insert((&provider.base.host, secret.expose()), provider) else { continue };
+            if first.name != provider.name {
+                let message = format!(
+                    "the key \"{}\" of \"{}\" holds the same secret as one of \"{}\", at the same host",
+                    key.name, provider.name, first.name
+                );
+                found.warning(*place, message, "one key is one quota: use it at one of them");
+            }
+        }
+    }
 }
 
 fn default_provider(

@@ -6,7 +6,7 @@ use crate::presets::{self, Preset, PresetAuth};
 use crate::problem::{At, Findings, Place, did_you_mean};
 use crate::text::file;
 use crate::text::leaf::Pairs;
-use crate::text::read::Words as _;
+use crate::text::read::{Section as _, Words as _};
 use crate::url::{BadUrl, BaseUrl, ProxyUrl, bypasses_proxy, is_loopback};
 use crate::world::World;
 use keymux_policy::fleet::{Charging, EndpointSet};
@@ -28,13 +28,14 @@ pub(super) fn resolve(
     found: &mut Findings,
 ) -> Provider {
     let name = name(&typed, place, index, found);
+    let told_of_keys = typed.unread().contains(&"keys");
     let (preset, known) = preset(&typed, &name, place, found);
     let dialect = preset.dialect;
     let base = base(&typed, &preset, dialect, &name, place, found);
     let auth = auth(&typed, &preset, found);
     let provider_limits = limits::over(&preset.limit_specs(), limits::resolve(typed.limits, found));
     let keyless = preset.keyless || auth == Auth::None;
-    let owners = keys::Owners { provider: &name, place, keyless, limits: &provider_limits };
+    let owners = keys::Owners { provider: &name, place, keyless, told_of_keys, limits: &provider_limits };
     let (accounts, keys) = keys::resolve(typed.keys, typed.account, &owners, world, found);
     let endpoints = endpoints(typed.endpoints, &preset, found);
     let proxy = match &typed.proxy {
@@ -71,7 +72,7 @@ fn name(typed: &file::Provider, place: Place, index: usize, found: &mut Findings
         "add name = \"…\": a preset ({}), or any name with `dialect` and `base_url`",
         presets::names().join(", ")
     );
-    found.error(place, "this provider has no name", hint);
+    found.missing(typed.unread().contains(&"name"), place, "this provider has no name", hint);
     format!("provider-{}", index + 1).into()
 }
 
@@ -91,12 +92,9 @@ fn preset(
     match (known, typed.dialect.as_ref().map(|d| d.value)) {
         (Some(preset), None) => (*preset, Some(preset.name)),
         (Some(preset), Some(dialect)) if preset.dialect == dialect => (*preset, Some(preset.name)),
-        // Another dialect of the same vendor (DeepSeek speaks Anthropic's, too): address and key stay, the rest is
-        // the dialect's.
+        // Another dialect of the same vendor (DeepSeek speaks Anthropic's, too), which has its own address.
         (Some(preset), Some(dialect)) => {
-            let other = presets::of_dialect(dialect);
-            let base = preset.base.filter(|_| typed.base_url.is_none());
-            (Preset { base, keyless: preset.keyless, ..other }, Some(preset.name))
+            (Preset { keyless: preset.keyless, ..presets::of_dialect(dialect) }, Some(preset.name))
         }
         (None, Some(dialect)) => (presets::of_dialect(dialect), None),
         (None, None) => {
@@ -111,7 +109,8 @@ fn preset(
                     ),
                 };
                 let place = typed.name.as_ref().map_or(place, |n| n.place);
-                found.error(
+                found.missing(
+                    typed.unread().contains(&"dialect") || typed.unread().contains(&"preset"),
                     place,
                     format!(
                         "\"{}\" is no preset, and the provider does not say its dialect",
@@ -144,7 +143,10 @@ fn base(
             "vllm" => "add base_url = \"http://127.0.0.1:8000/v1\"",
             _ => "add base_url = \"https://…/v1\"",
         };
-        found.error(place, format!("the provider \"{name}\" does not say where it answers"), hint);
+        // Where the preset is unknown, that has been told.
+        let told =
+            typed.unread().contains(&"base_url") || (typed.dialect.is_none() && preset.name.is_empty());
+        found.missing(told, place, format!("the provider \"{name}\" does not say where it answers"), hint);
         return nowhere;
     };
     match BaseUrl::parse(written) {

@@ -4,7 +4,7 @@ use super::patch;
 use crate::config::{Dialect, Provider, Route, Target};
 use crate::problem::{At, Findings, Place, did_you_mean};
 use crate::text::file;
-use crate::text::read::Words as _;
+use crate::text::read::{Section as _, Words as _};
 use keymux_policy::fleet::{Endpoint, Strategy};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,12 +31,14 @@ pub(super) fn resolve(
     let mut routes = Vec::with_capacity(typed.len());
     for At { value: typed, place } in typed {
         let at = typed.model.as_ref().map_or(place, |m| m.place);
-        let model = model_name(typed.model.as_ref(), place, found);
-        if !names.insert(model.clone()) {
+        let told = |setting| typed.unread().contains(&setting);
+        let (told_of_model, told_of_tiers) = (told("model"), told("tiers"));
+        let model = model_name(typed.model.as_ref(), (place, told_of_model), found);
+        if !names.insert(model.clone()) && !model.is_empty() {
             let message = format!("there are two routes for \"{model}\"");
             found.error(at, message, "put the targets of both into one");
         }
-        let tiers = tiers(typed.tiers, at, &targets, found);
+        let tiers = tiers(typed.tiers, (at, told_of_tiers), &targets, found);
         warn_of_endpoints(&model, &tiers, providers, at, found);
         let provider_defaults = typed.provider_defaults.map(|json| {
             check_provider_defaults(&json, found);
@@ -59,9 +61,10 @@ pub(super) fn resolve(
     routes
 }
 
-fn model_name(typed: Option<&At<String>>, place: Place, found: &mut Findings) -> Arc<str> {
+fn model_name(typed: Option<&At<String>>, (place, told): (Place, bool), found: &mut Findings) -> Arc<str> {
     let Some(name) = typed else {
-        found.error(place, "this route has no model", "add model = \"…\", the name that clients use");
+        let hint = "add model = \"…\", the name that clients use";
+        found.missing(told, place, "this route has no model", hint);
         return "".into();
     };
     if name.is_empty()
@@ -82,14 +85,14 @@ struct Targets<'a> {
 
 fn tiers(
     typed: Option<At<Vec<At<Vec<At<file::Target>>>>>>,
-    at: Place,
+    (at, told): (Place, bool),
     targets: &Targets<'_>,
     found: &mut Findings,
 ) -> Vec<Vec<Target>> {
     let typed = typed.unwrap_or_else(|| At { value: Vec::new(), place: at });
     if typed.value.is_empty() {
         let hint = "add tiers = [ [\"provider:model\"] ]";
-        found.error(typed.place, "this route leads nowhere", hint);
+        found.missing(told, typed.place, "this route leads nowhere", hint);
     }
     let mut tiers = Vec::with_capacity(typed.value.len());
     for At { value: typed, place } in typed.value {
@@ -107,8 +110,14 @@ fn target(
     found: &mut Findings,
 ) -> Option<Target> {
     const FORM: &str = "write \"provider:model\"";
-    let Some(written) = typed.0.target else {
-        found.error(place, "this target does not say where it leads", "add target = \"provider:model\"");
+    let Some(written) = &typed.0.target else {
+        let hint = "add target = \"provider:model\"";
+        found.missing(
+            typed.0.unread().contains(&"target"),
+            place,
+            "this target does not say where it leads",
+            hint,
+        );
         return None;
     };
     // At the first colon: names of providers have none, names of models may.

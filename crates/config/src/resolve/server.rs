@@ -6,6 +6,7 @@ use crate::problem::{At, Findings, Place};
 use crate::secret::Secret;
 use crate::text::file;
 use crate::text::leaf::SecretText;
+use crate::text::read::Section as _;
 use crate::url::{BaseUrl, ProxyUrl};
 use crate::world::World;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -161,7 +162,8 @@ fn readable(file: &At<String>, what: &str, world: &World<'_>, found: &mut Findin
 fn tls(typed: Option<At<file::Tls>>, world: &World<'_>, found: &mut Findings) -> Option<TlsFiles> {
     let At { value: typed, place } = typed?;
     let (Some(cert), Some(key)) = (&typed.cert, &typed.key) else {
-        found.error(place, "TLS needs both `cert` and `key`", "name both files, or leave the section out");
+        let hint = "name both files, or leave the section out";
+        found.missing(!typed.unread().is_empty(), place, "TLS needs both `cert` and `key`", hint);
         return None;
     };
     let cert = readable(cert, "the certificate", world, found);

@@ -25,6 +25,7 @@ impl Typed for String {
 
 impl Typed for bool {
     const WANTED: &'static str = "true or false";
+    const BARE: bool = true;
     fn kind() -> String {
         "true or false".to_owned()
     }
@@ -47,6 +48,7 @@ const COUNT_MAX: i64 = 1 << 53;
 
 impl Typed for Count {
     const WANTED: &'static str = "a whole number of at least 1";
+    const BARE: bool = true;
     fn kind() -> String {
         "whole number".to_owned()
     }
@@ -68,6 +70,7 @@ pub(crate) struct Amount(pub(crate) f64);
 
 impl Typed for Amount {
     const WANTED: &'static str = "a number greater than 0";
+    const BARE: bool = true;
     fn kind() -> String {
         "number".to_owned()
     }
@@ -75,7 +78,7 @@ impl Typed for Amount {
         json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1e15 })
     }
     fn read(node: Node, found: &mut Findings) -> Option<Self> {
-        let number = number(&node, found, Self::WANTED)?;
+        let number = number::<Self>(&node, found)?;
         if number > 0.0 && number <= 1e15 {
             return Some(Self(number));
         }
@@ -89,6 +92,7 @@ pub(crate) struct Level(pub(crate) f64);
 
 impl Typed for Level {
     const WANTED: &'static str = "a number, 0 or more";
+    const BARE: bool = true;
     fn kind() -> String {
         "number, may be `0`".to_owned()
     }
@@ -96,7 +100,7 @@ impl Typed for Level {
         json!({ "type": "number", "minimum": 0, "maximum": 1e15 })
     }
     fn read(node: Node, found: &mut Findings) -> Option<Self> {
-        let number = number(&node, found, Self::WANTED)?;
+        let number = number::<Self>(&node, found)?;
         if (0.0..=1e15).contains(&number) {
             return Some(Self(number));
         }
@@ -110,6 +114,7 @@ pub(crate) struct Ratio(pub(crate) f64);
 
 impl Typed for Ratio {
     const WANTED: &'static str = "a share between 0 and 1";
+    const BARE: bool = true;
     fn kind() -> String {
         "share, 0 to 1".to_owned()
     }
@@ -117,7 +122,7 @@ impl Typed for Ratio {
         json!({ "type": "number", "minimum": 0, "maximum": 1 })
     }
     fn read(node: Node, found: &mut Findings) -> Option<Self> {
-        let number = number(&node, found, Self::WANTED)?;
+        let number = number::<Self>(&node, found)?;
         if (0.0..=1.0).contains(&number) {
             return Some(Self(number));
         }
@@ -125,19 +130,19 @@ impl Typed for Ratio {
     }
 }
 
-fn number(node: &Node, found: &mut Findings, wanted: &str) -> Option<f64> {
+fn number<T: Typed>(node: &Node, found: &mut Findings) -> Option<f64> {
     match node.value {
         Value::Whole(n) => Some(n as f64),
         Value::Float(n) => Some(n),
         _ => {
-            found.error(node.place, format!("expected {wanted}, found {}", node.kind()), "");
+            wrong::<T>(node, found);
             None
         }
     }
 }
 
 fn out_of_range<T>(node: &Node, message: &str, found: &mut Findings) -> Option<T> {
-    found.error(node.place, message, "to switch something off, leave the setting out");
+    found.error(node.place, message, "leave it out for no limit; to switch a key off, say enabled = false");
     None
 }
 

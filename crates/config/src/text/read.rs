@@ -3,13 +3,15 @@
 //! and the tables of `docs/configuration.md` come from the same place and cannot drift away from what is read.
 
 use super::node::{Entry, Node, Value};
-use crate::problem::{At, Findings, Place, did_you_mean};
+use crate::problem::{At, Findings, Place, did_you_mean, nearest};
 use serde_json::json;
 
 /// A type that a setting can have.
 pub(crate) trait Typed: Sized {
     /// What is expected, with its article, for messages.
     const WANTED: &'static str;
+    /// Whether it is written without quotes.
+    const BARE: bool = false;
     /// For the documentation's tables: `duration`, `list of strings`.
     fn kind() -> String;
     /// The JSON Schema.
@@ -47,11 +49,19 @@ pub(crate) trait Section: Typed {
     const ABOUT: &'static [&'static str];
     /// Its settings, in order.
     fn fields() -> Vec<Field>;
+    /// The settings that seem to have been written, but could not be read or were misspelt: that they are missing
+    /// is no news.
+    fn unread(&self) -> &[&'static str];
 }
 
 /// Tells that a value has the wrong type.
 pub(crate) fn wrong<T: Typed>(node: &Node, found: &mut Findings) -> Option<T> {
-    found.error(node.place, format!("expected {}, found {}", T::WANTED, node.kind()), "");
+    let hint = match &node.value {
+        Value::Text(_) if T::BARE => "write it without quotes",
+        Value::Whole(_) | Value::Float(_) | Value::Bool(_) if !T::BARE => "write it in quotes: \"…\"",
+        _ => "docs/configuration.md shows what it looks like",
+    };
+    found.error(node.place, format!("expected {}, found {}", T::WANTED, node.kind()), hint);
     None
 }
 
@@ -59,28 +69,39 @@ pub(crate) fn wrong<T: Typed>(node: &Node, found: &mut Findings) -> Option<T> {
 pub(crate) struct Table {
     entries: Vec<Option<Entry>>,
     title: &'static str,
+    unread: Vec<&'static str>,
 }
 
 impl Table {
     /// Opens a node as a table.
     pub(crate) fn open<T: Typed>(node: Node, title: &'static str, found: &mut Findings) -> Option<Self> {
         match node.value {
-            Value::Table(entries) => Some(Self { entries: entries.into_iter().map(Some).collect(), title }),
-            _ => wrong::<T>(&node, found).map(|_| Self { entries: Vec::new(), title }),
+            Value::Table(entries) => {
+                Some(Self { entries: entries.into_iter().map(Some).collect(), title, unread: Vec::new() })
+            }
+            _ => {
+                wrong::<T>(&node, found);
+                None
+            }
         }
     }
 
     /// Reads one setting, if it is there.
-    pub(crate) fn take<T: Typed>(&mut self, name: &str, found: &mut Findings) -> Option<At<T>> {
+    pub(crate) fn take<T: Typed>(&mut self, name: &'static str, found: &mut Findings) -> Option<At<T>> {
         let slot = self.entries.iter_mut().find(|e| e.as_ref().is_some_and(|e| e.name.value == name))?;
         let entry = slot.take()?;
         let place = entry.node.place;
-        T::read(entry.node, found).map(|value| At { value, place })
+        let read = T::read(entry.node, found);
+        if read.is_none() {
+            self.unread.push(name);
+        }
+        read.map(|value| At { value, place })
     }
 
-    /// Complains about every entry that nobody asked for.
-    pub(crate) fn finish(self, known: &[&str], found: &mut Findings) {
-        for entry in self.entries.into_iter().flatten() {
+    /// Complains about every entry that nobody asked for. Tells which settings were meant, but not read.
+    pub(crate) fn finish(mut self, known: &[&'static str], found: &mut Findings) -> Vec<&'static str> {
+        for entry in self.entries.drain(..).flatten() {
+            self.unread.extend(nearest(&entry.name.value, known.iter().copied()));
             let hint = did_you_mean(&entry.name.value, known, "it knows");
             found.error(
                 entry.name.place,
@@ -88,6 +109,7 @@ impl Table {
                 hint,
             );
         }
+        self.unread
     }
 }
 
@@ -138,30 +160,45 @@ fn json_of(value: Value) -> serde_json::Value {
 impl<T: Typed> Typed for Vec<At<T>> {
     const WANTED: &'static str = "a list";
     fn kind() -> String {
-        format!("list of {}", T::kind())
+        format!("list of {}", plural(&T::kind()))
     }
     fn schema() -> serde_json::Value {
         json!({ "type": "array", "items": T::schema() })
     }
     fn read(node: Node, found: &mut Findings) -> Option<Self> {
         match node.value {
-            Value::List(items) => Some(
-                items
+            Value::List(items) => {
+                let written = items.len();
+                let read: Vec<At<T>> = items
                     .into_iter()
                     .filter_map(|item| {
                         let place = item.place;
                         T::read(item, found).map(|value| At { value, place })
                     })
-                    .collect(),
-            ),
+                    .collect();
+                // Nothing of it could be read: it is not empty, it is unknown.
+                (written == 0 || !read.is_empty()).then_some(read)
+            }
             _ => {
-                let hint = "put it in brackets: [ … ]";
-                let message = format!("expected a list of {}, found {}", T::kind(), node.kind());
-                found.error(node.place, message, hint);
+                let hint = match node.value {
+                    Value::Table(_) => "put it in brackets: [ … ], or double those of the section: [[ … ]]",
+                    _ => "put it in brackets: [ … ]",
+                };
+                found.error(node.place, format!("expected a list, found {}", node.kind()), hint);
                 None
             }
         }
     }
+}
+
+/// Of the words that kinds begin with.
+fn plural(kind: &str) -> String {
+    for word in ["string", "table", "glob", "list", "limit"] {
+        if let Some(rest) = kind.strip_prefix(word) {
+            return format!("{word}s{rest}");
+        }
+    }
+    kind.to_owned()
 }
 
 /// Reads the first word of `words` that the text is; else says what there is.
@@ -190,6 +227,7 @@ macro_rules! section {
         #[derive(Clone, Debug, Default)]
         pub(crate) struct $name {
             $( $(#[doc = $doc])* pub(crate) $field: Option<$crate::problem::At<$type>>, )*
+            pub(crate) unread: Vec<&'static str>,
         }
         impl $crate::text::read::Typed for $name {
             const WANTED: &'static str = concat!("a table, ", $title);
@@ -205,8 +243,8 @@ macro_rules! section {
                 found: &mut $crate::problem::Findings,
             ) -> Option<Self> {
                 let mut table = $crate::text::read::Table::open::<Self>(node, $title, found)?;
-                let read = Self { $( $field: table.take(stringify!($field), found), )* };
-                table.finish(&[$( stringify!($field) ),*], found);
+                let mut read = Self { $( $field: table.take(stringify!($field), found), )* unread: Vec::new() };
+                read.unread = table.finish(&[$( stringify!($field) ),*], found);
                 Some(read)
             }
         }
@@ -222,6 +260,9 @@ macro_rules! section {
                         schema: <$type as $crate::text::read::Typed>::schema,
                     },
                 )*]
+            }
+            fn unread(&self) -> &[&'static str] {
+                &self.unread
             }
         }
     };
