@@ -8,12 +8,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::head::Head;
+use crate::text::cut;
 
-/// How much of each text enters the hash, in bytes: enough to tell conversations apart.
-const TEXT_BYTES_MAX: usize = 16 << 10;
+/// How much of each text enters the hash, in bytes, with its whole length beside it. Two texts that agree so far share
+/// that much of a prompt cache anyway.
+const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// How many messages are looked at for the first one that is no system message.
 const MESSAGES_MAX: usize = 8;
+
+/// A message longer than this (it holds an image or a book) stands by its beginning, unparsed, in bytes.
+const MESSAGE_BYTES_MAX: usize = 128 << 10;
 
 /// A hash of the conversation that a request belongs to: the same for all its turns, on every machine and in every
 /// version. Not a secret, and not safe against collisions made on purpose: mix the client in before use.
@@ -53,16 +58,18 @@ fn first_messages(list: &str, hash: &mut Hash) {
         if rest.is_empty() || rest.starts_with(']') {
             return;
         }
-        let mut elements = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
-        let Some(Ok(element)) = elements.next() else { return };
-        let raw = element.get();
-        rest = rest[elements.byte_offset()..].trim_ascii_start().trim_start_matches(',');
-        let Ok(message) = serde_json::from_str::<Message<'_>>(raw) else {
+        if !rest.starts_with('{') {
             // A list of texts or tokens: the first one stands for it.
-            return hash.text("message", raw);
-        };
+            let first = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>().next();
+            return hash.text("message", first.and_then(Result::ok).map_or("", RawValue::get));
+        }
+        let window = cut(rest, MESSAGE_BYTES_MAX);
+        let mut elements = serde_json::Deserializer::from_str(window).into_iter::<Message<'_>>();
+        let Some(Ok(message)) = elements.next() else { return hash.beginning("message", window) };
+        let whole = &rest[..elements.byte_offset()];
+        rest = rest[whole.len()..].trim_ascii_start().trim_start_matches(',');
         let role = message.role.map_or("", RawValue::get);
-        hash.text(role, message.content.map_or(raw, RawValue::get));
+        hash.text(role, message.content.map_or(whole, RawValue::get));
         if !matches!(role, "\"system\"" | "\"developer\"") {
             return;
         }
@@ -83,11 +90,14 @@ impl Hash {
 
     /// Takes in a text under a name; lengths too, so that texts cannot run into one another.
     fn text(&mut self, name: &str, text: &str) {
-        let all = text.as_bytes();
-        let bytes = &all[..all.len().min(TEXT_BYTES_MAX)];
+        self.beginning(name, text);
+        self.word(text.len() as u64);
+    }
+
+    /// Takes in the beginning of a text under a name.
+    fn beginning(&mut self, name: &str, text: &str) {
         self.bytes(name.as_bytes());
-        self.bytes(bytes);
-        self.word(all.len() as u64);
+        self.bytes(&text.as_bytes()[..text.len().min(TEXT_BYTES_MAX)]);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -159,6 +169,21 @@ mod tests {
         ];
         let distinct: HashSet<u64> = hashes.into_iter().collect();
         assert_eq!(distinct.len(), hashes.len());
+    }
+
+    #[test]
+    fn a_huge_first_message_stands_by_its_beginning_in_every_turn() {
+        let image = format!(r#"{{"role":"user","content":"{}"}}"#, "iVBORw0KGgo".repeat(20_000));
+        let first = chat(&image);
+        assert_eq!(first, chat(&format!("{image},{USER},{image}")));
+        assert_eq!(first, chat(&format!("{image},{{\"role\":\"assistant\",\"content\":\"é\"}}")));
+        assert_ne!(first, chat(&image.replacen("iVBO", "aVBO", 1)));
+        // A long system prompt does not hide the first question.
+        let system = SYSTEM.replace("be brief", &"be brief ".repeat(8_000));
+        assert_ne!(
+            chat(&format!("{system},{USER}")),
+            chat(&format!("{system},{}", USER.replace("hello", "bye")))
+        );
     }
 
     #[test]
