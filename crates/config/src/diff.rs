@@ -228,9 +228,11 @@ fn routes(old: &Config, new: &Config, changes: &mut Changes) {
     }
 }
 
+/// A target by names, since indices mean nothing across two configurations: provider, model, keys, bits of the weight.
+type NamedTarget = (String, String, Vec<String>, u64);
+
 fn route_changes(old: &Config, a: &Route, new: &Config, b: &Route) -> Vec<&'static str> {
-    // By name, since the indices mean nothing across two configurations.
-    let tiers = |config: &Config, route: &Route| -> Vec<Vec<(String, String, Vec<String>, u64)>> {
+    let tiers = |config: &Config, route: &Route| -> Vec<Vec<NamedTarget>> {
         let target = |t: &crate::config::Target| {
             let provider = config.providers.get(t.provider);
             let name = provider.map(|p| p.name.to_string()).unwrap_or_default();

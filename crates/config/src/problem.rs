@@ -217,12 +217,13 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|c| c.chars().count().abs_diff(length) <= reach)
         .map(|c| (strsim::damerau_levenshtein(&word, &plain(c)), c))
         .filter(|(distance, c)| *distance <= reach && *distance < c.chars().count())
-        .min_by_key(|(distance, _)| *distance)
+        // Ties by name, so that the order of the environment changes nothing.
+        .min()
         .map(|(_, c)| c)
 }
 
 /// `did you mean "x"?`, or the whole list where nothing is near.
-pub(crate) fn did_you_mean<'a>(word: &str, candidates: &[&'a str], listing: &str) -> String {
+pub(crate) fn did_you_mean(word: &str, candidates: &[&str], listing: &str) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(c) => format!("did you mean \"{c}\"?"),
         None if candidates.is_empty() => String::new(),

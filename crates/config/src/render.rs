@@ -40,7 +40,7 @@ pub(crate) fn render(problems: &[Problem], path: &str, text: &str, color: bool) 
             let _ = writeln!(out, " {blue}-->{plain} {path}");
         }
         if let Some(hint) = &problem.hint {
-            let _ = writeln!(out, "  {cyan}help{plain}: {}", hint);
+            let _ = writeln!(out, "  {cyan}help{plain}: {hint}");
         }
         out.push('\n');
     }
@@ -158,12 +158,12 @@ fn blackened_value(setting: &str, value: &str) -> String {
 
 /// What keys of providers look like: a known beginning, or a long run of letters with digits.
 fn looks_secret(word: &str) -> bool {
+    const RUN_MIN: usize = 24;
     const BEGINNINGS: &[&str] =
         &["sk-", "gsk_", "xai-", "csk-", "AIza", "tgp_", "fw_", "km-", "nvapi-", "hf_"];
     if BEGINNINGS.iter().any(|b| word.starts_with(b)) {
         return word.len() > 8;
     }
-    const RUN_MIN: usize = 24;
     word.split(|c: char| !(c.is_ascii_alphanumeric() || "-_+=".contains(c))).any(|run| {
         run.len() >= RUN_MIN
             && run.bytes().filter(u8::is_ascii_digit).count() >= 3

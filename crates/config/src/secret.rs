@@ -98,3 +98,29 @@ impl fmt::Debug for SecretSource {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_is_no_secret() {
+        let secret = |text: &str| Secret::new(text.to_owned()).map(|s| s.expose().to_owned());
+        assert_eq!(secret(" sk-test\r\n").unwrap(), "sk-test");
+        assert_eq!(secret(" \n"), Err(NotASecret::Empty));
+        assert_eq!(secret("sk-\ntest"), Err(NotASecret::Control));
+        assert_eq!(secret("sk-\0test"), Err(NotASecret::Control));
+        assert_eq!(secret("sk test"), Err(NotASecret::Foreign));
+        assert_eq!(secret("sk-tést"), Err(NotASecret::Foreign));
+    }
+
+    #[test]
+    fn only_the_whole_secret_matches() {
+        let secret = Secret::new("sk-test".to_owned()).unwrap();
+        assert!(secret.matches(b"sk-test"));
+        for other in ["", "sk-tes", "sk-test ", "sk-tesT", "xk-test"] {
+            assert!(!secret.matches(other.as_bytes()), "{other}");
+        }
+        assert_eq!(format!("{secret:?} {:#?}", Some(&secret)), "Secret(…) Some(\n    Secret(…),\n)");
+    }
+}

@@ -277,3 +277,105 @@ fn base64(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(text: &str) -> Result<String, BadUrl> {
+        BaseUrl::parse(text).map(|url| format!("{} {} {} {}", url.https, url.host, url.port, url.path))
+    }
+
+    #[test]
+    fn bases_are_taken_apart() {
+        assert_eq!(base("https://API.example.com/v1/").unwrap(), "true api.example.com 443 /v1");
+        assert_eq!(base("http://h:8000").unwrap(), "false h 8000 ");
+        assert_eq!(base("http://[::1]:9/v1/openai").unwrap(), "false ::1 9 /v1/openai");
+        let shown = |text: &str| BaseUrl::parse(text).unwrap().to_string();
+        assert_eq!(shown("http://[::1]:80/v1"), "http://[::1]/v1");
+        assert_eq!(shown("https://h:80/v1//"), "https://h:80/v1");
+    }
+
+    #[test]
+    fn what_is_no_base_is_refused() {
+        let bad = [
+            ("", BadUrl::Scheme),
+            ("h/v1", BadUrl::Scheme),
+            ("ftp://h", BadUrl::Scheme),
+            ("https://", BadUrl::Host),
+            ("https:///v1", BadUrl::Host),
+            ("https://a..b/", BadUrl::Host),
+            ("https://[::1/", BadUrl::Host),
+            ("https://h:0/", BadUrl::Port),
+            ("https://h:99999/", BadUrl::Port),
+            ("https://h:+80/", BadUrl::Port),
+            ("https://h:/", BadUrl::Port),
+            ("https://u:p@h/", BadUrl::Credentials),
+            ("https://h/v1?key=x", BadUrl::Query),
+            ("https://h/v1#x", BadUrl::Query),
+            ("https://h/../v1", BadUrl::Path),
+            ("https://h/a//b", BadUrl::Path),
+            ("https://h/a b", BadUrl::Characters),
+            ("https://h/\r\nx: y", BadUrl::Characters),
+            ("https://bücher.example/", BadUrl::Characters),
+        ];
+        for (text, why) in bad {
+            assert_eq!(base(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn proxies_keep_their_credentials_to_themselves() {
+        let proxy = ProxyUrl::parse("http://Aladdin:open%20sesame@proxy:3128/").unwrap();
+        assert_eq!(proxy.authorization.as_ref().unwrap().expose(), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(proxy.to_string(), "http://proxy:3128");
+        assert!(!format!("{proxy:?}").contains("QWxh"));
+        assert_eq!(ProxyUrl::parse("proxy:3128").unwrap().port, 3128);
+        assert_eq!(ProxyUrl::parse("https://p").unwrap().port, 443);
+        assert_eq!(ProxyUrl::parse("socks5://p").unwrap_err(), BadUrl::ProxyScheme);
+        assert_eq!(ProxyUrl::parse("http://p/x").unwrap_err(), BadUrl::ProxyPath);
+        assert_ne!(proxy, ProxyUrl::parse("http://Aladdin:other@proxy:3128/").unwrap());
+    }
+
+    #[test]
+    fn base64_pads() {
+        let text = |bytes: &[u8]| base64(bytes);
+        assert_eq!(
+            [text(b""), text(b"f"), text(b"fo"), text(b"foo"), text(b"foob")],
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]
+        );
+        assert_eq!(text(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn exceptions_from_the_proxy_fit_whole_labels_only() {
+        let bypasses =
+            |url: &str, rule: &str| bypasses_proxy(&BaseUrl::parse(url).unwrap(), &[rule.to_owned()]);
+        for (url, rule) in [
+            ("https://api.corp.example/", "corp.example"),
+            ("https://api.corp.example/", ".corp.example"),
+            ("https://api.corp.example/", "*.Corp.example"),
+            ("https://corp.example/", "corp.example"),
+            ("https://corp.example/", "corp.example:443"),
+            ("https://x/", "*"),
+            ("http://10.1.2.3/", "10.0.0.0/8"),
+            ("http://10.1.2.3/", "0.0.0.0/0"),
+            ("http://10.1.2.3/", "10.1.2.3"),
+            ("http://[fd00::1]/", "fd00::/8"),
+            ("http://[fd00::1]/", "[fd00::1]:80"),
+        ] {
+            assert!(bypasses(url, rule), "{url} {rule}");
+        }
+        for (url, rule) in [
+            ("https://notcorp.example/", "corp.example"),
+            ("https://corp.example.org/", "corp.example"),
+            ("https://corp.example/", "corp.example:80"),
+            ("http://11.1.2.3/", "10.0.0.0/8"),
+            ("http://11.10.1.2/", "10.1.2"),
+            ("http://10.1.2.3/", "10.0.0.0/40"),
+            ("https://x/", ""),
+        ] {
+            assert!(!bypasses(url, rule), "{url} {rule}");
+        }
+    }
+}

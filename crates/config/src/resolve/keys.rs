@@ -9,7 +9,7 @@ use crate::text::leaf::SecretText;
 use crate::text::read::Section as _;
 use crate::world::World;
 use keymux_policy::fleet::LimitSpec;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Whose keys they are.
@@ -54,7 +54,7 @@ pub(super) fn resolve(
             found.missing(owners.told_of_keys, place, message, hint);
         }
     }
-    let mut names: HashMap<Arc<str>, ()> = HashMap::new();
+    let mut names: HashSet<Arc<str>> = HashSet::new();
     let mut keys: Vec<Key> = Vec::with_capacity(entries.value.len());
     let mut places = Vec::with_capacity(entries.value.len());
     for (i, At { value: key, place }) in entries.value.into_iter().enumerate() {
@@ -62,13 +62,13 @@ pub(super) fn resolve(
         let told = |setting| key.unread().contains(&setting);
         let may_lack = owners.keyless || told("secret") || told("auth");
         let name = key_name(key.name.as_ref(), i, (place, told("name")), found);
-        if names.insert(name.clone(), ()).is_some() {
+        if !names.insert(name.clone()) {
             let message = format!("there are two keys named \"{name}\"");
             found.error(at, message, "names tell keys apart in logs and metrics: give each its own");
         }
         let account = account_of(key.account.as_ref(), &name, at, declared, &mut accounts, owners, found);
         places.push(key.secret.as_ref().map_or(at, |s| s.place));
-        let (secret, source) = credential(key.secret, key.auth, (place, may_lack), world, found);
+        let (secret, source) = credential(key.secret, key.auth.as_ref(), (place, may_lack), world, found);
         keys.push(Key {
             name,
             account,
@@ -169,12 +169,12 @@ fn account_of(
 
 fn credential(
     secret: Option<At<SecretText>>,
-    auth: Option<At<String>>,
+    auth: Option<&At<String>>,
     (place, may_lack): (Place, bool),
     world: &World<'_>,
     found: &mut Findings,
 ) -> (Option<crate::secret::Secret>, SecretSource) {
-    let none = match &auth {
+    let none = match auth {
         Some(auth) if auth.value == "none" => true,
         Some(auth) => {
             let message = format!("unknown auth \"{}\" of a key", auth.value.escape_debug());

@@ -120,7 +120,7 @@ fn settings(
     let typed = settings.unwrap_or_default().value;
     let strategy = typed.strategy.map_or_else(Strategy::default, |s| s.value);
     let adhoc_routes_max = typed.adhoc_routes_max.map_or(base.adhoc_routes_max, |n| size(n.0));
-    let breaker = breaker_settings(breaker.unwrap_or_default(), base.breaker, found);
+    let breaker = breaker_settings(breaker.unwrap_or_default(), &base.breaker, found);
     let retry = retry.unwrap_or_default().value;
     let retry = RetrySettings {
         rounds_max: retry.rounds_max.map_or(base.retry.rounds_max, |n| small(n.0)),
@@ -140,7 +140,7 @@ fn settings(
 
 fn breaker_settings(
     typed: At<file::Breaker>,
-    base: BreakerSettings,
+    base: &BreakerSettings,
     found: &mut Findings,
 ) -> BreakerSettings {
     let longest = typed.cooldown_max.as_ref().map_or(typed.place, |d| d.place);

@@ -67,10 +67,7 @@ fn model_name(typed: Option<&At<String>>, (place, told): (Place, bool), found: &
         found.missing(told, place, "this route has no model", hint);
         return "".into();
     };
-    if name.is_empty()
-        || name.len() > 256
-        || name.chars().any(|c| c.is_control())
-        || name.trim() != name.value
+    if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) || name.trim() != name.value
     {
         let message = format!("\"{}\" cannot be the name of a model", name.value.escape_debug());
         found.error(name.place, message, "use 1 to 256 characters without blanks around them");
@@ -84,7 +81,7 @@ struct Targets<'a> {
 }
 
 fn tiers(
-    typed: Option<At<Vec<At<Vec<At<file::Target>>>>>>,
+    typed: Option<At<Vec<At<file::Tier>>>>,
     (at, told): (Place, bool),
     targets: &Targets<'_>,
     found: &mut Findings,
@@ -187,7 +184,7 @@ fn check_provider_defaults(json: &At<String>, found: &mut Findings) {
     match serde_json::from_str::<serde_json::Value>(json) {
         Ok(serde_json::Value::Object(_)) => {}
         Ok(_) => {
-            found.error(json.place, "provider_defaults is no JSON object", "write '{ \"sort\": \"price\" }'")
+            found.error(json.place, "provider_defaults is no JSON object", "write '{ \"sort\": \"price\" }'");
         }
         Err(e) => {
             let message = format!("provider_defaults is no JSON: {e}");

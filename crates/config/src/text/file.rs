@@ -240,7 +240,7 @@ section! {
         /// The name that clients use.
         model: String,
         /// Where it leads: a list of tiers, each a list of `"provider:model"`. A later tier serves while no earlier one has room.
-        tiers: Vec<At<Vec<At<Target>>>>,
+        tiers: Vec<At<Tier>>,
         /// How to choose inside a tier. By default `settings.strategy`.
         strategy: Strategy,
         /// How long a request may wait. By default `server.max_wait`.
@@ -265,6 +265,9 @@ section! {
         weight: Amount = "1",
     }
 }
+
+/// Targets that are tried side by side.
+pub(crate) type Tier = Vec<At<Target>>;
 
 /// One target: a string, or a table.
 #[derive(Clone, Debug, Default)]

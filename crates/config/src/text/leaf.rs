@@ -475,3 +475,51 @@ impl Typed for Pairs {
         Some(Self(pairs))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_add_up() {
+        let good = [
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("2d", 172_800_000),
+            ("0s", 0),
+        ];
+        for (text, ms) in good {
+            assert_eq!(parse_millis(text), Some(ms), "{text}");
+        }
+        for text in [
+            "",
+            "10",
+            "s",
+            "10 s",
+            "-1s",
+            "1e3s",
+            "1..5s",
+            ".s",
+            "10S",
+            "10sec",
+            "400d",
+            "99999999999999999999s",
+            "1s2",
+        ] {
+            assert_eq!(parse_millis(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        let good = [("1", 1), ("64KiB", 65_536), ("32 MiB", 33_554_432), ("1GiB", 1 << 30), ("7B", 7)];
+        for (text, bytes) in good {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for text in ["", "0", "-1", "32MB", "1.5MiB", "MiB", "99999999999999GiB"] {
+            assert_eq!(parse_bytes(text), None, "{text}");
+        }
+    }
+}

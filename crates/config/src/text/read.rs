@@ -75,14 +75,11 @@ pub(crate) struct Table {
 impl Table {
     /// Opens a node as a table.
     pub(crate) fn open<T: Typed>(node: Node, title: &'static str, found: &mut Findings) -> Option<Self> {
-        match node.value {
-            Value::Table(entries) => {
-                Some(Self { entries: entries.into_iter().map(Some).collect(), title, unread: Vec::new() })
-            }
-            _ => {
-                wrong::<T>(&node, found);
-                None
-            }
+        if let Value::Table(entries) = node.value {
+            Some(Self { entries: entries.into_iter().map(Some).collect(), title, unread: Vec::new() })
+        } else {
+            wrong::<T>(&node, found);
+            None
         }
     }
 
@@ -166,27 +163,24 @@ impl<T: Typed> Typed for Vec<At<T>> {
         json!({ "type": "array", "items": T::schema() })
     }
     fn read(node: Node, found: &mut Findings) -> Option<Self> {
-        match node.value {
-            Value::List(items) => {
-                let written = items.len();
-                let read: Vec<At<T>> = items
-                    .into_iter()
-                    .filter_map(|item| {
-                        let place = item.place;
-                        T::read(item, found).map(|value| At { value, place })
-                    })
-                    .collect();
-                // Nothing of it could be read: it is not empty, it is unknown.
-                (written == 0 || !read.is_empty()).then_some(read)
-            }
-            _ => {
-                let hint = match node.value {
-                    Value::Table(_) => "put it in brackets: [ … ], or double those of the section: [[ … ]]",
-                    _ => "put it in brackets: [ … ]",
-                };
-                found.error(node.place, format!("expected a list, found {}", node.kind()), hint);
-                None
-            }
+        if let Value::List(items) = node.value {
+            let written = items.len();
+            let read: Vec<At<T>> = items
+                .into_iter()
+                .filter_map(|item| {
+                    let place = item.place;
+                    T::read(item, found).map(|value| At { value, place })
+                })
+                .collect();
+            // Nothing of it could be read: it is not empty, it is unknown.
+            (written == 0 || !read.is_empty()).then_some(read)
+        } else {
+            let hint = match node.value {
+                Value::Table(_) => "put it in brackets: [ … ], or double those of the section: [[ … ]]",
+                _ => "put it in brackets: [ … ]",
+            };
+            found.error(node.place, format!("expected a list, found {}", node.kind()), hint);
+            None
         }
     }
 }

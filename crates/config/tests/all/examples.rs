@@ -116,7 +116,7 @@ fn the_schema_describes_every_setting() {
     assert_eq!(limits["items"]["properties"]["rpm"]["exclusiveMinimum"], 0);
 }
 
-/// The tables between the marks of docs/configuration.md are generated; UPDATE_DOCS=1 writes them anew.
+/// The tables between the marks of docs/configuration.md are generated; `UPDATE_DOCS=1` writes them anew.
 #[test]
 fn the_reference_is_fresh() {
     const BEGIN: &str =

@@ -1,5 +1,7 @@
 //! The configuration as its users meet it: text or environment in, truth or problems out.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod env;
 mod examples;
 mod lookup;

@@ -191,7 +191,8 @@ fn a_window_of_a_day_is_a_calendar_day() {
 
 #[test]
 fn presets_carry_what_the_vendors_document() {
-    let text: String = [
+    let mut lines: Vec<String> = Vec::new();
+    for name in [
         "openai",
         "anthropic",
         "groq",
@@ -202,12 +203,11 @@ fn presets_carry_what_the_vendors_document() {
         "xai",
         "cerebras",
         "gemini",
-    ]
-    .iter()
-    .map(|name| {
-        format!("[[provider]]\nname = \"{name}\"\nkeys = [{{ name = \"k\", secret = \"env:KEY_{name}\" }}]\n")
-    })
-    .collect();
+    ] {
+        lines.push(format!("[[provider]]\nname = \"{name}\""));
+        lines.push(format!("keys = [{{ name = \"k\", secret = \"env:KEY_{name}\" }}]"));
+    }
+    let text = lines.join("\n");
     let config = good(&text);
     let provider = |name: &str| config.providers.iter().find(|p| &*p.name == name).unwrap();
     assert_eq!(provider("openai").charging.output, OutputCharge::MaxOfBoth);
@@ -382,8 +382,9 @@ fn a_description_names_everything_but_secrets() {
 
 #[test]
 fn ten_thousand_keys_are_read_in_no_time_worth_noting() {
-    let keys: String =
-        (0..10_000).map(|i| format!("  {{ name = \"k{i}\", secret = \"env:KEY_{i}\" }},\n")).collect();
+    let keys: Vec<String> =
+        (0..10_000).map(|i| format!("  {{ name = \"k{i}\", secret = \"env:KEY_{i}\" }},")).collect();
+    let keys = keys.join("\n");
     let config = good(&format!("[[provider]]\nname = \"openai\"\nkeys = [\n{keys}]\n"));
     assert_eq!(config.providers[0].accounts.len(), 10_000);
 }

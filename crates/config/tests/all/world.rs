@@ -62,7 +62,7 @@ impl Table {
     }
 
     pub(crate) fn environment(&self) -> Result<Config, Problems> {
-        self.with(|world| from_env(world))
+        self.with(from_env)
     }
 }
 
