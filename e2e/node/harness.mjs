@@ -50,7 +50,7 @@ async function start(command, argv) {
 export async function stack({ config } = {}) {
   const spec = new URL('world.toml', SPECS).pathname;
   const world = await start(binary('TESTKIT_BIN'), ['serve', '--spec', spec, '--listen', '127.0.0.1:0', '--print-addr']);
-  world.url = `http://${Object.values(world.addresses)[0]}`;
+  world.url = `http://${world.addresses.listen}`;
   const folder = mkdtempSync(join(tmpdir(), 'keymux-e2e-'));
   const text = (config ?? readFileSync(new URL('gateway.toml', SPECS), 'utf8'))
     .replaceAll('@WORLD@', world.url)
@@ -64,19 +64,17 @@ export async function stack({ config } = {}) {
 
   return {
     url: gateway.url,
+    world: world.url,
     /** The provider's own record of each call, in order of arrival. */
     async records(provider) {
-      const found = await (await fetch(`${world.url}/_sim/records`)).json();
-      return (found.records ?? found).filter((r) => !provider || r.provider === provider);
+      return (await fetch(`${world.url}/_sim/records?provider=${provider}`)).json();
     },
-    /** Waits until the records of a provider fulfil a condition, and returns them. */
-    async waitFor(provider, condition) {
-      const deadline = Date.now() + PATIENCE_MS;
-      for (;;) {
-        const rows = await this.records(provider);
-        if (condition(rows)) return rows;
-        if (Date.now() > deadline) throw new Error(`never came to pass; the last: ${JSON.stringify(rows.slice(-3))}`);
-      }
+    /** Waits until a provider has had that many calls and none is open; returns them all. */
+    async ended(provider, calls) {
+      const query = `provider=${provider}&calls=${calls}&open=0&timeout_ms=${PATIENCE_MS}`;
+      const answer = await fetch(`${world.url}/_sim/wait?${query}`);
+      if (!answer.ok) throw new Error(`never came to pass: ${await answer.text()}`);
+      return answer.json();
     },
     async stop() {
       await gateway.stop();

@@ -109,13 +109,13 @@ test('a stream that is left, and a request that times out, are cancelled upstrea
   let seen = (await front.records('openai')).length;
   const stream = await client.chat.completions.create({ model, messages: steered(slow), max_tokens: 4000, stream: true });
   for await (const _ of stream) break;
-  let rows = await front.waitFor('openai', (rows) => rows[seen]?.ended_ns);
+  let rows = await front.ended('openai', seen + 1);
   assert.ok(rows[seen].cancelled);
 
   seen = rows.length;
   const late = client.chat.completions.create({ model, messages: steered({ delay_ms: 60_000 }) }, { timeout: 300 });
   await assert.rejects(late, OpenAI.APIConnectionTimeoutError);
-  rows = await front.waitFor('openai', (rows) => rows[seen]?.ended_ns);
+  rows = await front.ended('openai', seen + 1);
   assert.ok(rows[seen].cancelled);
 });
 
@@ -127,7 +127,7 @@ test('three limited keys carry what one would refuse, and no client error', asyn
     const ask = () => many.chat.completions.create({ model: 'narrow-openai:m', messages: ASK });
     const answers = await Promise.all(Array.from({ length: 30 }, ask));
     assert.ok(answers.every((a) => a.choices[0].message.content));
-    const served = (await narrow.records()).filter((r) => r.status === 200);
+    const served = (await narrow.records('narrow-openai')).filter((r) => r.status === 200);
     assert.equal(served.length, 30);
     assert.equal(new Set(served.map((r) => r.key)).size, 3);
   } finally {

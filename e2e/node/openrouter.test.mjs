@@ -65,7 +65,7 @@ test('three limited keys carry what one would refuse, and no client error', asyn
     const ask = () => chat(many, { model: 'narrow-openrouter:m' });
     const answers = await Promise.all(Array.from({ length: 30 }, ask));
     assert.ok(answers.every((a) => a.choices[0].message.content));
-    const served = (await narrow.records()).filter((r) => r.status === 200);
+    const served = (await narrow.records('narrow-openrouter')).filter((r) => r.status === 200);
     assert.equal(served.length, 30);
     assert.equal(new Set(served.map((r) => r.key)).size, 3);
   } finally {

@@ -77,11 +77,12 @@ class Process:
             self.child.stdout.close()
 
 
-def call(url: str, body: dict | None = None) -> dict | list:
+def call(url: str, body: dict | None = None, method: str | None = None) -> dict | list:
     """A JSON request without any cleverness; raises on a status that is no success."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"}, method=method)
+    # A little longer than the other side may wait, so that its own answer tells what was missing.
+    with urllib.request.urlopen(request, timeout=PATIENCE_S + 5) as response:
         return json.load(response)
 
 
@@ -90,24 +91,25 @@ class World(Process):
 
     def __init__(self, spec: Path):
         super().__init__(binary("TESTKIT_BIN"), "serve", "--spec", str(spec), "--listen", "127.0.0.1:0", "--print-addr")
-        self.address = split(next(iter(self.addresses.values())))
+        self.address = split(self.addresses["listen"])
         self.url = "http://{}:{}".format(*self.address)
 
     def records(self, provider: str | None = None) -> list[dict]:
         """The provider's own record of each call, in order of arrival."""
-        found = call(f"{self.url}/_sim/records")
-        rows = found["records"] if isinstance(found, dict) else found
-        return [r for r in rows if provider in (None, r["provider"])]
+        return call(f"{self.url}/_sim/records" + (f"?provider={provider}" if provider else ""))
 
-    def inject(self, **fault):
-        call(f"{self.url}/_sim/faults", fault)
+    def wait(self, provider: str, *, calls: int, open: int | None = None) -> list[dict]:
+        """Waits until a provider has had that many calls, of which at most `open` are not ended; returns them all."""
+        query = f"provider={provider}&calls={calls}&timeout_ms={int(PATIENCE_S * 1000)}"
+        return call(f"{self.url}/_sim/wait?{query}" + ("" if open is None else f"&open={open}"))
 
-    def wait_for(self, condition, provider: str | None = None) -> list[dict]:
-        """Waits until the records fulfil a condition, and returns them."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition(rows := self.records(provider)):
-            assert time.monotonic() < deadline, f"never came to pass; the last records: {rows[-5:]}"
-        return rows
+    def inject(self, **place_and_fault):
+        """Puts a fault in at a provider, an account or a key; its calls count from now."""
+        call(f"{self.url}/_sim/faults", place_and_fault)
+
+    def clear(self, **place):
+        """Removes all faults at exactly that place."""
+        call(f"{self.url}/_sim/faults", place, "DELETE")
 
 
 class Gateway(Process):

@@ -38,13 +38,13 @@ def sdk(front, **options) -> openai.OpenAI:
 
 
 def test_a_provider_that_never_answers_is_given_up_and_the_sdk_told(world, short):
-    began = time.monotonic()
+    before, began = len(world.records("openai")), time.monotonic()
     with sdk(short) as client, pytest.raises(openai.InternalServerError) as caught:
         client.chat.completions.create(model="openai:m", messages=steered(fault="hang"))
     assert caught.value.status_code == 504 and caught.value.code == "upstream_timeout"
     assert time.monotonic() - began < 5, "within the whole request's time, walking included"
-    rows = world.wait_for(lambda rows: all(r["ended_ns"] for r in rows if r["fault"] == "hang"), "openai")
-    assert all(r["cancelled"] for r in rows if r["fault"] == "hang"), "what was given up is cancelled upstream"
+    rows = world.wait("openai", calls=before + 1, open=0)[before:]
+    assert rows and all(r["cancelled"] for r in rows), "what was given up is cancelled upstream"
 
 
 def test_a_hanging_key_is_walked_past(world, workshop):
@@ -108,10 +108,10 @@ def test_a_caller_who_goes_away_cancels_the_upstream_call_at_once(gateway, world
         if stream:
             client.read_head()
             client.read_piece()
-        world.wait_for(lambda rows: len(rows) > before, "openai")
+        world.wait("openai", calls=before + 1)
         gone = time.monotonic_ns()
         client.sock.shutdown(socket.SHUT_RDWR)
-    rows = world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")
+    rows = world.wait("openai", calls=before + 1, open=0)
     told = time.monotonic_ns()
     record = rows[before]
     assert record["cancelled"] and record["output_tokens"] < 2000
@@ -125,14 +125,14 @@ def test_an_sdk_that_closes_its_stream_cancels_the_upstream_call(client, world):
         model="openai:m", messages=steered(output_tokens=2000, per_token_ms=20), max_tokens=4000, stream=True
     ) as stream:
         next(iter(stream))
-    assert world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")[before]["cancelled"]
+    assert world.wait("openai", calls=before + 1, open=0)[before]["cancelled"]
 
 
 def test_an_sdk_that_times_out_cancels_the_upstream_call(gateway, world):
     before = len(world.records("openai"))
     with sdk(gateway, timeout=0.3) as client, pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="openai:m", messages=steered(delay_ms=60_000))
-    assert world.wait_for(lambda rows: rows[before]["ended_ns"], "openai")[before]["cancelled"]
+    assert world.wait("openai", calls=before + 1, open=0)[before]["cancelled"]
 
 
 def test_a_waiter_who_goes_away_leaves_the_queue(world, workshop):
