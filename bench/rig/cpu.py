@@ -76,7 +76,7 @@ def check_answer(port: int, scenario: Scenario, seen: bytes) -> None:
         raise RuntimeError(f"port {port} answered {scenario.name} with {len(got)} bytes of {kind}, not as expected")
 
 
-def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> dict:
+def measure(kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path) -> dict:
     """All scenarios; per proxy the CPU µs a request of each round."""
     load_core, proxy_core = machine.cores()
     results = {}
@@ -92,12 +92,18 @@ def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, fold
                 check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
                 wrk.run(proxy.port, 1)  # warm
                 proxies.append(proxy)
-            results[scenario.name] = _rounds(scenario, static, proxies, wrk, rounds, seconds, patience_s)
+            results[scenario.name] = _rounds(scenario, static, proxies, wrk, rounds, seconds, patience)
     return results
 
 
 def _rounds(
-    scenario: Scenario, static: upstream.Static, proxies: list[Proxy], wrk: Wrk, rounds: int, seconds: int, patience_s: float
+    scenario: Scenario,
+    static: upstream.Static,
+    proxies: list[Proxy],
+    wrk: Wrk,
+    rounds: int,
+    seconds: int,
+    patience: company.Patience,
 ) -> dict:
     taken: dict[str, list[dict]] = {proxy.kind: [] for proxy in proxies}
     for number in range(rounds):
@@ -114,10 +120,13 @@ def _rounds(
                     "core_share": cpu_s / (time.monotonic() - begin),
                 }
 
-            taken[proxy.kind].append(company.alone([static.process, proxy.process], patience_s, take))
+            taken[proxy.kind].append(company.alone([static.process, proxy.process], patience, take))
         machine.note(
             f"{scenario.name} round {number + 1}: "
-            + ", ".join(f"{kind} {list_[-1]['us']:.1f}{' disturbed' if list_[-1]['disturbed'] else ''}" for kind, list_ in taken.items())
+            + ", ".join(
+                f"{kind} {list_[-1]['us']:.1f}{' disturbed' if list_[-1]['disturbed'] else ''}"
+                for kind, list_ in taken.items()
+            )
         )
     return {"title": scenario.title, "rounds": taken}
 
@@ -126,7 +135,7 @@ def report(results: dict) -> str:
     """One table for all scenarios."""
     rows = []
     for result in results.values():
-        rounds = result["rounds"]
+        rounds = company.quiet_rounds(result["rounds"])
         us = {kind: [r["us"] for r in list_] for kind, list_ in rounds.items()}
         for kind, values in us.items():
             ratios = [
@@ -141,13 +150,13 @@ def report(results: dict) -> str:
     head = ["answer", "proxy", "CPU µs a request, median (range)", "x nginx", "x haproxy", "requests a second", "of its core"]
     text = "### CPU a request\n\n" + table.markdown(head, rows)
     text += "\n\nWhere a proxy does not fill its core, the load and the upstream were what limited the requests a second."
-    text += company.remark([r for result in results.values() for list_ in result["rounds"].values() for r in list_])
+    text += company.remark([result["rounds"] for result in results.values()])
     return text
 
 
-def run(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> None:
+def run(kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path) -> None:
     """Measures and publishes."""
     machine.need("wrk")
     prepare(kinds)
-    results = measure(kinds, rounds, seconds, patience_s, folder)
+    results = measure(kinds, rounds, seconds, patience, folder)
     table.publish("cpu", report(results), {"machine": machine.describe(), "scenarios": results})

@@ -23,7 +23,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
-def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> dict:
+def measure(kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path) -> dict:
     """Per scenario and proxy the samples of each round."""
     load_core, proxy_core = machine.cores()
     results = {}
@@ -41,13 +41,13 @@ def measure(kinds: list[str], rounds: int, seconds: int, patience_s: float, fold
                     processes.append(proxy.process)
                 results[scenario.name] = {
                     "title": scenario.title,
-                    "rounds": _rounds(ports, processes, scenario.body, rounds, seconds, patience_s),
+                    "rounds": _rounds(ports, processes, scenario.body, rounds, seconds, patience),
                 }
     return results
 
 
 def _rounds(
-    ports: dict[str, int], processes: list[Process], body: bytes, rounds: int, seconds: int, patience_s: float
+    ports: dict[str, int], processes: list[Process], body: bytes, rounds: int, seconds: int, patience: company.Patience
 ) -> dict:
     taken: dict[str, list[dict]] = {kind: [] for kind in ports}
     for port in ports.values():
@@ -55,7 +55,7 @@ def _rounds(
     for number in range(rounds):
         for kind, port in ports.items():
             taken[kind].append(
-                company.alone(processes, patience_s, lambda port=port: vars(openloop.run(port, body, RATE, seconds)))
+                company.alone(processes, patience, lambda port=port: vars(openloop.run(port, body, RATE, seconds)))
             )
         machine.note(
             f"round {number + 1}, p50/p99 µs: "
@@ -72,8 +72,8 @@ def summarise(results: dict) -> dict:
     """Percentiles over all rounds, and what each round's percentile added to direct's of the same round."""
     summary: dict[str, dict] = {}
     for name, result in results.items():
-        rounds = result["rounds"]
-        summary[name] = {"title": result["title"], "proxies": {}}
+        rounds = company.quiet_rounds(result["rounds"])
+        summary[name] = {"title": result["title"], "proxies": {}, "noisy": company.noisy(rounds)}
         for kind, list_ in rounds.items():
             pooled = [us for r in list_ for us in r["total_us"]]
             added = {
@@ -91,12 +91,11 @@ def summarise(results: dict) -> dict:
                 "first_byte_p99_us": percentile([us for r in list_ for us in r["first_us"]], 0.99),
                 "p50_added_us": added[0.5],
                 "p99_added_us": added[0.99],
-                "rounds": [{"foreign_share": r["foreign_share"], "disturbed": r["disturbed"]} for r in list_],
             }
     return summary
 
 
-def report(summary: dict) -> str:
+def report(summary: dict, remark: str) -> str:
     """The table, in microseconds."""
     rows = []
     for scenario in summary.values():
@@ -110,12 +109,13 @@ def report(summary: dict) -> str:
             )
     head = ["answer", "through", "p50, µs", "p99, µs", "p99.9, µs", "p50 added", "p99 added, median of rounds (range)"]
     text = f"### Latency at {RATE:,} requests a second, from the instant due to the last byte\n\n" + table.markdown(head, rows)
-    text += company.remark([r for s in summary.values() for p in s["proxies"].values() for r in p["rounds"]])
-    return text
+    return text + remark
 
 
-def run(kinds: list[str], rounds: int, seconds: int, patience_s: float, folder: Path) -> None:
+def run(kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path) -> None:
     """Measures and publishes."""
     prepare(kinds)
-    summary = summarise(measure(kinds, rounds, seconds, patience_s, folder))
-    table.publish("latency", report(summary), {"machine": machine.describe(), "rate": RATE, "scenarios": summary})
+    results = measure(kinds, rounds, seconds, patience, folder)
+    summary = summarise(results)
+    text = report(summary, company.remark([result["rounds"] for result in results.values()]))
+    table.publish("latency", text, {"machine": machine.describe(), "rate": RATE, "scenarios": summary})

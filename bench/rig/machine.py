@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -127,20 +126,6 @@ def disturbers() -> list[str]:
         if name in DISTURBERS and state != "Z":
             found.add(name)
     return sorted(found)
-
-
-def wait_for_quiet(patience_s: float) -> bool:
-    """Waits until nobody builds, at most `patience_s`; False if the machine is still busy then."""
-    deadline = time.monotonic() + patience_s
-    told = False
-    while busy := disturbers():
-        if time.monotonic() >= deadline:
-            return False
-        if not told:
-            note(f"waiting for {', '.join(busy)} to end")
-            told = True
-        time.sleep(0.5)
-    return True
 
 
 def describe() -> dict[str, str]:

@@ -97,7 +97,8 @@ def report(results: dict) -> str:
         for kind, r in results.items()
     ]
     few, many = (next(iter(results.values()))[k] for k in ("few", "many"))
-    head = ["proxy", "idle, MB", f"{few:,} streams, MB", f"{many:,} streams, MB", "KB a stream", "lost", "CPU µs an event", "after they ended, MB"]
+    head = ["proxy", "idle, MB", f"{few:,} streams, MB", f"{many:,} streams, MB", "KB a stream", "lost"]
+    head += ["CPU µs an event", "after they ended, MB"]
     return "### Memory\n\n" + table.markdown(head, rows)
 
 
