@@ -177,3 +177,42 @@ pub fn docs() -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+
+    #[test]
+    fn the_documentation_is_fresh() {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(DOCS, docs()).unwrap();
+        }
+        let written = std::fs::read_to_string(DOCS).unwrap_or_default();
+        assert!(written == docs(), "docs/errors.md is stale: run this test once with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn a_refusal_always_says_when_and_a_fault_of_the_request_says_never() {
+        for (index, row) in ROWS.iter().enumerate() {
+            let kind = [
+                Kind::QuotaExhausted,
+                Kind::RoomFull,
+                Kind::AllOut,
+                Kind::Draining,
+                Kind::TooManyConnections,
+                Kind::NoKey,
+            ];
+            for kind in kind.into_iter().filter(|k| *k as usize == index) {
+                let response = Problem::new(kind, "x").after(Some(1_200_000_000)).response(Envelope::OpenAi);
+                assert_eq!(response.headers()["retry-after"], "2", "{}", row.code);
+                assert_eq!(response.headers()["retry-after-ms"], "1200");
+                let untold = Problem::new(kind, "x").response(Envelope::OpenAi);
+                assert_eq!(untold.headers()["retry-after"], "1");
+            }
+        }
+        let mend = Problem::new(Kind::InvalidBody, "x").response(Envelope::Anthropic);
+        assert_eq!(mend.headers()["x-should-retry"], "false");
+    }
+}

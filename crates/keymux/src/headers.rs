@@ -110,3 +110,77 @@ pub fn to_caller(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn credentials_and_hop_headers_of_the_caller_stay_here() {
+        let out = from_caller(map(&[
+            ("authorization", "Bearer km-1"),
+            ("x-api-key", "km-1"),
+            ("api-key", "km-1"),
+            ("x-goog-api-key", "km-1"),
+            ("cookie", "a=b"),
+            ("connection", "close, x-secret-hop"),
+            ("x-secret-hop", "1"),
+            ("openai-organization", "org"),
+            ("openai-project", "p"),
+            ("x-openrouter-cache", "true"),
+            ("x-openrouter-cache-clear", "true"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-keymux-session", "s"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("host", "here"),
+            ("expect", "100-continue"),
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "a,b"),
+            ("http-referer", "https://my.app"),
+            ("x-title", "app"),
+            ("x-session-id", "s"),
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+        ]));
+        let mut names: Vec<&str> = out.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "anthropic-beta",
+                "anthropic-version",
+                "content-type",
+                "http-referer",
+                "x-session-id",
+                "x-stainless-lang",
+                "x-title"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_tells_of_the_providers_account_stays_there() {
+        let mut headers = map(&[
+            ("x-ratelimit-remaining-requests", "1"),
+            ("anthropic-ratelimit-tokens-limit", "1"),
+            ("openai-organization", "org"),
+            ("anthropic-organization-id", "org"),
+            ("set-cookie", "a=b"),
+            ("retry-after", "9"),
+            ("x-request-id", "upstream"),
+            ("content-type", "application/json"),
+            ("openai-processing-ms", "12"),
+            ("x-generation-id", "gen-1"),
+            ("request-id", "req_1"),
+        ]);
+        to_caller(&mut headers);
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "openai-processing-ms", "request-id", "x-generation-id"]);
+    }
+}

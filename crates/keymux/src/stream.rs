@@ -157,3 +157,80 @@ impl Seen {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n\
+        : a comment\n\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi \\\"usage\\\" \"}}],\"usage\":null}\r\n\r\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n\
+        data: [DONE]\n\n";
+
+    /// Feeds the stream in pieces of these sizes (the last one again and again).
+    fn passed(text: &str, take_usage: bool, sizes: &[usize]) -> (String, StreamReader) {
+        let mut reader = StreamReader::new(StreamKind::Chat, take_usage);
+        let mut out = Vec::new();
+        let mut rest = text.as_bytes();
+        let mut index = 0;
+        while !rest.is_empty() {
+            let size = sizes[index.min(sizes.len() - 1)].clamp(1, rest.len());
+            let (chunk, tail) = rest.split_at(size);
+            reader.feed(Bytes::copy_from_slice(chunk), &mut |b| out.extend_from_slice(&b));
+            rest = tail;
+            index += 1;
+        }
+        reader.finish(&mut |b| out.extend_from_slice(&b));
+        (String::from_utf8(out).unwrap(), reader)
+    }
+
+    #[test]
+    fn bytes_leave_as_they_came_however_they_were_cut() {
+        for size in 1..=STREAM.len() {
+            let (out, reader) = passed(STREAM, false, &[size]);
+            assert_eq!(out, STREAM, "pieces of {size}");
+            assert!(reader.is_complete());
+            assert_eq!(reader.seen().usage.as_ref().map(|u| u.output_tokens), Some(2));
+        }
+    }
+
+    #[test]
+    fn the_usage_chunk_that_was_added_is_taken_out_however_it_was_cut() {
+        let start = STREAM.find("data: {\"choices\":[],").unwrap();
+        let end = STREAM.find("data: [DONE]").unwrap();
+        let wanted = format!("{}{}", &STREAM[..start], &STREAM[end..]);
+        for first in 1..=STREAM.len() {
+            let (out, reader) = passed(STREAM, true, &[first, 7]);
+            assert_eq!(out, wanted, "first piece of {first}");
+            assert_eq!(reader.seen().usage.as_ref().map(|u| u.input_tokens), Some(7));
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_in_the_middle_of_an_event() {
+        let mut reader = StreamReader::new(StreamKind::Chat, false);
+        let mut out = Vec::new();
+        let cut = STREAM.find("Hi ").unwrap();
+        reader.feed(Bytes::copy_from_slice(&STREAM.as_bytes()[..cut]), &mut |b| out.extend_from_slice(&b));
+        assert!(out.ends_with(b": a comment\n\n"), "{}", String::from_utf8_lossy(&out));
+        assert!(!reader.seen().output);
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_is_not_complete() {
+        let cut = STREAM.find("data: {\"choices\":[{\"index\":0,\"delta\":{},").unwrap();
+        let (_, reader) = passed(&STREAM[..cut], false, &[11]);
+        assert!(!reader.is_complete());
+        assert!(reader.seen().output);
+        assert_eq!(reader.seen().events, 1);
+    }
+
+    #[test]
+    fn a_finish_without_done_is_an_end_too() {
+        let cut = STREAM.find("data: [DONE]").unwrap();
+        let (_, reader) = passed(&STREAM[..cut], false, &[64]);
+        assert!(reader.is_complete());
+    }
+}

@@ -126,3 +126,55 @@ pub fn normal(path: &str) -> std::borrow::Cow<'_, str> {
     }
     normal.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_prefixes_lead_to_the_same() {
+        for (path, endpoint) in CALLS {
+            for prefix in ["/v1/", "/api/v1/"] {
+                assert_eq!(find(&Method::POST, &format!("{prefix}{path}")), Ok(Surface::Call(*endpoint)));
+            }
+        }
+        assert_eq!(find(&Method::GET, "/v1/models/a/b:c"), Ok(Surface::Model("a/b:c")));
+    }
+
+    #[test]
+    fn nothing_else_leads_anywhere() {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/keys",
+            "/api/v1/credits/x",
+            "/v2/chat/completions",
+            "/v1/chat",
+            "/v1/../v1/models",
+        ] {
+            assert_eq!(find(&Method::POST, path), Err(Lost::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        assert_eq!(find(&Method::GET, "/v1/messages"), Err(Lost::Method("POST")));
+        assert_eq!(find(&Method::POST, "/v1/models"), Err(Lost::Method("GET")));
+        assert_eq!(find(&Method::DELETE, "/healthz"), Err(Lost::Method("GET")));
+    }
+
+    #[test]
+    fn a_slash_too_many_changes_nothing() {
+        assert_eq!(normal("/v1//chat/completions/"), "/v1/chat/completions");
+        assert_eq!(normal("//v1/models"), "/v1/models");
+        assert!(matches!(normal("/v1/models"), std::borrow::Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn errors_have_the_envelope_of_their_path() {
+        assert_eq!(envelope("/v1/messages"), Envelope::Anthropic);
+        assert_eq!(envelope("/api/v1/messages/count_tokens"), Envelope::Anthropic);
+        assert_eq!(envelope("/v1/chat/completions"), Envelope::OpenAi);
+    }
+}

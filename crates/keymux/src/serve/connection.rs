@@ -101,6 +101,16 @@ fn turn_away(stream: &TcpStream) {
     let _ = stream.try_write(answer.as_bytes());
 }
 
+/// Serves one connection that came some other way than by a listener, such as a pipe in memory.
+pub async fn on_stream<S>(worker: Arc<Worker>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let manner =
+        Manner { tls: None, head_bytes_max: 64 << 10, header_timeout_ns: u64::MAX, keep_alive_ns: u64::MAX };
+    serve(worker, stream, &manner, &Watched::default()).await;
+}
+
 async fn serve<S>(worker: Arc<Worker>, stream: S, manner: &Manner, watched: &Watched)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

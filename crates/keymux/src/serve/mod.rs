@@ -5,6 +5,7 @@ mod listener;
 mod run;
 mod tls;
 
+pub use connection::on_stream;
 pub use run::{Bound as BoundAddresses, Running, Stop, start};
 
 use crate::attempt::Dialer;
