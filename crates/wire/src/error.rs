@@ -3,7 +3,7 @@
 //! A status alone decides nothing: a 429 can be lasting (no money, a model that the tier lacks) and a 402 can pass
 //! (an in-flight budget), and an aggregator relays its own upstream's 401 under that status. So the body's codes come
 //! first, then its types, then a few texts that have no code, and the status last. What is general to servers of
-//! `OpenAI`'s dialect stands in [`crate::dialect`]'s `openai`, what is particular to the two others in theirs; a body
+//! `OpenAI`'s dialect stands in `dialect/openai.rs`, what is particular to the two others in theirs; a body
 //! that has another dialect's shape is read by that one.
 //!
 //! What follows from a sign (whom to bench, whether to try again) is not known here. The body may be anything: work is
