@@ -76,24 +76,23 @@ def check_answer(port: int, scenario: Scenario, seen: bytes) -> None:
         raise RuntimeError(f"port {port} answered {scenario.name} with {len(got)} bytes of {kind}, not as expected")
 
 
-def measure(kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path) -> dict:
-    """All scenarios; per proxy the CPU µs a request of each round."""
+def measure(
+    scenario: Scenario, kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path
+) -> dict:
+    """Per proxy the CPU µs a request of each round."""
     load_core, proxy_core = machine.cores()
-    results = {}
-    for scenario in scenarios():
-        with ExitStack() as started:
-            static = upstream.Static(scenario.name, scenario.answer, scenario.content_type, load_core, folder)
-            started.callback(static.stop)
-            wrk = Wrk(scenario.name, scenario.body, load_core, folder)
-            proxies = []
-            for kind in kinds:
-                proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
-                started.callback(proxy.stop)
-                check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
-                wrk.run(proxy.port, 1)  # warm
-                proxies.append(proxy)
-            results[scenario.name] = _rounds(scenario, static, proxies, wrk, rounds, seconds, patience)
-    return results
+    with ExitStack() as started:
+        static = upstream.Static(scenario.name, scenario.answer, scenario.content_type, load_core, folder)
+        started.callback(static.stop)
+        wrk = Wrk(scenario.name, scenario.body, load_core, folder)
+        proxies = []
+        for kind in kinds:
+            proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
+            started.callback(proxy.stop)
+            check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
+            wrk.run(proxy.port, 1)  # warm
+            proxies.append(proxy)
+        return _rounds(scenario, static, proxies, wrk, rounds, seconds, patience)
 
 
 def _rounds(
@@ -158,5 +157,13 @@ def run(kinds: list[str], rounds: int, seconds: int, patience: company.Patience,
     """Measures and publishes."""
     machine.need("wrk")
     prepare(kinds)
-    results = measure(kinds, rounds, seconds, patience, folder)
-    table.publish("cpu", report(results), {"machine": machine.describe(), "scenarios": results})
+    results, failures = {}, []
+    for scenario in scenarios():
+        try:
+            results[scenario.name] = measure(scenario, kinds, rounds, seconds, patience, folder)
+        except (RuntimeError, OSError) as error:
+            failures.append(f"{scenario.name}: {error}")
+    if results:
+        table.publish("cpu", report(results), {"machine": machine.describe(), "scenarios": results})
+    if failures:
+        raise RuntimeError("; ".join(failures))

@@ -25,3 +25,10 @@ def publish(name: str, text: str, data: dict) -> None:
     (OUT / f"{name}.md").write_text(text + "\n")
     (OUT / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
     print(text + "\n", flush=True)
+
+
+def forget(names: list[str]) -> None:
+    """Removes what an earlier run left, so that nothing old is taken for new."""
+    for name in names:
+        for suffix in (".md", ".json"):
+            (OUT / f"{name}{suffix}").unlink(missing_ok=True)

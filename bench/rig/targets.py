@@ -40,6 +40,8 @@ class Row:
 def _cpu(data: dict) -> list[Row]:
     found = []
     for name, limit in (("json", JSON_NGINX_RATIO_MAX), ("sse", SSE_NGINX_RATIO_MAX)):
+        if name not in data["scenarios"]:
+            continue
         scenario = data["scenarios"][name]
         rounds = company.quiet_rounds(scenario["rounds"])
         noisy = company.noisy(scenario["rounds"])
