@@ -1,5 +1,7 @@
 //! The command line: `serve`, `load`, `streams`.
 
+mod load;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use keymux_testkit::{Options, Server, preset, spec_from_text};
+use keymux_testkit::{Options, Server, preset, raise_descriptor_limit, spec_from_text};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulated LLM providers on real sockets, and an open-loop load generator.
@@ -22,6 +24,10 @@ struct Cli {
 enum Command {
     /// Serve a world until SIGTERM or SIGINT. Prints one JSON line with its address.
     Serve(Serve),
+    /// Send requests at a fixed rate whatever the answers do; latency counts from the instant due.
+    Load(load::LoadArgs),
+    /// Open many slow streams, hold them, and count those that are lost.
+    Streams(load::StreamsArgs),
 }
 
 #[derive(clap::Args)]
@@ -50,6 +56,8 @@ struct Serve {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Load(load) => load.run(),
+        Command::Streams(streams) => streams.run(),
     }
 }
 
@@ -69,6 +77,7 @@ impl Serve {
             // Listening to signals comes before the address is out, so that nobody can be too fast.
             let mut term = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
+            raise_descriptor_limit();
             let server = Server::start(spec, &options)?;
             let line = serde_json::json!({ "listen": server.addr().to_string() });
             writeln!(std::io::stdout(), "{line}")?;
