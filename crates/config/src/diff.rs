@@ -2,6 +2,7 @@
 
 use crate::config::{Account, Config, Key, Provider, Route, Server};
 use crate::secret::Secret;
+use std::collections::HashMap;
 use std::fmt;
 
 /// What happened to something.
@@ -155,23 +156,30 @@ fn provider_changes(old: &Provider, new: &Provider, changes: &mut Changes) {
     if !what.is_empty() {
         changes.add(ChangeKind::Changed, format!("provider {name} changed: {}", what.join(", ")));
     }
+    // By maps: there may be ten thousand of each.
+    let accounts: HashMap<&str, &Account> = new.accounts.iter().map(|a| (&*a.name, a)).collect();
     for account in &old.accounts {
-        let now = new.accounts.iter().find(|a| a.name == account.name);
+        let now = accounts.get(&*account.name);
         if now.is_some_and(|now| now.limits != account.limits) {
             changes.add(ChangeKind::Changed, format!("account {name}/{} changed: limits", account.name));
         }
     }
+    let (old_keys, new_keys) = (by_name(&old.keys), by_name(&new.keys));
     for key in &old.keys {
-        match new.keys.iter().find(|k| k.name == key.name) {
+        match new_keys.get(&*key.name) {
             Some(now) => key_changes(name, (key, &old.accounts), (now, &new.accounts), changes),
             None => changes.add(ChangeKind::Removed, format!("key {name}/{} removed", key.name)),
         }
     }
     for key in &new.keys {
-        if !old.keys.iter().any(|k| k.name == key.name) {
+        if !old_keys.contains_key(&*key.name) {
             changes.add(ChangeKind::Added, format!("key {name}/{} added", key.name));
         }
     }
+}
+
+fn by_name(keys: &[Key]) -> HashMap<&str, &Key> {
+    keys.iter().map(|k| (&*k.name, k)).collect()
 }
 
 type Owned<'a> = (&'a Key, &'a [Account]);

@@ -11,7 +11,8 @@ use std::collections::HashMap;
 
 /// Reads the environment: for each preset `<PREFIX>_API_KEY`, `<PREFIX>_API_KEYS` (separated by commas),
 /// `<PREFIX>_KEY_1` and so on (gaps are fine; `<PREFIX>_API_KEY_1` is the same), `<PREFIX>_BASE_URL`; and
-/// `KEYMUX_LISTEN`, `KEYMUX_ADMIN`, `KEYMUX_TOKEN`, `KEYMUX_ADMIN_TOKEN`, `KEYMUX_DATA_DIR`.
+/// `KEYMUX_LISTEN`, `KEYMUX_ADMIN`, `KEYMUX_TOKEN`, `KEYMUX_ADMIN_TOKEN`, `KEYMUX_DATA_DIR`,
+/// `KEYMUX_DEFAULT_PROVIDER`.
 pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
     let mut found = Findings::default();
     let providers: Vec<At<Provider>> = presets::PRESETS
@@ -24,6 +25,7 @@ pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
         found.error(Place::NONE, "there is no provider key in the environment", no_key_hint());
     }
     let file = File {
+        default_provider: world.var("KEYMUX_DEFAULT_PROVIDER").map(At::nowhere),
         server: Some(At::nowhere(server(world, &mut found))),
         provider: Some(At::nowhere(providers)),
         ..File::default()

@@ -126,7 +126,7 @@ pub(crate) struct Findings {
 impl Findings {
     /// Something that must be mended. An empty hint is none.
     pub(crate) fn error(&mut self, at: Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.push(Severity::Error, at, message.into(), hint.into());
+        self.push(Severity::Error, at, &message.into(), &hint.into());
     }
 
     /// Something that must be there, unless it is and could not be read: that has been told already.
@@ -144,7 +144,7 @@ impl Findings {
 
     /// Something that is probably not what was meant.
     pub(crate) fn warning(&mut self, at: Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.push(Severity::Warning, at, message.into(), hint.into());
+        self.push(Severity::Warning, at, &message.into(), &hint.into());
     }
 
     /// Whether anything must be mended.
@@ -161,10 +161,8 @@ impl Findings {
         self.list.splice(0..0, first.list);
     }
 
-    fn push(&mut self, severity: Severity, at: Place, message: String, hint: String) {
-        // What is in a file must not drive a terminal.
-        let plain = |text: String| text.replace(char::is_control, " ");
-        let (message, hint) = (plain(message), plain(hint));
+    fn push(&mut self, severity: Severity, at: Place, message: &str, hint: &str) {
+        let (message, hint) = (crate::render::harmless(message), crate::render::harmless(hint));
         let hint = (!hint.is_empty()).then_some(hint);
         let span = at.0.map(|(start, end)| start..end);
         self.list.push(Problem { severity, line: None, column: None, span, message, hint });

@@ -156,11 +156,46 @@ fn blackened_value(setting: &str, value: &str) -> String {
     value.to_owned()
 }
 
-/// What keys of providers look like: a known beginning, or a long run of letters with digits.
+/// What keys of well-known providers begin with.
+const BEGINNINGS: &[&str] = &["sk-", "gsk_", "xai-", "csk-", "AIza", "tgp_", "fw_", "km-", "nvapi-", "hf_"];
+
+/// Whether a word is so much like a key that it must not even stand in a message. Stricter than what is blacked out
+/// in lines, since messages name variables, models and files.
+pub(crate) fn is_surely_secret(word: &str) -> bool {
+    const LENGTH_MIN: usize = 20;
+    let count = |f: fn(&u8) -> bool| word.bytes().filter(f).count();
+    let mixed = count(u8::is_ascii_digit) >= 3
+        && count(u8::is_ascii_lowercase) >= 3
+        && count(u8::is_ascii_uppercase) >= 3;
+    let hex =
+        word.len() >= 32 && count(u8::is_ascii_digit) >= 3 && count(u8::is_ascii_hexdigit) == word.len();
+    word.len() >= LENGTH_MIN && (BEGINNINGS.iter().any(|b| word.starts_with(b)) || mixed || hex)
+}
+
+/// A message for people: no key in it, and nothing that drives a terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut word = String::new();
+    for c in text.chars().chain(std::iter::once('\n')) {
+        if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+            word.push(c);
+            continue;
+        }
+        if is_surely_secret(&word) {
+            out.push_str(&"*".repeat(word.len()));
+        } else {
+            out.push_str(&word);
+        }
+        word.clear();
+        out.push(if c.is_control() { ' ' } else { c });
+    }
+    out.pop();
+    out
+}
+
+/// What may be a key: a known beginning, or a long run of letters with digits.
 fn looks_secret(word: &str) -> bool {
     const RUN_MIN: usize = 24;
-    const BEGINNINGS: &[&str] =
-        &["sk-", "gsk_", "xai-", "csk-", "AIza", "tgp_", "fw_", "km-", "nvapi-", "hf_"];
     if BEGINNINGS.iter().any(|b| word.starts_with(b)) {
         return word.len() > 8;
     }

@@ -1,7 +1,10 @@
 //! The JSON Schema of the file and the tables of its reference, both from the declarations in `text/file.rs`.
 
+use crate::describe;
+use crate::presets::{self, PresetAuth};
 use crate::text::file;
-use crate::text::read::{Field, Section, Typed as _, sentence};
+use crate::text::read::{Field, Section, Typed as _, Words as _, sentence};
+use keymux_policy::fleet::EndpointSet;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -34,6 +37,7 @@ pub fn reference() -> String {
     section::<file::Breaker>("`[breaker]`", &mut out);
     section::<file::Retry>("`[retry]`", &mut out);
     section::<file::Room>("`[room]`", &mut out);
+    preset_rows(&mut out);
     out
 }
 
@@ -42,6 +46,31 @@ fn section<T: Section>(heading: &str, out: &mut String) {
     out.push_str("| setting | kind | default | meaning |\n| --- | --- | --- | --- |\n");
     for field in T::fields() {
         row(&field, out);
+    }
+    out.push('\n');
+}
+
+fn preset_rows(out: &mut String) {
+    out.push_str(
+        "### What a preset brings\n\n`charges` is how `max_tokens` and output count against limits.\n\n",
+    );
+    out.push_str("| preset | variables | address | key in | endpoints | charges |\n| --- | --- | --- | --- | --- | --- |\n");
+    for preset in presets::PRESETS {
+        let key = match preset.auth {
+            PresetAuth::Bearer => "`Authorization`".to_owned(),
+            PresetAuth::Header(name) => format!("`{name}`"),
+            PresetAuth::None => "none".to_owned(),
+        };
+        let base = preset.base.map_or("to be set".to_owned(), |base| format!("`{base}`"));
+        let endpoints = describe::endpoints(EndpointSet::of(preset.endpoints));
+        let _ = writeln!(
+            out,
+            "| `{}` | `{}_…` | {base} | {key} | {} | {} |",
+            preset.name,
+            preset.prefix,
+            endpoints.join(", "),
+            preset.charging.output.word()
+        );
     }
     out.push('\n');
 }

@@ -183,5 +183,8 @@ fn check_name(what: &str, name: &str, at: Place, found: &mut Findings) {
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) || name.starts_with(['-', '.']) {
         let message = format!("\"{}\" cannot be the name of {what}", name.escape_debug());
         found.error(at, message, "use up to 64 letters, digits, -, _ and .");
+    } else if crate::render::is_surely_secret(name) {
+        let hint = "names are shown in logs and metrics: choose another, and put the key into `secret`";
+        found.error(at, format!("the name of {what} looks like a key"), hint);
     }
 }

@@ -141,6 +141,18 @@ fn the_listeners_and_tokens_have_variables() {
 }
 
 #[test]
+fn one_of_several_providers_can_be_the_default() {
+    let default = |name: &str| {
+        let vars =
+            [("OPENAI_API_KEY", "sk-test"), ("GROQ_API_KEY", "sk-test"), ("KEYMUX_DEFAULT_PROVIDER", name)];
+        Table::vars(&vars).environment().map(|c| c.default_provider)
+    };
+    assert_eq!(default("groq").unwrap(), Some(1));
+    assert_eq!(default("").unwrap(), None);
+    assert!(default("grok").unwrap_err().list[0].message.contains("no provider \"grok\""));
+}
+
+#[test]
 fn a_key_with_a_line_break_inside_is_refused_without_being_shown() {
     let problems = Table::vars(&[("OPENAI_API_KEY", "sk-test-top\nsecret")]).environment().unwrap_err();
     assert!(problems.list[0].message.contains("OPENAI_API_KEY"));

@@ -301,6 +301,25 @@ fn no_report_repeats_a_secret() {
         assert!(!all.contains(MARK), "{line}:\n{all}");
     }
     for line in [
+        "auth = {}",
+        "dialect = {}",
+        "preset = {}",
+        "proxy = {}",
+        "base_url = {}",
+        "keys = [{ name = {} }]",
+        "limit_headers = {}",
+        "endpoints = [{}]",
+        "keys = [{ name = \"a\", account = {}, auth = {} }]",
+        "{} = {}",
+    ] {
+        for key in [format!("\"sk-or-v1-{MARK}\""), format!("\"{MARK}\"")] {
+            let text = format!("[[provider]]\nname = \"lab\"\n{}\n", line.replace("{}", &key));
+            let problems = Table::default().toml(&text).unwrap_err();
+            let all = format!("{}{problems}{problems:?}", problems.render("f", &text, false));
+            assert!(!all.contains(MARK), "{text}:\n{all}");
+        }
+    }
+    for line in [
         format!("base_url = \"https://user:{MARK}@h/v1\""),
         format!("proxy = \"ftp://user:{MARK}@h\""),
         format!("headers = {{ \"Authorization\" = \"Bearer {MARK}\" }}"),
