@@ -1,5 +1,7 @@
 //! Whose fault was it? One table from what was observed to who answers for it.
 
+use crate::outcome::{Evidence, Phase, Sign};
+
 /// Who answers for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
@@ -22,3 +24,41 @@ pub enum Class {
     /// Our own trouble.
     Local,
 }
+
+/// The table: who answers for a failed attempt. A status alone decides nothing, and what an aggregator relays from
+/// behind itself says nothing about our key there.
+pub fn judge(evidence: &Evidence) -> Class {
+    use Sign::{
+        BadRequest, ClientGone, ClientTimeout, ConnectFailed, ErrorInAnswer, FirstByteTimeout, Garbage,
+        IdleTimeout, InFlightMoney, KeyCap, KeyForbidden, KeyRefused, Local, ModelUnknown, NoMoney,
+        Overloaded, RateLimited, Reset, ServerError, TlsFailed, TooLargeForLimit, TotalTimeout, Truncated,
+    };
+    match (evidence.sign, evidence.relayed) {
+        (BadRequest | ModelUnknown | TooLargeForLimit, _) => Class::Request,
+        (ClientGone | ClientTimeout, _) => Class::Client,
+        (Local, _) => Class::Local,
+        // Behind an aggregator: somebody else's key, money or quota. The model is in trouble there, for all our keys
+        // where it is a limit, and in a way that the next attempt may avoid where it is a credential.
+        (KeyRefused | KeyForbidden | KeyCap | NoMoney, true) => Class::Target,
+        (RateLimited { .. } | InFlightMoney, true) => Class::Capacity,
+        (KeyRefused | KeyForbidden | KeyCap, false) => Class::Key,
+        (NoMoney, false) => Class::Account,
+        (RateLimited { .. } | InFlightMoney, false) => Class::Quota,
+        (Overloaded, _) => Class::Capacity,
+        // It was answering all the time: a long answer is no fault of the key.
+        (TotalTimeout, _) if evidence.phase == Phase::Stream => Class::Request,
+        (
+            ServerError | ConnectFailed | TlsFailed | Reset | FirstByteTimeout | IdleTimeout | TotalTimeout
+            | Truncated | ErrorInAnswer | Garbage,
+            _,
+        ) => Class::Target,
+    }
+}
+
+/// A connection of the pool that was closed under us, as far as one can tell: nothing of an answer came.
+pub(crate) fn is_stale(evidence: &Evidence) -> bool {
+    evidence.sign == Sign::Reset && evidence.status.is_none() && evidence.phase <= Phase::Head
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,10 +38,17 @@ pub enum What {
     AccountRestored { account: AccountId },
     /// A provider has no capacity for a model.
     CapacityShut { provider: ProviderId, model: Arc<str>, until_mono_ns: u64 },
+    /// It has capacity for the model again.
+    CapacityRestored { provider: ProviderId, model: Arc<str> },
     /// A limit was learned or changed.
     LimitLearned { account: AccountId, dimension: Dimension, size: f64 },
     /// A domain was shut by a refusal.
-    QuotaShut { account: AccountId, model: Option<Arc<str>>, dimension: Option<Dimension>, until_mono_ns: u64 },
+    QuotaShut {
+        account: AccountId,
+        model: Option<Arc<str>>,
+        dimension: Option<Dimension>,
+        until_mono_ns: u64,
+    },
     /// The global retry budget is spent.
     RetryBudgetSpent,
     /// The configuration was replaced.

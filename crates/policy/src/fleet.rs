@@ -318,7 +318,12 @@ impl Default for Settings {
                 cooldown_min_ns: 5 * SECOND,
                 cooldown_max_ns: 60 * SECOND,
             },
-            retry: RetrySettings { rounds_max: 2, attempts_max: 32, budget_ratio: 0.2, budget_floor_per_s: 10.0 },
+            retry: RetrySettings {
+                rounds_max: 2,
+                attempts_max: 32,
+                budget_ratio: 0.2,
+                budget_floor_per_s: 10.0,
+            },
             room: RoomSettings {
                 waiters_max: 10_000,
                 bytes_max: 256 << 20,

@@ -3,7 +3,8 @@
 //! the very same code as the server.
 //!
 //! The verbs, in the order of a request's life: [`Policy::submit`] → (`Wait` → [`Policy::poll`]) → `Go` →
-//! [`Policy::head`] → [`Policy::first_output`] → [`Policy::finish`] → `Done`, or round again.
+//! [`Policy::head`] → [`Policy::first_output`] → [`Policy::finish`] → `Done`, or round again. Each stands in a module
+//! of its name; what they share (looking, admitting, refusing) in `admit`.
 
 pub mod ask;
 pub mod blame;
@@ -13,73 +14,125 @@ pub mod lease;
 pub mod outcome;
 pub mod refusal;
 pub mod time;
+pub mod view;
+
+mod admit;
+mod affinity;
+mod breaker;
+mod correlate;
+mod effect;
+mod event_ring;
+mod finish;
+mod gate;
+mod glob;
+mod hash;
+mod health;
+mod measure;
+mod pick;
+mod poll;
+mod pool;
+mod queue;
+mod quota;
+mod reconfigure;
+mod request;
+mod retry;
+mod rng;
+mod route;
+mod routes;
+mod slab;
+mod submit;
+
+#[cfg(test)]
+mod tests;
 
 pub use ask::{Ask, Class as Priority, ClientId, Destination, Providers, Size, TeamId};
 pub use lease::{Decision, Lease, Next, Settled, Skipped, Ticket, Why, Woken};
 pub use outcome::{End, Evidence, Measurement, Outcome, Phase, Sign, Used};
 pub use refusal::{Refusal, RefusalKind};
 pub use time::Now;
+pub use view::View;
 
 /// The scheduler. One a process, behind one mutex that is never held over an await.
 #[derive(Debug)]
-pub struct Policy {}
+pub struct Policy {
+    now: Now,
+    rng: rng::Rng,
+    pool: pool::Pool,
+    routes: routes::Routes,
+    requests: request::Requests,
+    room: queue::Room,
+    budget: retry::RetryBudget,
+    budget_said: u64,
+    affinity: affinity::Affinity,
+    events: event_ring::EventRing,
+    scratch: pick::Scratch,
+    totals: view::Totals,
+    /// Slots that come back by themselves: of calls that go on at the provider after the client left.
+    late: std::collections::BinaryHeap<std::cmp::Reverse<(u64, usize, u64)>>,
+    draining: bool,
+}
 
-/// Numbers for people: what [`Policy::view`] shows.
-#[derive(Clone, Debug, Default)]
-pub struct View {}
-
-#[expect(unused_variables, clippy::unused_self, clippy::todo, clippy::needless_pass_by_value, reason = "signatures first")]
 impl Policy {
     /// A scheduler for this fleet. The same seed and the same calls give the same decisions.
     pub fn new(now: Now, fleet: fleet::Fleet, seed: u64) -> Self {
-        todo!()
+        let mut policy = Self {
+            now,
+            rng: rng::Rng::new(seed),
+            pool: pool::Pool::default(),
+            routes: routes::Routes::default(),
+            requests: request::Requests::default(),
+            room: queue::Room::default(),
+            budget: retry::RetryBudget::default(),
+            budget_said: 0,
+            affinity: affinity::Affinity::default(),
+            events: event_ring::EventRing::default(),
+            scratch: pick::Scratch::default(),
+            totals: view::Totals::default(),
+            late: std::collections::BinaryHeap::new(),
+            draining: false,
+        };
+        policy.configure(now, fleet);
+        policy
     }
-    /// A request arrives.
-    pub fn submit(&mut self, now: Now, ask: Ask) -> Decision {
-        todo!()
-    }
-    /// The head of an answer came, with what its headers say about limits.
-    pub fn head(&mut self, now: Now, lease: &Lease, measured: &[Measurement]) {
-        todo!()
-    }
-    /// The first output came.
-    pub fn first_output(&mut self, now: Now, lease: &Lease) {
-        todo!()
-    }
-    /// An attempt ended: settles everything that the lease holds, and says what to do next.
-    pub fn finish(&mut self, now: Now, lease: Lease, outcome: Outcome) -> Next {
-        todo!()
-    }
-    /// A waiter goes away. Unknown tickets (already let out) are no error.
-    pub fn cancel(&mut self, now: Now, ticket: Ticket) {
-        todo!()
-    }
-    /// Lets out who may go now, and refuses whose time is over.
-    pub fn poll(&mut self, now: Now, out: &mut Vec<Woken>) {
-        todo!()
-    }
+
     /// When to call [`Policy::poll`] again (monotonic); `None` while nobody waits.
     pub fn next_wake(&self) -> Option<u64> {
-        todo!()
+        let late = self.late.peek().map_or(u64::MAX, |r| r.0.0);
+        self.room.wake().map(|at| at.min(late).max(self.now.mono_ns))
     }
+
     /// Requests in the waiting room; cheap enough to ask after every verb.
     pub fn waiting(&self) -> usize {
-        todo!()
+        self.room.waiting
     }
-    /// Another configuration: what keeps its id keeps its learned state; requests in flight settle as they were.
-    pub fn reconfigure(&mut self, now: Now, fleet: fleet::Fleet) {
-        todo!()
-    }
+
     /// From now on nobody may wait; waiters are refused by the next [`Policy::poll`].
     pub fn drain(&mut self, now: Now) {
-        todo!()
+        self.tick(now);
+        self.draining = true;
+        self.room.touch();
     }
-    /// The state of everything, for people.
-    pub fn view(&self, now: Now) -> View {
-        todo!()
-    }
+
     /// Hands over the events since the last call.
     pub fn take_events(&mut self, out: &mut Vec<event::Event>) {
-        todo!()
+        self.events.take(out);
+    }
+
+    /// Takes note of the time: one that goes backwards is taken as the latest seen. What comes back by itself at its
+    /// time, comes back.
+    fn tick(&mut self, now: Now) -> Now {
+        self.now = self.now.max_mono(now);
+        while let Some(std::cmp::Reverse((at, domain, serial))) = self.late.peek().copied() {
+            if at > self.now.mono_ns {
+                break;
+            }
+            self.late.pop();
+            if let Some(domain) = self.pool.domain_mut(domain, serial) {
+                domain.settle(self.now, 0, 1.0, 0.0);
+                let account = domain.account;
+                self.release(account, None);
+            }
+        }
+        self.now
     }
 }

@@ -19,3 +19,32 @@ pub const SECOND: u64 = 1_000 * MS;
 pub const MINUTE: u64 = 60 * SECOND;
 /// A day in nanoseconds.
 pub const DAY: u64 = 86_400 * SECOND;
+
+/// Nanoseconds in so many seconds, rounded up; never negative, at most `u64::MAX`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of u64 first"
+)]
+pub(crate) fn ns_of(seconds: f64) -> u64 {
+    let ns = (seconds * 1e9).ceil();
+    if ns <= 0.0 {
+        0
+    } else if ns >= 1.8e19 {
+        u64::MAX
+    } else {
+        ns as u64
+    }
+}
+
+/// Seconds in so many nanoseconds.
+pub(crate) fn s_of(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+impl Now {
+    /// The later of two instants, on each clock: a caller whose clock went backwards is taken at the latest seen.
+    pub(crate) fn max_mono(self, other: Now) -> Now {
+        if self.mono_ns >= other.mono_ns { self } else { other }
+    }
+}

@@ -1,0 +1,147 @@
+//! How fast targets are: a peak-sensitive moving average of the time to the first token (as in Finagle's and
+//! linkerd's balancers: a slow answer raises it at once, fast ones lower it over seconds), and the adaptive
+//! first-byte time-out of a model. Knows nothing of failures but their duration.
+
+use crate::time::{MS, SECOND};
+
+/// How long a fast target needs to be believed again.
+const TAU_S: f64 = 10.0;
+/// Unused averages halve in about this time, so that a target that was slow once is tried again.
+const FADE_S: f64 = 30.0;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ewma {
+    ns: f64,
+    at: u64,
+}
+
+impl Ewma {
+    pub(crate) fn add(&mut self, now: u64, sample_ns: u64) {
+        let sample = sample_ns as f64;
+        let age = now.saturating_sub(self.at) as f64 / 1e9;
+        if self.ns <= 0.0 || sample > self.ns {
+            self.ns = sample;
+        } else {
+            let keep = (-age.max(0.05) / TAU_S).exp();
+            self.ns = self.ns * keep + sample * (1.0 - keep);
+        }
+        self.at = now;
+    }
+
+    /// The average as it counts now; `None` before the first sample.
+    pub(crate) fn get(&self, now: u64) -> Option<f64> {
+        (self.ns > 0.0).then(|| self.ns / (1.0 + now.saturating_sub(self.at) as f64 / (FADE_S * 1e9)))
+    }
+}
+
+/// The p99 of a model's time to the first token wants this many samples.
+const SAMPLES_MIN: usize = 20;
+const SAMPLES: usize = 128;
+/// Input sizes are told apart by powers of eight tokens above a thousand.
+pub(crate) const SIZES: usize = 4;
+
+/// Times to the first token of one model at one provider, for one class of input size.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirstByte {
+    samples: Vec<u32>,
+    next: usize,
+    p99_ms: u32,
+    stale: u32,
+    /// Of the last fifty or so, how many ran into the time-out.
+    timeouts: f64,
+    suspended_until: u64,
+}
+
+impl FirstByte {
+    fn push(&mut self, ms: u32) {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(ms);
+        } else {
+            self.samples[self.next] = ms;
+        }
+        self.next = (self.next + 1) % SAMPLES;
+        self.stale += 1;
+        if self.samples.len() >= SAMPLES_MIN && (self.stale >= 8 || self.p99_ms == 0 || ms > self.p99_ms) {
+            let mut sorted = self.samples.clone();
+            sorted.sort_unstable();
+            self.p99_ms = sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)];
+            self.stale = 0;
+        }
+    }
+
+    pub(crate) fn answered(&mut self, took_ns: u64) {
+        self.timeouts *= 0.98;
+        self.push(u32::try_from(took_ns / MS).unwrap_or(u32::MAX));
+    }
+
+    /// It ran into a time-out after `took_ns`: a censored sample, which enters at twice its value. Over 5 % of
+    /// time-outs the adaptive time-out is suspended: it may be what is wrong.
+    pub(crate) fn timed_out(&mut self, now: u64, took_ns: u64) {
+        self.timeouts = self.timeouts * 0.98 + 0.02;
+        self.push(u32::try_from(took_ns / MS).unwrap_or(u32::MAX).saturating_mul(2));
+        if self.timeouts > 0.05 {
+            self.suspended_until = now.saturating_add(60 * SECOND);
+        }
+    }
+
+    /// max(2 s, 4 x p99), doubled for each further attempt.
+    pub(crate) fn timeout_ns(&self, now: u64, attempt: u32) -> Option<u64> {
+        if self.samples.len() < SAMPLES_MIN || now < self.suspended_until {
+            return None;
+        }
+        let first = (u64::from(self.p99_ms) * MS).saturating_mul(4).max(2 * SECOND);
+        Some(first.saturating_mul(1 << attempt.saturating_sub(1).min(6)))
+    }
+}
+
+/// The class of an input size.
+pub(crate) fn size_class(input_tokens: u64) -> usize {
+    match input_tokens {
+        0..1_000 => 0,
+        1_000..8_000 => 1,
+        8_000..64_000 => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peaks_count_at_once_and_fade_slowly() {
+        let mut e = Ewma::default();
+        assert_eq!(e.get(0), None);
+        e.add(0, SECOND);
+        e.add(SECOND, 10 * SECOND);
+        assert!(e.get(SECOND).unwrap() > 9.9e9);
+        e.add(2 * SECOND, SECOND);
+        assert!(e.get(2 * SECOND).unwrap() > 8e9, "one fast answer does not undo it");
+        for i in 3..60 {
+            e.add(i * SECOND, SECOND);
+        }
+        assert!(e.get(60 * SECOND).unwrap() < 1.2e9);
+        assert!(e.get(120 * SECOND).unwrap() < 0.5e9, "unused it fades");
+    }
+
+    #[test]
+    fn the_first_byte_time_out_follows_the_p99_and_suspends_itself() {
+        let mut f = FirstByte::default();
+        for _ in 0..19 {
+            f.answered(SECOND);
+        }
+        assert_eq!(f.timeout_ns(0, 1), None, "not enough known");
+        f.answered(SECOND);
+        assert_eq!(f.timeout_ns(0, 1), Some(4 * SECOND));
+        assert_eq!(f.timeout_ns(0, 2), Some(8 * SECOND), "the next try gets double");
+        f.timed_out(0, 4 * SECOND);
+        assert_eq!(f.timeout_ns(0, 1), Some(32 * SECOND), "censored at twice its value");
+        f.timed_out(0, 4 * SECOND);
+        f.timed_out(0, 4 * SECOND);
+        assert_eq!(f.timeout_ns(SECOND, 1), None);
+        assert!(f.timeout_ns(61 * SECOND, 1).is_some());
+        let mut fast = FirstByte::default();
+        (0..50).for_each(|_| fast.answered(50 * MS));
+        assert_eq!(fast.timeout_ns(0, 1), Some(2 * SECOND), "never below two seconds");
+    }
+}

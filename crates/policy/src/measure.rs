@@ -1,0 +1,96 @@
+//! What an answer tells while it is still coming: limits in its head, and how long its first output took.
+
+use crate::Policy;
+use crate::event::What;
+use crate::fleet::ModelSet;
+use crate::lease::Lease;
+use crate::outcome::Measurement;
+use crate::quota::{Domain, Source, learn};
+use crate::request::Request;
+use crate::time::Now;
+
+impl Policy {
+    /// The head of an answer came, with what its headers say about limits.
+    pub fn head(&mut self, now: Now, lease: &Lease, measured: &[Measurement]) {
+        let now = self.tick(now);
+        let Some(request) = self.requests.take(lease.slot) else { return };
+        if request.flight.live {
+            for m in measured {
+                self.measure(now, &request, m);
+            }
+        }
+        self.requests.put_back(request);
+    }
+
+    fn measure(&mut self, now: Now, request: &Request, m: &Measurement) {
+        let target = request.flight.target;
+        let found = self.pool.domains_of(target).find(|d| learn::concerns(&self.pool.domains[*d], m));
+        let before = found.and_then(|d| {
+            let held =
+                request.held.iter().find(|h| h.domain == d && h.serial == self.pool.domains[d].serial)?;
+            Some((held.taken, held.returned))
+        });
+        let (at, new) = match found {
+            Some(at) => (at, false),
+            None => match self.learn_domain(now, target, m) {
+                Some(at) => (at, true),
+                None => return,
+            },
+        };
+        let domain = &mut self.pool.domains[at];
+        // A domain younger than the request: all that went through it went after the request.
+        let before = before.unwrap_or((0.0, 0.0));
+        let was = domain.level(now);
+        let resized = learn::apply(domain, now, m, request.flight.sent, before);
+        let (account, dimension, size) = (domain.account, domain.dimension, domain.size());
+        let rose = domain.level(now) > was;
+        if new || resized {
+            self.events.push(now, What::LimitLearned { account, dimension, size });
+        }
+        if rose {
+            self.release(account, None);
+        }
+    }
+
+    /// A limit that nobody declared.
+    fn learn_domain(&mut self, now: Now, target: usize, m: &Measurement) -> Option<usize> {
+        let meter = learn::meter(now, m)?;
+        let (am, account) = (self.pool.targets[target].account_model, self.pool.targets[target].account);
+        let model = self.pool.models[self.pool.targets[target].model].name.clone();
+        let models = if m.account_wide { ModelSet::default() } else { ModelSet(vec![Box::from(&*model)]) };
+        let serial = self.pool.serial();
+        let mut domain = Domain::new(account, None, m.dimension, models, Source::Learned, meter, serial);
+        domain.daily = m.daily;
+        let at = self.pool.domains.insert(domain);
+        if m.account_wide {
+            self.pool.account_mut(account).domains.push(at);
+            self.pool.rematch_account(account);
+        } else {
+            self.pool.account_models[am].domains.push(at);
+        }
+        Some(at)
+    }
+
+    /// The first output came: the key, the account, their quotas and the model's capacity are proven.
+    pub fn first_output(&mut self, now: Now, lease: &Lease) {
+        let now = self.tick(now);
+        let Some(mut request) = self.requests.take(lease.slot) else { return };
+        if request.flight.live && !request.flight.first_output {
+            let took = now.mono_ns.saturating_sub(request.flight.sent);
+            self.time_first_output(now, &mut request, took);
+            self.accepted(now, &mut request);
+        }
+        self.requests.put_back(request);
+    }
+
+    pub(crate) fn time_first_output(&mut self, now: Now, request: &mut Request, took_ns: u64) {
+        request.flight.first_output = true;
+        let target = &mut self.pool.targets[request.flight.target];
+        target.first_output[usize::from(request.ask.stream)].add(now.mono_ns, took_ns);
+        if request.ask.stream {
+            let class = crate::health::size_class(request.ask.size.input_tokens);
+            let pm = &mut self.pool.provider_models[target.provider_model];
+            pm.first_byte.get_or_insert_default()[class].answered(took_ns);
+        }
+    }
+}

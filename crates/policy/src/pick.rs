@@ -1,0 +1,625 @@
+//! Choosing: among the admissible targets of the best tier that has any, one cost decides. This module looks at
+//! candidates and says which is best, or until when all are blocked and by what; it takes nothing.
+//!
+//! Few targets: all are looked at. Many: a few random draws among those not known to be blocked (power of d choices,
+//! Mitzenmacher), so that choosing costs the same at ten keys and at ten thousand.
+
+use crate::ask::Ask;
+use crate::fleet::{AccountId, KeyId, Strategy};
+use crate::gate::Pass;
+use crate::lease::{Skipped, Why};
+use crate::pool::Pool;
+use crate::quota::{Need, estimate};
+use crate::rng::Rng;
+use crate::route::{Member, Park, Route, UNKNOWN, to_u32};
+use crate::time::{Now, SECOND};
+
+/// Up to so many targets in a tier, all are looked at.
+const FEW: usize = 32;
+/// Draws that must succeed where there are many.
+const DRAWS: usize = 4;
+/// Reasons that a lease carries.
+const SKIPPED_MAX: usize = 8;
+
+/// Where a request stands among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It comes new: it may go if there is room, and else stands behind all that wait.
+    New,
+    /// Others stand in front: it may not go now, only be told when.
+    Behind,
+    /// It is first in its lane, or has been let out before: nobody stands in front.
+    Front,
+}
+
+/// What a request brings to choosing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query<'a> {
+    pub(crate) now: Now,
+    pub(crate) ask: &'a Ask,
+    pub(crate) id: u64,
+    pub(crate) order: (u8, u64),
+    pub(crate) first_attempt: bool,
+    pub(crate) tried: &'a [usize],
+    pub(crate) barred: &'a [AccountId],
+    pub(crate) barred_models: &'a [usize],
+    pub(crate) avoid: Option<AccountId>,
+    pub(crate) affine: Option<(KeyId, AccountId)>,
+    /// Only this target (one more try on the same key).
+    pub(crate) only: Option<usize>,
+    pub(crate) line: Line,
+}
+
+/// The chosen target and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Best {
+    pub(crate) tier: usize,
+    pub(crate) member: usize,
+    pub(crate) slot: usize,
+    pub(crate) target: usize,
+    pub(crate) need: Need,
+}
+
+/// The blocked candidate that will be ready first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// When it will go, behind those that wait already.
+    pub(crate) forecast: u64,
+    /// Before this it cannot go by any means (`forecast` may hope for slots that come back earlier).
+    pub(crate) earliest: u64,
+    pub(crate) why: Why,
+    pub(crate) domain: Option<usize>,
+    pub(crate) target: Option<usize>,
+    pub(crate) account: Option<AccountId>,
+    pub(crate) need: Need,
+}
+
+/// What a look at the candidates brought.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    pub(crate) best: Option<Best>,
+    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) wait: Option<Wait>,
+    /// When something may have changed by time alone; `u64::MAX`: only when something comes back.
+    pub(crate) try_at: u64,
+    /// The largest limit that the request exceeds, with what it would take there.
+    pub(crate) too_large: Option<(usize, f64)>,
+    pub(crate) members: usize,
+    pub(crate) allowed: usize,
+    pub(crate) served: usize,
+    pub(crate) bound: usize,
+    pub(crate) tried: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    best: Best,
+    probe: bool,
+    avoid: bool,
+    load: f64,
+    first_output: Option<f64>,
+    weight: f64,
+    ramp: f64,
+    errors: f64,
+    pressure: f64,
+    affinity: f64,
+    pass: f64,
+}
+
+/// Reused between looks, so that choosing allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    offers: Vec<Offer>,
+}
+
+/// What stands against one candidate.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    now: u64,
+    at: u64,
+    soft: bool,
+    forecast: u64,
+    why: Option<Why>,
+    domain: Option<usize>,
+    probe: bool,
+    utilisation: f64,
+    too_large: Option<(usize, f64)>,
+}
+
+impl Verdict {
+    fn new(now: u64) -> Self {
+        Self {
+            now,
+            at: now,
+            soft: false,
+            forecast: now,
+            why: None,
+            domain: None,
+            probe: false,
+            utilisation: 0.0,
+            too_large: None,
+        }
+    }
+
+    fn blocked(&self) -> bool {
+        self.soft || self.at > self.now
+    }
+
+    fn gate(&mut self, pass: Pass, why: Why) {
+        match pass {
+            Pass::Open => {}
+            Pass::Probe => self.probe = true,
+            Pass::Shut { until, soft } => {
+                if self.why.is_none() || until > self.at {
+                    (self.why, self.domain) = (Some(why), None);
+                }
+                self.soft |= soft;
+                self.at = self.at.max(until);
+                self.forecast = self.forecast.max(until);
+            }
+        }
+    }
+
+    fn domains(&mut self, pool: &Pool, domains: &[usize], need: &Need, q: &Query<'_>, turn_ns: u64) {
+        for index in domains {
+            let domain = &pool.domains[*index];
+            let amount = need.of(domain.dimension);
+            let fit = domain.fit(q.now, amount, q.id, q.order);
+            if fit.at == u64::MAX && amount > domain.size() {
+                self.too_large = Some((*index, amount));
+            }
+            if (fit.soft || fit.at > self.now) && (self.why.is_none() || fit.at > self.at) {
+                (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
+            }
+            self.soft |= fit.soft;
+            self.at = self.at.max(fit.at);
+            if q.line == Line::Behind || self.blocked() {
+                let ahead = if q.line == Line::Front { 0.0 } else { domain.queued };
+                let at = domain.forecast(q.now, ahead, amount, turn_ns);
+                if at > self.forecast && self.why.is_none() {
+                    (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
+                }
+                self.forecast = self.forecast.max(at);
+            }
+            self.utilisation = self.utilisation.max(domain.utilisation(q.now, amount));
+        }
+    }
+}
+
+/// What came of looking at a group.
+enum Seen {
+    Hit,
+    Blocked(u64),
+    /// Nothing here for this request, whatever the time.
+    Nothing,
+}
+
+/// One look over a route's candidates.
+struct Look<'a, 'q> {
+    pool: &'a mut Pool,
+    rng: &'a mut Rng,
+    scratch: &'a mut Scratch,
+    q: Query<'q>,
+    scan: Scan,
+    route: (usize, u64),
+    tier: usize,
+    few: bool,
+}
+
+/// Looks at the candidates of a route, best tier first.
+pub(crate) fn look(
+    pool: &mut Pool,
+    route: &mut Route,
+    at: usize,
+    rng: &mut Rng,
+    scratch: &mut Scratch,
+    q: Query<'_>,
+) -> Scan {
+    let order = q.ask.providers.as_deref().map_or(&[][..], |p| &p.order);
+    let lone = q.ask.providers.as_deref().is_some_and(|p| p.no_fallbacks);
+    let scan = Scan { try_at: u64::MAX, ..Scan::default() };
+    let mut l = Look { pool, rng, scratch, q, scan, route: (at, route.serial), tier: 0, few: true };
+    for rank in 0..=order.len() {
+        if lone && rank == order.len() && rank > 0 {
+            break;
+        }
+        let tiers = if lone && order.is_empty() { 1 } else { route.tiers.len() };
+        for tier in 0..tiers.min(route.tiers.len()) {
+            l.tier = tier;
+            l.few = route.tiers[tier].slots <= FEW;
+            l.scratch.offers.clear();
+            let turn = route.tiers[tier].turn;
+            for (m, member) in route.tiers[tier].members.iter_mut().enumerate() {
+                let place = order.iter().position(|p| *p == member.provider).unwrap_or(order.len());
+                if place == rank {
+                    l.member(member, m, turn);
+                }
+            }
+            if let Some(best) = l.decide(route.strategy) {
+                l.scan.best = Some(best);
+                return l.scan;
+            }
+        }
+    }
+    l.scan
+}
+
+impl Look<'_, '_> {
+    fn member(&mut self, member: &mut Member, m: usize, turn: f64) {
+        let q = self.q;
+        self.scan.members += 1;
+        if let Some(p) = q.ask.providers.as_deref()
+            && (p.ignore.contains(&member.provider)
+                || p.only.as_ref().is_some_and(|o| !o.contains(&member.provider)))
+        {
+            return;
+        }
+        self.scan.allowed += 1;
+        if !self.pool.provider(member.provider).endpoints.has(q.ask.endpoint) {
+            return;
+        }
+        self.scan.served += 1;
+        if member.layout.keys.is_empty() || q.barred_models.contains(&member.provider_model) {
+            return;
+        }
+        let now = q.now.mono_ns;
+        let provider = self.pool.provider(member.provider);
+        let pm = &self.pool.provider_models[member.provider_model];
+        let mut base = Verdict::new(now);
+        base.gate(provider.breaker.pass(now), Why::ProviderDown);
+        base.gate(pm.capacity.pass(now), Why::NoCapacity);
+        base.gate(pm.breaker.pass(now), Why::NoCapacity);
+        let stats = &self.pool.models[member.model].stats;
+        let need = estimate::need(&q.ask.size, provider.charging, stats, q.ask.cost_max_nano_usd);
+        if let Some(account) = q.ask.bound_to {
+            if let Some(group) = member.layout.group_of(account) {
+                self.scan.bound += 1;
+                self.group(member, m, group, &need, base, turn);
+            }
+            return;
+        }
+        if base.blocked() {
+            self.block(&base, member.layout.keys[0], None, None, need);
+            return;
+        }
+        if let Some((_, account)) = q.affine.filter(|_| !self.few)
+            && let Some(group) = member.layout.group_of(account)
+        {
+            self.group(member, m, group, &need, base, turn);
+        }
+        let groups = member.layout.groups.len();
+        if self.few || groups <= 2 * DRAWS {
+            for group in 0..groups {
+                self.group(member, m, group, &need, base, turn);
+            }
+        } else {
+            self.draw_groups(member, m, &need, base, turn);
+        }
+    }
+
+    fn draw_groups(&mut self, member: &mut Member, m: usize, need: &Need, base: Verdict, turn: f64) {
+        let now = self.q.now.mono_ns;
+        let (mut hits, mut tries) = (0, 0);
+        // Those whose time has come are looked at themselves: a due probe would else never be drawn.
+        while hits < DRAWS && tries < 4 * DRAWS {
+            let due = member.groups_open().due(now);
+            let Some(group) = due else { break };
+            tries += 1;
+            hits += usize::from(self.draw(member, m, group, need, base, turn));
+        }
+        tries = 0;
+        while hits < DRAWS && tries < 2 * DRAWS {
+            let open = member.groups_open().open();
+            if open.is_empty() {
+                break;
+            }
+            let group = open[self.rng.below(open.len())] as usize;
+            let before = open.len();
+            let hit = self.draw(member, m, group, need, base, turn);
+            hits += usize::from(hit);
+            // A draw that parked its group was worth it for all that come after: it does not count.
+            tries += usize::from(member.groups_open().open().len() == before);
+        }
+        if hits == 0 {
+            // What is parked was too small for another; it may be enough for this one.
+            let parked: Vec<usize> = member.groups_open().blocked().take(2 * DRAWS).collect();
+            for group in parked {
+                self.group(member, m, group, need, base, turn);
+            }
+        }
+    }
+
+    fn draw(
+        &mut self,
+        member: &mut Member,
+        m: usize,
+        group: usize,
+        need: &Need,
+        base: Verdict,
+        turn: f64,
+    ) -> bool {
+        match self.group(member, m, group, need, base, turn) {
+            Seen::Hit => true,
+            Seen::Nothing => false,
+            Seen::Blocked(until) => {
+                member.groups_open().park(group, until);
+                let account = member.layout.groups[group].account;
+                let park = self.park(m, group, None);
+                self.pool.account_mut(account).parked.push(park);
+                false
+            }
+        }
+    }
+
+    fn park(&self, member: usize, group: usize, slot: Option<usize>) -> Park {
+        Park { route: self.route.0, serial: self.route.1, tier: self.tier, member, group, slot }
+    }
+
+    fn group(
+        &mut self,
+        member: &mut Member,
+        m: usize,
+        group: usize,
+        need: &Need,
+        base: Verdict,
+        turn: f64,
+    ) -> Seen {
+        let (q, now) = (self.q, self.q.now.mono_ns);
+        let span = member.layout.groups[group];
+        if q.barred.contains(&span.account) {
+            return Seen::Nothing;
+        }
+        if member.account_models[group] == UNKNOWN {
+            member.account_models[group] = to_u32(self.pool.account_model(span.account, member.model));
+        }
+        let am = &self.pool.account_models[member.account_models[group] as usize];
+        let account = self.pool.account(span.account);
+        let model = &self.pool.models[member.model];
+        let mut v = base;
+        v.gate(account.bench.pass(now), Why::Benched);
+        v.gate(account.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
+        if model.free {
+            v.gate(account.free.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
+        }
+        v.gate(am.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
+        v.domains(self.pool, &am.domains, need, &q, model.stats.turn_ns());
+        if v.blocked() {
+            let first = self.first_untried(member, group);
+            if first.is_none() {
+                self.scan.tried += 1;
+                return Seen::Nothing;
+            }
+            let target = first.map(|slot| self.target(member, slot));
+            self.block(
+                &v,
+                member.layout.keys[first.unwrap_or(span.start)],
+                Some(span.account),
+                target,
+                *need,
+            );
+            return Seen::Blocked(park_until(&v));
+        }
+        if self.few || span.len <= DRAWS {
+            let mut seen = Seen::Nothing;
+            for slot in span.start..span.start + span.len {
+                seen = best_of(seen, self.slot(member, m, slot, need, v, turn));
+            }
+            return seen;
+        }
+        self.draw_keys(member, m, group, need, v, turn)
+    }
+
+    fn draw_keys(
+        &mut self,
+        member: &mut Member,
+        m: usize,
+        group: usize,
+        need: &Need,
+        v: Verdict,
+        turn: f64,
+    ) -> Seen {
+        let (now, span) = (self.q.now.mono_ns, member.layout.groups[group]);
+        let mut seen = Seen::Nothing;
+        if let Some((key, account)) = self.q.affine
+            && account == span.account
+            && let Some(slot) = member.layout.slot_of(group, key)
+        {
+            seen = best_of(seen, self.slot(member, m, slot, need, v, turn));
+        }
+        let (mut hits, mut tries) = (0, 0);
+        while hits < DRAWS && tries < 2 * DRAWS {
+            let keys = member.keys_open(group);
+            let drawn = match keys.due(now) {
+                Some(due) => due,
+                None if keys.open().is_empty() => break,
+                None => keys.open()[self.rng.below(keys.open().len())] as usize,
+            };
+            let slot = span.start + drawn;
+            let one = self.slot(member, m, slot, need, v, turn);
+            match one {
+                Seen::Hit => (hits, tries) = (hits + 1, tries + 1),
+                Seen::Nothing => tries += 1,
+                Seen::Blocked(until) => {
+                    member.keys_open(group).park(drawn, until);
+                    let park = self.park(m, group, Some(slot));
+                    self.pool.key_mut(member.layout.keys[slot]).parked.push(park);
+                }
+            }
+            seen = best_of(seen, one);
+        }
+        if hits == 0 {
+            let parked: Vec<usize> = member.keys_open(group).blocked().take(2 * DRAWS).collect();
+            for drawn in parked {
+                seen = best_of(seen, self.slot(member, m, span.start + drawn, need, v, turn));
+            }
+        }
+        seen
+    }
+
+    /// The first key of a group that this request may still try.
+    fn first_untried(&mut self, member: &mut Member, group: usize) -> Option<usize> {
+        let span = member.layout.groups[group];
+        // More keys than were ever tried: one is left. Looking further than that is not needed.
+        let last = span.start + span.len.min(self.q.tried.len() + 1);
+        (span.start..last).find(|slot| {
+            let known = member.slots[*slot].target;
+            let wanted = self.q.only.is_none_or(|only| to_u32(only) == known);
+            wanted && (known == UNKNOWN || !self.q.tried.contains(&(known as usize)))
+        })
+    }
+
+    fn target(&mut self, member: &mut Member, slot: usize) -> usize {
+        if member.slots[slot].target == UNKNOWN {
+            member.slots[slot].target = to_u32(self.pool.target(member.layout.keys[slot], member.model));
+        }
+        member.slots[slot].target as usize
+    }
+
+    fn slot(
+        &mut self,
+        member: &mut Member,
+        m: usize,
+        slot: usize,
+        need: &Need,
+        v: Verdict,
+        turn: f64,
+    ) -> Seen {
+        let (q, now, mut v) = (self.q, self.q.now.mono_ns, v);
+        let target = self.target(member, slot);
+        if q.only.is_some_and(|only| only != target) {
+            return Seen::Nothing;
+        }
+        if q.only.is_none() && q.tried.contains(&target) {
+            self.scan.tried += 1;
+            self.skip(member.layout.keys[slot], Why::Tried, None);
+            return Seen::Nothing;
+        }
+        let t = &self.pool.targets[target];
+        let key = self.pool.key(t.key);
+        v.gate(key.bench.pass(now), Why::Benched);
+        v.gate(t.bench.pass(now), Why::Benched);
+        v.gate(key.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
+        v.gate(t.breaker.pass(now), Why::BreakerOpen);
+        let turn_ns = self.pool.models[t.model].stats.turn_ns();
+        v.domains(self.pool, &t.domains, need, &q, turn_ns);
+        if v.blocked() || q.line == Line::Behind {
+            self.block(&v, t.key, Some(t.account), Some(target), *need);
+            return if v.blocked() { Seen::Blocked(park_until(&v)) } else { Seen::Hit };
+        }
+        let warm = q.affine.map_or(1.0, |(key, account)| match () {
+            () if key == t.key => 0.5,
+            () if account == t.account => 0.6,
+            () => 1.0,
+        });
+        let free = 1.01 - v.utilisation;
+        let stream = usize::from(q.ask.stream);
+        self.scratch.offers.push(Offer {
+            best: Best { tier: self.tier, member: m, slot, target, need: *need },
+            probe: v.probe,
+            avoid: q.avoid == Some(t.account),
+            load: f64::from(key.in_flight),
+            first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),
+            weight: (member.weight * key.weight).max(1e-6),
+            ramp: t.breaker.ramp(now),
+            errors: 1.0 + f64::from(t.breaker.run()),
+            pressure: 1.0 / (free * free),
+            affinity: warm,
+            pass: member.slots[slot].pass.max(turn),
+        });
+        Seen::Hit
+    }
+
+    fn skip(&mut self, key: KeyId, why: Why, until: Option<u64>) {
+        if self.scan.skipped.len() < SKIPPED_MAX {
+            self.scan.skipped.push(Skipped { key, why, until_mono_ns: until });
+        }
+    }
+
+    fn block(
+        &mut self,
+        v: &Verdict,
+        key: KeyId,
+        account: Option<AccountId>,
+        target: Option<usize>,
+        need: Need,
+    ) {
+        let why = v.why.unwrap_or(Why::Limit(crate::fleet::Dimension::Requests));
+        if v.blocked() {
+            self.skip(key, why, (v.at > v.now && v.at != u64::MAX).then_some(v.at));
+        }
+        if let Some((domain, amount)) = v.too_large {
+            let larger =
+                |(d, _): &(usize, f64)| self.pool.domains[*d].size() < self.pool.domains[domain].size();
+            if self.scan.too_large.as_ref().is_none_or(larger) {
+                self.scan.too_large = Some((domain, amount));
+            }
+        }
+        if v.at == u64::MAX {
+            return;
+        }
+        if v.at > v.now {
+            self.scan.try_at = self.scan.try_at.min(v.at);
+        }
+        let forecast = v.forecast.max(v.at);
+        // Nobody knows when slots come back: half of what one would guess is taken for certain.
+        let earliest = if v.soft { v.at.max(v.now + (forecast - v.now) / 2) } else { forecast };
+        if self.scan.wait.is_none_or(|w| (forecast, earliest) < (w.forecast, w.earliest)) {
+            let domain = v.domain;
+            self.scan.wait = Some(Wait { forecast, earliest, why, domain, target, account, need });
+        }
+    }
+
+    /// The least cost wins; ties go to who has waited longest for a turn, then to chance.
+    fn decide(&mut self, strategy: Strategy) -> Option<Best> {
+        let offers = &self.scratch.offers;
+        let fastest = offers.iter().filter_map(|o| o.first_output).fold(f64::INFINITY, f64::min);
+        let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
+        let mut best: Option<((u8, bool, f64, f64, usize), Best)> = None;
+        for o in offers {
+            let speed = o.first_output.unwrap_or(fastest).max(1.0);
+            let weight = o.weight * o.ramp;
+            let cost = match strategy {
+                // Twice the fastest is the noise of a healthy target.
+                Strategy::Headroom => {
+                    let slow = (speed / (2.0 * fastest)).max(1.0);
+                    (o.load + 1.0) * slow * o.errors / weight * o.pressure * o.affinity
+                }
+                Strategy::RoundRobin | Strategy::Weighted => 0.0,
+                Strategy::LeastInFlight => (o.load + 1.0) / weight,
+                Strategy::Fastest => speed * o.errors / o.ramp,
+            };
+            let probe = match (o.probe, self.q.first_attempt) {
+                (false, _) => 1,
+                (true, true) => 0,
+                (true, false) => 2,
+            };
+            let rank = (probe, o.avoid, cost, o.pass, self.rng.below(1 << 20));
+            if best.is_none_or(|(b, _)| less(rank, b)) {
+                best = Some((rank, o.best));
+            }
+        }
+        best.map(|(_, b)| b)
+    }
+}
+
+fn less(a: (u8, bool, f64, f64, usize), b: (u8, bool, f64, f64, usize)) -> bool {
+    // Costs that differ by rounding only are equal.
+    let cost =
+        if (a.2 - b.2).abs() <= 1e-9 * b.2.abs() { std::cmp::Ordering::Equal } else { a.2.total_cmp(&b.2) };
+    let pass = if (a.3 - b.3).abs() <= 1e-9 { std::cmp::Ordering::Equal } else { a.3.total_cmp(&b.3) };
+    (a.0, a.1).cmp(&(b.0, b.1)).then(cost).then(pass).then(a.4.cmp(&b.4)).is_lt()
+}
+
+fn best_of(a: Seen, b: Seen) -> Seen {
+    match (a, b) {
+        (Seen::Hit, _) | (_, Seen::Hit) => Seen::Hit,
+        (Seen::Blocked(a), Seen::Blocked(b)) => Seen::Blocked(a.min(b)),
+        (Seen::Blocked(a), Seen::Nothing) | (Seen::Nothing, Seen::Blocked(a)) => Seen::Blocked(a),
+        (Seen::Nothing, Seen::Nothing) => Seen::Nothing,
+    }
+}
+
+/// How long something blocked is not drawn again; what comes back earlier is opened by whoever releases it.
+fn park_until(v: &Verdict) -> u64 {
+    if v.at > v.now { v.at } else { v.now + SECOND }
+}

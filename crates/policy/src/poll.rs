@@ -1,0 +1,154 @@
+//! Letting waiters out.
+
+use crate::Policy;
+use crate::lease::{Decision, Ticket, Why, Woken};
+use crate::pick::Line;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::request::Request;
+use crate::time::Now;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Lanes looked at in one call; the rest wants another call at once.
+const LOOKS_MAX: usize = 256;
+/// Waiters behind a head that is too large for now, which may be small enough.
+const AHEAD: usize = 8;
+
+impl Policy {
+    /// Lets out who may go now, and refuses whose time is over.
+    pub fn poll(&mut self, now: Now, out: &mut Vec<Woken>) {
+        let now = self.tick(now);
+        while self.draining
+            && let Some(id) = self.room.anyone()
+        {
+            self.expel(now, id, Some(RefusalKind::Draining), out);
+        }
+        while let Some(id) = self.room.expired(now.mono_ns, false) {
+            self.expel(now, id, None, out);
+        }
+        self.rested(now);
+        for class in 0..3 {
+            self.serve(now, class, out);
+        }
+        while let Some(id) = self.room.expired(now.mono_ns, true) {
+            self.expel(now, id, None, out);
+        }
+        self.room.rest(now.mono_ns);
+    }
+
+    /// Those whose pause is over stand in line again; a retry draws on the budget now.
+    fn rested(&mut self, now: Now) {
+        while let Some(id) = self.room.rested(now.mono_ns) {
+            let Some(mut request) = self.requests.take(id) else { continue };
+            if request.place.new_round {
+                request.tried.clear();
+                request.round += 1;
+                request.place.new_round = false;
+            }
+            if request.last.is_some_and(|l| draws_on_budget(l.class))
+                && let Err(at) = self.budget.draw(now.mono_ns, &self.pool.settings.retry)
+            {
+                request.place.not_before = at;
+            }
+            self.room.resume(now.mono_ns, &mut request);
+            self.requests.put_back(request);
+        }
+    }
+
+    fn serve(&mut self, now: Now, class: u8, out: &mut Vec<Woken>) {
+        let mut lanes: BinaryHeap<_> =
+            self.room.pending(class, now.mono_ns).into_iter().map(Reverse).collect();
+        let mut looks = 0;
+        while let Some(Reverse((place, lane))) = lanes.pop() {
+            let head = self.room.lane(lane).and_then(|l| l.queue.first_key_value());
+            let Some((at, id)) = head.map(|(at, id)| (*at, *id)) else { continue };
+            if at != place {
+                lanes.push(Reverse((at, lane)));
+                continue;
+            }
+            if looks == LOOKS_MAX {
+                return;
+            }
+            looks += 1;
+            if self.try_head(now, lane, id, out) && self.room.lane(lane).is_some_and(|l| l.key.class == class)
+            {
+                lanes.push(Reverse((place, lane)));
+            }
+        }
+    }
+
+    /// Whether the head left its lane.
+    fn try_head(&mut self, now: Now, lane: usize, id: u64, out: &mut Vec<Woken>) -> bool {
+        let Some(mut request) = self.requests.take(id) else { return false };
+        let mut scan = self.look(now, &request, Line::Front, None);
+        if let Some(best) = scan.best {
+            self.stand_up(now, &mut request);
+            let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
+            out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+            return true;
+        }
+        let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) else {
+            // Its last chance has passed.
+            let refusal = self.refusal(now, &request, &scan);
+            self.dismiss(now, request, refusal, out);
+            return true;
+        };
+        self.unplace(now, &mut request);
+        self.place(now, &mut request, &wait, true);
+        self.requests.put_back(request);
+        let sized = matches!(wait.why, Why::Limit(d) if !matches!(d, crate::fleet::Dimension::Requests | crate::fleet::Dimension::Concurrent));
+        let mut try_at = scan.try_at;
+        if sized {
+            try_at = try_at.min(self.look_behind(now, lane, out));
+        }
+        self.room
+            .looked(lane, if try_at <= now.mono_ns { now.mono_ns + 10 * crate::time::MS } else { try_at });
+        false
+    }
+
+    /// Backfill: those behind a head that is too large for now may go where they do not delay it.
+    fn look_behind(&mut self, now: Now, lane: usize, out: &mut Vec<Woken>) -> u64 {
+        let queue = self.room.lane(lane).map(|l| &l.queue);
+        let behind: Vec<u64> = queue.into_iter().flatten().skip(1).take(AHEAD).map(|(_, id)| *id).collect();
+        let mut try_at = u64::MAX;
+        for id in behind {
+            let Some(mut request) = self.requests.take(id) else { continue };
+            let mut scan = self.look(now, &request, Line::Front, None);
+            if let Some(best) = scan.best {
+                self.stand_up(now, &mut request);
+                let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
+                out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+            } else {
+                try_at = try_at.min(scan.try_at);
+                self.requests.put_back(request);
+            }
+        }
+        try_at
+    }
+
+    fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {
+        let Some(mut request) = self.requests.take(id) else { return };
+        self.stand_up(now, &mut request);
+        let refusal = match kind {
+            Some(kind) => Refusal { kind, retry_after_ns: None },
+            None => {
+                let scan = self.look(now, &request, Line::Behind, None);
+                self.refusal(now, &request, &scan)
+            }
+        };
+        self.dismiss(now, request, refusal, out);
+    }
+
+    fn dismiss(&mut self, now: Now, mut request: Box<Request>, refusal: Refusal, out: &mut Vec<Woken>) {
+        self.stand_up(now, &mut request);
+        self.totals.refused += 1;
+        out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });
+        self.close(request);
+    }
+}
+
+/// Retries after real failures are what the budget bounds; limits and benches bound themselves.
+pub(crate) fn draws_on_budget(class: crate::blame::Class) -> bool {
+    use crate::blame::Class;
+    matches!(class, Class::Target | Class::Provider | Class::Local | Class::Request)
+}

@@ -1,0 +1,270 @@
+//! One limit that a provider enforces. Knows its meter, who waits for it and who saves up on it; does not know what a
+//! request is.
+
+use super::bucket::Bucket;
+use super::window::Window;
+use crate::fleet::{AccountId, Dimension, KeyId, LimitSpec, ModelSet, Shape};
+use crate::time::{DAY, Now};
+
+/// Where a limit is known from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A preset of the provider.
+    Preset,
+    /// A person wrote it down.
+    Declared,
+    /// Headers or refusals said so.
+    Learned,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Meter {
+    Bucket(Bucket),
+    Window(Window),
+    Slots { limit: u32, used: u32 },
+}
+
+/// When an amount fits. `soft`: besides, something must come back whose time nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fit {
+    pub(crate) at: u64,
+    pub(crate) soft: bool,
+}
+
+/// A waiter that saves up here: others may take only what would overflow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Hold {
+    pub(crate) id: u64,
+    /// Class, then order of arrival: who comes before.
+    pub(crate) order: (u8, u64),
+    pub(crate) need: f64,
+    pub(crate) at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Domain {
+    pub(crate) account: AccountId,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) dimension: Dimension,
+    pub(crate) models: ModelSet,
+    pub(crate) source: Source,
+    /// Counts days or longer.
+    pub(crate) daily: bool,
+    pub(crate) meter: Meter,
+    /// What the waiters that were placed here will take.
+    pub(crate) queued: f64,
+    pub(crate) hold: Option<Hold>,
+    /// All that was ever taken and given back: differences tell what happened between two instants.
+    pub(crate) taken: f64,
+    pub(crate) returned: f64,
+    /// Reserved by requests in flight.
+    pub(crate) open: f64,
+    /// When the request was sent whose answer was applied last.
+    pub(crate) measured_sent_ns: Option<u64>,
+    /// Which domain this is, so that an index that was reused is noticed.
+    pub(crate) serial: u64,
+}
+
+impl Domain {
+    pub(crate) fn declared(
+        account: AccountId,
+        key: Option<KeyId>,
+        spec: &LimitSpec,
+        now: Now,
+        serial: u64,
+    ) -> Self {
+        let meter = meter(&spec.shape, now);
+        let source = if spec.preset { Source::Preset } else { Source::Declared };
+        Self::new(account, key, spec.dimension, spec.models.clone(), source, meter, serial)
+    }
+
+    pub(crate) fn new(
+        account: AccountId,
+        key: Option<KeyId>,
+        dimension: Dimension,
+        models: ModelSet,
+        source: Source,
+        meter: Meter,
+        serial: u64,
+    ) -> Self {
+        let daily = matches!(&meter, Meter::Window(w) if w.period_ns >= DAY / 2);
+        Self {
+            account,
+            key,
+            dimension,
+            models,
+            source,
+            daily,
+            meter,
+            queued: 0.0,
+            hold: None,
+            taken: 0.0,
+            returned: 0.0,
+            open: 0.0,
+            measured_sent_ns: None,
+            serial,
+        }
+    }
+
+    /// The most that it ever admits at once.
+    pub(crate) fn size(&self) -> f64 {
+        match &self.meter {
+            Meter::Bucket(b) => b.capacity,
+            Meter::Window(w) => w.limit,
+            Meter::Slots { limit, .. } => f64::from(*limit),
+        }
+    }
+
+    /// What is left now; below zero where more was used than was known.
+    pub(crate) fn level(&self, now: Now) -> f64 {
+        match &self.meter {
+            Meter::Bucket(b) => b.level(now.mono_ns),
+            Meter::Window(w) => w.limit - w.used(now),
+            Meter::Slots { limit, used } => f64::from(*limit) - f64::from(*used),
+        }
+    }
+
+    /// When `need` could go, for a request that comes at `order` in the line.
+    pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: (u8, u64)) -> Fit {
+        if need <= 0.0 {
+            return Fit { at: now.mono_ns, soft: false };
+        }
+        let hold = self.hold.filter(|h| h.id != id && h.order < order);
+        match &self.meter {
+            Meter::Bucket(b) => {
+                let at = b.ready_at(now.mono_ns, 0.0, need);
+                match hold {
+                    Some(h) if at <= now.mono_ns && !b.fits_beside(now.mono_ns, need, h.need, h.at) => {
+                        Fit { at: now.mono_ns, soft: true }
+                    }
+                    _ => Fit { at, soft: false },
+                }
+            }
+            Meter::Window(w) => {
+                let at = w.ready_at(now, 0.0, need);
+                let blocked = hold.is_some_and(|h| {
+                    at <= now.mono_ns
+                        && w.end(now).is_none_or(|end| h.at < end)
+                        && w.used(now) + need + h.need > w.limit + 1e-9
+                });
+                Fit { at, soft: blocked }
+            }
+            Meter::Slots { limit, used } => {
+                if *limit == 0 {
+                    return Fit { at: u64::MAX, soft: false };
+                }
+                Fit { at: now.mono_ns, soft: used + u32::from(hold.is_some()) >= *limit }
+            }
+        }
+    }
+
+    /// When `need` will go behind `ahead` units of others, without refunds. Slots come back at times nobody knows:
+    /// `turn_ns` is how long one of them is usually taken.
+    pub(crate) fn forecast(&self, now: Now, ahead: f64, need: f64, turn_ns: u64) -> u64 {
+        if need <= 0.0 {
+            return now.mono_ns;
+        }
+        match &self.meter {
+            Meter::Bucket(b) => b.ready_at(now.mono_ns, ahead, need),
+            Meter::Window(w) => w.ready_at(now, ahead, need),
+            Meter::Slots { limit: 0, .. } => u64::MAX,
+            Meter::Slots { limit, used } => {
+                let over = (f64::from(*used) + ahead + need - f64::from(*limit)).max(0.0);
+                let turns = over / f64::from(*limit);
+                now.mono_ns.saturating_add(crate::time::ns_of(crate::time::s_of(turn_ns) * turns))
+            }
+        }
+    }
+
+    /// How full it would be after placing `need`: 0 empty, 1 full. A window that ends soon is worth using up first.
+    pub(crate) fn utilisation(&self, now: Now, need: f64) -> f64 {
+        let size = self.size();
+        if need <= 0.0 || size <= 0.0 {
+            return 0.0;
+        }
+        let used = ((size - self.level(now) + need) / size).clamp(0.0, 1.0);
+        match &self.meter {
+            Meter::Window(w) => used * (0.25 + 0.75 * w.share_left(now)),
+            _ => used,
+        }
+    }
+
+    /// Takes, and says which period was charged.
+    pub(crate) fn take(&mut self, now: Now, amount: f64) -> u64 {
+        self.taken += amount;
+        self.open += amount;
+        match &mut self.meter {
+            Meter::Bucket(b) => {
+                b.take(now.mono_ns, amount);
+                0
+            }
+            Meter::Window(w) => w.take(now, amount),
+            Meter::Slots { used, .. } => {
+                *used += 1;
+                0
+            }
+        }
+    }
+
+    /// Settles what was taken in `epoch` from `reserved` to `actual`. A slot comes back.
+    pub(crate) fn settle(&mut self, now: Now, epoch: u64, reserved: f64, actual: f64) {
+        let more = actual - reserved;
+        self.open = (self.open - reserved).max(0.0);
+        if more > 0.0 {
+            self.taken += more;
+        } else {
+            self.returned -= more;
+        }
+        match &mut self.meter {
+            Meter::Bucket(b) => b.take(now.mono_ns, more),
+            Meter::Window(w) => w.adjust(now, epoch, more),
+            Meter::Slots { used, .. } => *used = used.saturating_sub(1),
+        }
+    }
+
+    /// The configuration says another size: what was used stays used.
+    pub(crate) fn reshape(&mut self, now: Now, shape: &Shape) {
+        match (&mut self.meter, meter(shape, now)) {
+            (Meter::Bucket(b), Meter::Bucket(new)) => b.resize(now.mono_ns, new.capacity, new.rate),
+            (Meter::Window(w), Meter::Window(new)) if w.period_ns == new.period_ns => w.limit = new.limit,
+            (Meter::Slots { limit, .. }, Meter::Slots { limit: new, .. }) => *limit = new,
+            (meter, new) => *meter = new,
+        }
+    }
+
+    /// Whether this is the domain that `spec` speaks of, whatever its size.
+    pub(crate) fn same_as(&self, spec: &LimitSpec) -> bool {
+        let kind = matches!(
+            (&self.meter, &spec.shape),
+            (Meter::Bucket(_), Shape::Bucket { .. })
+                | (Meter::Window(_), Shape::Window { .. } | Shape::Day { .. })
+                | (Meter::Slots { .. }, Shape::Slots { .. })
+        );
+        let period = match (&self.meter, &spec.shape) {
+            (Meter::Window(w), Shape::Window { period_ns, .. }) => w.period_ns == *period_ns,
+            (Meter::Window(w), Shape::Day { .. }) => w.period_ns == DAY,
+            _ => true,
+        };
+        kind && period
+            && self.source != Source::Learned
+            && self.dimension == spec.dimension
+            && self.models == spec.models
+    }
+}
+
+fn meter(shape: &Shape, now: Now) -> Meter {
+    match *shape {
+        Shape::Bucket { capacity, refill_per_s } => {
+            Meter::Bucket(Bucket::new(capacity, refill_per_s, now.mono_ns))
+        }
+        Shape::Window { limit, period_ns, anchor_unix_ns } => {
+            Meter::Window(Window::new(limit, period_ns, anchor_unix_ns))
+        }
+        Shape::Day { limit, offset_s } => {
+            let behind = i64::from(offset_s).rem_euclid(86_400);
+            let anchor = u64::try_from(behind).unwrap_or(0) * crate::time::SECOND;
+            Meter::Window(Window::new(limit, DAY, Some(anchor)))
+        }
+        Shape::Slots { limit } => Meter::Slots { limit, used: 0 },
+    }
+}

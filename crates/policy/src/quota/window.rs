@@ -1,0 +1,186 @@
+//! Fixed windows: so many units in each period, whole again at once. Aligned to an instant of the calendar, or begun
+//! by the first use. What is sent in the last moments of a window may arrive in the next one, so it counts in both.
+
+use super::MARGIN_NS;
+use crate::time::{Now, ns_of, s_of};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub(crate) limit: f64,
+    pub(crate) period_ns: u64,
+    /// An instant (Unix) at which a period begins.
+    anchor_unix_ns: Option<u64>,
+    used: f64,
+    /// Of `used`, what was sent so late that it may count in the next window.
+    late: f64,
+    /// Number of the period that `used` belongs to.
+    epoch: u64,
+    /// End of the running period (monotonic), for windows without an anchor; 0: not begun.
+    end_mono_ns: u64,
+}
+
+impl Window {
+    pub(crate) fn new(limit: f64, period_ns: u64, anchor_unix_ns: Option<u64>) -> Self {
+        let period_ns = period_ns.max(1);
+        Self { limit, period_ns, anchor_unix_ns, used: 0.0, late: 0.0, epoch: 0, end_mono_ns: 0 }
+    }
+
+    /// The number of the period at `now`, and its end (monotonic; `None`: it begins with the next use).
+    fn period(&self, now: Now) -> (u64, Option<u64>) {
+        if let Some(anchor) = self.anchor_unix_ns {
+            let shifted = now.unix_ns + self.period_ns - anchor % self.period_ns;
+            let end = now.mono_ns.saturating_add(self.period_ns - shifted % self.period_ns);
+            (shifted / self.period_ns, Some(end))
+        } else if self.end_mono_ns == 0 {
+            (self.epoch, None)
+        } else if now.mono_ns >= self.end_mono_ns {
+            (self.epoch + 1, None)
+        } else {
+            (self.epoch, Some(self.end_mono_ns))
+        }
+    }
+
+    pub(crate) fn used(&self, now: Now) -> f64 {
+        let (epoch, _) = self.period(now);
+        if epoch == self.epoch {
+            self.used
+        } else if epoch == self.epoch + 1 {
+            self.late
+        } else {
+            0.0
+        }
+    }
+
+    /// Share of the running period that is still to come (1 where it has not begun).
+    pub(crate) fn share_left(&self, now: Now) -> f64 {
+        self.period(now).1.map_or(1.0, |end| end.saturating_sub(now.mono_ns) as f64 / self.period_ns as f64)
+    }
+
+    /// End of the running period.
+    pub(crate) fn end(&self, now: Now) -> Option<u64> {
+        self.period(now).1
+    }
+
+    /// The first instant at which `need` fits behind `ahead` units of others' work. `u64::MAX`: never.
+    pub(crate) fn ready_at(&self, now: Now, ahead: f64, need: f64) -> u64 {
+        if need > self.limit * (1.0 + 1e-9) {
+            return u64::MAX;
+        }
+        let total = self.used(now) + ahead + need;
+        if total <= self.limit + 1e-9 {
+            return now.mono_ns;
+        }
+        let end = self.period(now).1.unwrap_or(now.mono_ns.saturating_add(self.period_ns));
+        // A window later for each `limit` units; a request does not straddle two of them, which the forecast forgives.
+        let rest = total - self.limit.max(self.used(now));
+        let windows = (rest / self.limit - 1e-9).floor().max(0.0);
+        let end = end.saturating_add(ns_of(s_of(self.period_ns) * windows));
+        end.max(now.mono_ns + 1)
+    }
+
+    fn roll(&mut self, now: Now) {
+        let (epoch, end) = self.period(now);
+        if epoch != self.epoch {
+            self.used = self.used(now);
+            self.late = 0.0;
+            self.epoch = epoch;
+        }
+        if end.is_none() {
+            // The provider's period begins when the request arrives, a little later than ours.
+            self.end_mono_ns =
+                now.mono_ns.saturating_add(self.period_ns + MARGIN_NS.min(self.period_ns / 10));
+        }
+    }
+
+    /// Takes, and names the period that was charged.
+    pub(crate) fn take(&mut self, now: Now, amount: f64) -> u64 {
+        self.roll(now);
+        self.used += amount;
+        let margin = MARGIN_NS.min(self.period_ns / 10);
+        if self.anchor_unix_ns.is_some() && self.end(now).is_some_and(|end| end - now.mono_ns <= margin) {
+            self.late += amount;
+        }
+        self.epoch
+    }
+
+    /// Settles a charge of the period `epoch` by `amount` more (or less): only the window that was charged gets it.
+    pub(crate) fn adjust(&mut self, now: Now, epoch: u64, amount: f64) {
+        if self.period(now).0 == epoch && self.epoch == epoch {
+            self.used = (self.used + amount).max(0.0);
+        } else if amount > 0.0 {
+            // More than was reserved: a provider that counts as it goes has charged the running window.
+            self.take(now, amount);
+        }
+    }
+
+    pub(crate) fn set_used(&mut self, now: Now, used: f64) {
+        self.roll(now);
+        self.used = used.max(0.0);
+        self.late = 0.0;
+    }
+
+    /// The running period ends in `in_ns`, as an answer said.
+    pub(crate) fn align(&mut self, now: Now, in_ns: u64) {
+        let used = self.used(now);
+        self.anchor_unix_ns = Some(now.unix_ns.saturating_add(in_ns));
+        self.epoch = self.period(now).0;
+        self.used = used;
+        self.late = 0.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{DAY, SECOND};
+
+    fn at(s: f64) -> Now {
+        let ns = crate::time::ns_of(s);
+        Now { mono_ns: ns, unix_ns: 1_000 * DAY + ns }
+    }
+
+    #[test]
+    fn begun_by_the_first_use_and_whole_again_after_the_period() {
+        let mut w = Window::new(3.0, 10 * SECOND, None);
+        for _ in 0..3 {
+            assert_eq!(w.ready_at(at(4.0), 0.0, 1.0), at(4.0).mono_ns);
+            w.take(at(4.0), 1.0);
+        }
+        // The end is ours plus the margin: the provider's clock started when the request arrived.
+        let end = at(14.03).mono_ns;
+        assert_eq!(w.ready_at(at(5.0), 0.0, 1.0), end);
+        assert_eq!(w.ready_at(at(5.0), 3.0, 1.0), end + 10 * SECOND);
+        assert_eq!(w.ready_at(at(14.02), 0.0, 1.0), end);
+        assert_eq!(w.ready_at(at(14.03), 0.0, 3.0), end);
+        assert_eq!(w.ready_at(at(5.0), 0.0, 3.5), u64::MAX);
+    }
+
+    #[test]
+    fn aligned_to_the_calendar() {
+        let mut w = Window::new(100.0, 60 * SECOND, Some(0));
+        let epoch = w.take(at(30.0), 100.0);
+        assert_eq!(w.ready_at(at(31.0), 0.0, 1.0), 60 * SECOND);
+        w.adjust(at(32.0), epoch, -40.0);
+        assert!((w.used(at(32.0)) - 60.0).abs() < 1e-9);
+        // A refund for a window that is over changes nothing in the next.
+        w.take(at(61.0), 100.0);
+        w.adjust(at(62.0), epoch, -40.0);
+        assert!((w.used(at(62.0)) - 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_leaves_at_the_last_moment_counts_in_both_windows() {
+        let mut w = Window::new(10.0, 60 * SECOND, Some(0));
+        w.take(at(59.0), 4.0);
+        w.take(at(59.99), 3.0);
+        assert!((w.used(at(60.5)) - 3.0).abs() < 1e-9);
+        assert!((w.used(at(120.5))).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_day_with_an_offset() {
+        let mut w = Window::new(1.0, DAY, Some(8 * 3_600 * SECOND));
+        w.take(at(3_600.0), 1.0);
+        assert_eq!(w.ready_at(at(3_600.0), 0.0, 1.0), 8 * 3_600 * SECOND);
+    }
+}

@@ -1,0 +1,271 @@
+//! A request between `submit` and its end: what it asked, what it has tried, what it holds. Kept in reused slots, so
+//! that a request costs no allocation in the steady state; the number of the slot and its generation are both the
+//! lease's and the ticket's identity.
+
+use crate::ask::{Ask, Class as Priority};
+use crate::blame::Class;
+use crate::correlate::Way;
+use crate::fleet::AccountId;
+use crate::quota::Need;
+
+/// An amount taken from (or placed on) a domain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reservation {
+    pub(crate) domain: usize,
+    pub(crate) serial: u64,
+    pub(crate) amount: f64,
+    /// The period that was charged.
+    pub(crate) epoch: u64,
+    /// What had gone through the domain when this was taken, itself included.
+    pub(crate) taken: f64,
+    pub(crate) returned: f64,
+}
+
+/// A gate that an attempt probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    Provider,
+    Capacity,
+    ModelBreaker,
+    AccountBench,
+    AccountQuota,
+    AccountFree,
+    ModelQuota,
+    KeyBench,
+    KeyQuota,
+    TargetBench,
+    TargetBreaker,
+}
+
+/// The attempt in flight.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flight {
+    pub(crate) target: usize,
+    pub(crate) sent: u64,
+    pub(crate) need: Need,
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) first_output: bool,
+    /// Its first output closed the breaker of its target: should it still fail, that opens it again.
+    pub(crate) closed_breaker: bool,
+    pub(crate) live: bool,
+}
+
+/// A failure of this request that a target's breaker counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crash {
+    pub(crate) target: usize,
+    pub(crate) sent: u64,
+    pub(crate) at: u64,
+    pub(crate) way: Way,
+    pub(crate) counted: bool,
+}
+
+/// The last failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Last {
+    pub(crate) class: Class,
+    /// It had an answer that a client may see.
+    pub(crate) relayable: bool,
+}
+
+/// Its place in the waiting room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) waiting: bool,
+    pub(crate) since: u64,
+    /// Fair-queueing tag; kept over retries.
+    pub(crate) tag: Option<u64>,
+    /// The lane that it stands in, or `None` while it may not go before `not_before`.
+    pub(crate) lane: Option<usize>,
+    pub(crate) not_before: u64,
+    /// When that comes, a new round begins: all may be tried again.
+    pub(crate) new_round: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) ask: Ask,
+    pub(crate) route: usize,
+    /// Order of arrival over all requests.
+    pub(crate) seq: u64,
+    pub(crate) attempt: u32,
+    pub(crate) round: u32,
+    pub(crate) waited_ns: u64,
+    /// Targets tried in this round.
+    pub(crate) tried: Vec<usize>,
+    /// Accounts, and models at providers, that are out for this request for good.
+    pub(crate) barred: Vec<AccountId>,
+    pub(crate) barred_models: Vec<usize>,
+    /// The account that failed it last: others are preferred.
+    pub(crate) avoid: Option<AccountId>,
+    pub(crate) same_key_retried: bool,
+    pub(crate) crash: Option<Crash>,
+    pub(crate) alike: bool,
+    pub(crate) last: Option<Last>,
+    pub(crate) held: Vec<Reservation>,
+    pub(crate) placed: Vec<Reservation>,
+    pub(crate) flight: Flight,
+    pub(crate) place: Place,
+}
+
+impl Request {
+    fn new(id: u64, ask: Ask, route: usize, seq: u64) -> Self {
+        Self {
+            id,
+            ask,
+            route,
+            seq,
+            attempt: 0,
+            round: 1,
+            waited_ns: 0,
+            tried: Vec::new(),
+            barred: Vec::new(),
+            barred_models: Vec::new(),
+            avoid: None,
+            same_key_retried: false,
+            crash: None,
+            alike: false,
+            last: None,
+            held: Vec::new(),
+            placed: Vec::new(),
+            flight: Flight::default(),
+            place: Place::default(),
+        }
+    }
+
+    /// Makes a used one new; its vectors keep their room.
+    fn reuse(&mut self, id: u64, ask: Ask, route: usize, seq: u64) {
+        let fresh = Self::new(id, ask, route, seq);
+        let old = std::mem::replace(self, fresh);
+        let empty = |mut v: Vec<Reservation>| {
+            v.clear();
+            v
+        };
+        self.held = empty(old.held);
+        self.placed = empty(old.placed);
+        self.tried = old.tried;
+        self.tried.clear();
+        self.flight.probes = old.flight.probes;
+        self.flight.probes.clear();
+    }
+
+    /// Who comes before whom, as far as saving up goes.
+    pub(crate) fn order(&self) -> (u8, u64) {
+        (rank(self.ask.class), self.seq)
+    }
+}
+
+pub(crate) fn rank(class: Priority) -> u8 {
+    match class {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    request: Option<Box<Request>>,
+}
+
+/// All requests, by the identity that leases and tickets carry.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    spare: Vec<Box<Request>>,
+    seq: u64,
+}
+
+impl Requests {
+    /// A new request, not yet put back.
+    pub(crate) fn open(&mut self, ask: Ask, route: usize) -> Box<Request> {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            crate::route::to_u32(self.slots.len() - 1)
+        });
+        self.seq += 1;
+        let id = u64::from(self.slots[at as usize].generation) << 32 | u64::from(at);
+        match self.spare.pop() {
+            Some(mut request) => {
+                request.reuse(id, ask, route, self.seq);
+                request
+            }
+            None => Box::new(Request::new(id, ask, route, self.seq)),
+        }
+    }
+
+    fn slot(&mut self, id: u64) -> Option<&mut Slot> {
+        let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
+        self.slots.get_mut(at).filter(|s| u64::from(s.generation) == id >> 32)
+    }
+
+    pub(crate) fn take(&mut self, id: u64) -> Option<Box<Request>> {
+        self.slot(id)?.request.take()
+    }
+
+    pub(crate) fn put_back(&mut self, request: Box<Request>) {
+        if let Some(slot) = self.slot(request.id) {
+            slot.request = Some(request);
+        }
+    }
+
+    /// The request has ended: its identity is never used again.
+    pub(crate) fn close(&mut self, request: Box<Request>) {
+        let id = request.id;
+        if let Some(slot) = self.slot(id) {
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push((id & u64::from(u32::MAX)).try_into().unwrap_or(0));
+        }
+        if self.spare.len() < 1_024 {
+            self.spare.push(request);
+        }
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Request> {
+        let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
+        self.slots.get(at).filter(|s| u64::from(s.generation) == id >> 32)?.request.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::{ClientId, Destination, Size, TeamId};
+    use crate::fleet::{Endpoint, RouteId};
+
+    fn ask() -> Ask {
+        Ask {
+            to: Destination::Route(RouteId(0)),
+            endpoint: Endpoint::ChatCompletions,
+            client: ClientId(0),
+            team: TeamId(0),
+            class: Priority::Normal,
+            weight: 1.0,
+            deadline_mono_ns: 0,
+            size: Size::default(),
+            cost_max_nano_usd: None,
+            session: None,
+            bound_to: None,
+            providers: None,
+            stream: false,
+        }
+    }
+
+    #[test]
+    fn an_identity_is_never_used_twice() {
+        let mut all = Requests::default();
+        let first = all.open(ask(), 0);
+        let id = first.id;
+        all.put_back(first);
+        let first = all.take(id).unwrap();
+        assert!(all.take(id).is_none(), "taken");
+        all.close(first);
+        let second = all.open(ask(), 0);
+        assert_ne!(second.id, id);
+        all.put_back(second);
+        assert!(all.take(id).is_none() && all.get(id).is_none(), "a stale identity finds nothing");
+    }
+}

@@ -1,0 +1,110 @@
+//! The routes: those of the configuration, and those for a provider's model that has none, which come to be when they
+//! are first asked for. Model names are the callers' input, so the latter are bounded: the longest idle one gives way.
+
+use crate::fleet::{ProviderId, RouteId, Strategy};
+use crate::hash::Map;
+use crate::pool::Pool;
+use crate::route::{Member, Route, Tier};
+use crate::slab::Slab;
+use std::sync::Arc;
+
+/// Keys in all unnamed routes together, beyond which the longest idle gives way, whatever their number.
+const ADHOC_SLOTS_MAX: usize = 1_000_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pub(crate) all: Slab<Route>,
+    pub(crate) named: Map<RouteId, usize>,
+    pub(crate) adhoc: Map<(ProviderId, Arc<str>), usize>,
+    adhoc_slots: usize,
+    pub(crate) default_strategy: Strategy,
+    serial: u64,
+}
+
+impl Routes {
+    pub(crate) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// The route for a provider's model, made on first use. `None`: no such provider.
+    pub(crate) fn adhoc(&mut self, pool: &mut Pool, provider: ProviderId, model: &Arc<str>) -> Option<usize> {
+        if let Some(at) = self.adhoc.get(&(provider, model.clone())) {
+            return Some(*at);
+        }
+        pool.providers.get(provider.0 as usize).filter(|p| p.present)?;
+        self.make_room(pool);
+        let serial = self.serial();
+        let mut route = Route {
+            name: model.clone(),
+            named: None,
+            strategy: self.default_strategy,
+            tiers: Vec::new(),
+            used_at: 0,
+            busy: 0,
+            waiting: 0,
+            serial,
+        };
+        Self::fill_adhoc(pool, &mut route, provider);
+        self.adhoc_slots += slots(&route);
+        let at = self.all.insert(route);
+        self.adhoc.insert((provider, model.clone()), at);
+        Some(at)
+    }
+
+    /// One tier with all keys of the provider that may use the model.
+    pub(crate) fn fill_adhoc(pool: &mut Pool, route: &mut Route, provider: ProviderId) {
+        let model = pool.name_model(&route.name.clone());
+        let layout = layout(pool, provider, &route.name, &[]);
+        let pm = pool.provider_model(provider, model);
+        let member = Member::new(provider, model, pm, 1.0, layout);
+        route.tiers = vec![Tier { slots: member.slots.len(), members: vec![member], turn: 0.0 }];
+    }
+
+    fn make_room(&mut self, pool: &mut Pool) {
+        while self.adhoc.len() >= pool.settings.adhoc_routes_max.max(1) || self.adhoc_slots > ADHOC_SLOTS_MAX
+        {
+            let idle = self.adhoc.iter().filter(|(_, at)| self.all[**at].busy == 0);
+            let oldest =
+                idle.min_by_key(|(_, at)| (self.all[**at].used_at, **at)).map(|(key, _)| key.clone());
+            let Some(key) = oldest else { return };
+            self.forget_adhoc(pool, &key);
+        }
+    }
+
+    pub(crate) fn forget_adhoc(&mut self, pool: &mut Pool, key: &(ProviderId, Arc<str>)) {
+        let Some(route) = self.adhoc.remove(key).and_then(|at| self.all.remove(at)) else { return };
+        self.adhoc_slots = self.adhoc_slots.saturating_sub(slots(&route));
+        unname(pool, &route);
+    }
+}
+
+/// The models that a route names are named by one less.
+pub(crate) fn unname(pool: &mut Pool, route: &Route) {
+    for member in route.tiers.iter().flat_map(|t| &t.members) {
+        pool.unname_model(member.model);
+    }
+}
+
+fn slots(route: &Route) -> usize {
+    route.tiers.iter().map(|t| t.slots).sum()
+}
+
+/// The keys of a member: those named, or all of the provider, as far as they may use the model. Shared between routes
+/// where it is all of them.
+pub(crate) fn layout(
+    pool: &Pool,
+    provider: ProviderId,
+    model: &str,
+    only: &[crate::fleet::KeyId],
+) -> Arc<crate::route::Layout> {
+    let p = pool.provider(provider);
+    if only.is_empty() && !p.restricted {
+        return p.layout.clone();
+    }
+    let usable = |k: &&crate::fleet::KeyId| {
+        (only.is_empty() || only.contains(k)) && pool.key(**k).models.matches(model)
+    };
+    let keys = p.layout.keys.iter().filter(usable).map(|k| (pool.key(*k).account, *k)).collect();
+    Arc::new(crate::route::Layout::of(keys))
+}

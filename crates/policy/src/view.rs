@@ -1,0 +1,277 @@
+//! The state of everything, for people: plain numbers with names, capped, to be serialised by whoever asks.
+
+use crate::Policy;
+use crate::blame::Class;
+use crate::fleet::{AccountId, Dimension, KeyId, ProviderId};
+use crate::gate::Gate;
+pub use crate::pool::Counts;
+pub use crate::quota::domain::Source;
+use crate::time::Now;
+use std::sync::Arc;
+
+/// Keys, limits and breakers shown at most, so that a view of ten thousand keys stays readable.
+const KEYS_MAX: usize = 1_000;
+const PER_KEY_MAX: usize = 32;
+
+/// Requests since the start. `submitted = done + refused + cancelled + waiting + in flight`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Totals {
+    pub submitted: u64,
+    pub done: u64,
+    pub refused: u64,
+    pub cancelled: u64,
+    pub in_flight: u64,
+}
+
+/// Something is out until a time, because of a class of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// Until when (monotonic); then it opens, or one request probes it.
+    pub until_mono_ns: u64,
+    /// Whose fault it was.
+    pub why: Class,
+}
+
+/// A limit as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitView {
+    /// What is counted.
+    pub dimension: Dimension,
+    /// The models that share it (empty: all).
+    pub models: Vec<Box<str>>,
+    /// Counts days.
+    pub daily: bool,
+    /// The most that it admits.
+    pub size: f64,
+    /// What is left; below zero where more was used than was known.
+    pub level: f64,
+    /// Needed by requests that wait.
+    pub queued: f64,
+    /// Where it is known from.
+    pub source: Source,
+}
+
+/// The breaker of a key for one model, where it is not simply closed, or the model of a key that is out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelView {
+    /// The upstream's name of the model.
+    pub model: Arc<str>,
+    /// The breaker is open until then.
+    pub breaker_open_until: Option<u64>,
+    /// The key may not use the model.
+    pub benched: Option<Out>,
+    /// A rate limit of the account for this model.
+    pub quota: Option<Out>,
+    /// Failures in a row, failures and attempts in the window.
+    pub failures: (u32, u32, u32),
+    /// Time to the first token of streams, smoothed.
+    pub first_output_ns: Option<u64>,
+    /// Attempts in flight.
+    pub in_flight: u32,
+}
+
+/// A key.
+#[derive(Clone, Debug)]
+pub struct KeyView {
+    /// Its id.
+    pub id: KeyId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether the configuration lets it be used.
+    pub enabled: bool,
+    /// Attempts in flight.
+    pub in_flight: u32,
+    /// Attempts so far.
+    pub counts: Counts,
+    /// Refused, forbidden or at its cap.
+    pub benched: Option<Out>,
+    /// A rate limit of the key itself.
+    pub quota: Option<Out>,
+    /// Limits of the key itself.
+    pub limits: Vec<LimitView>,
+    /// By model.
+    pub models: Vec<ModelView>,
+}
+
+/// An account with its keys.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Attempts in flight.
+    pub in_flight: u32,
+    /// Attempts so far.
+    pub counts: Counts,
+    /// Out of money.
+    pub benched: Option<Out>,
+    /// A rate limit of the whole account.
+    pub quota: Option<Out>,
+    /// Its limits.
+    pub limits: Vec<LimitView>,
+    /// Its keys.
+    pub keys: Vec<KeyView>,
+}
+
+/// A provider with its accounts.
+#[derive(Clone, Debug)]
+pub struct ProviderView {
+    /// Its id.
+    pub id: ProviderId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Attempts in flight.
+    pub in_flight: u32,
+    /// Attempts so far.
+    pub counts: Counts,
+    /// Its breaker is open until then.
+    pub open_until: Option<u64>,
+    /// Models without capacity there, until when.
+    pub no_capacity: Vec<(Arc<str>, u64)>,
+    /// Its accounts.
+    pub accounts: Vec<AccountView>,
+}
+
+/// Numbers for people: what [`Policy::view`] shows.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// When.
+    pub at: Now,
+    /// Requests so far.
+    pub totals: Totals,
+    /// Waiting, by class: high, normal, low.
+    pub waiting: [usize; 3],
+    /// Bytes of bodies that wait.
+    pub waiting_bytes: u64,
+    /// Retries that the global budget's share allows now (below zero: only its floor is left).
+    pub retry_budget: f64,
+    /// Events that nobody took in time.
+    pub events_dropped: u64,
+    /// Whether nobody may wait any more.
+    pub draining: bool,
+    /// Unnamed routes in use.
+    pub adhoc_routes: usize,
+    /// Everything by provider.
+    pub providers: Vec<ProviderView>,
+    /// There are more keys than are shown.
+    pub keys_left_out: usize,
+}
+
+fn out(gate: &Gate, now: Now) -> Option<Out> {
+    gate.is_shut(now.mono_ns).then(|| Out { until_mono_ns: gate.until, why: gate.why })
+}
+
+impl Policy {
+    /// The state of everything, for people.
+    pub fn view(&self, now: Now) -> View {
+        let now = self.now.max_mono(now);
+        let mut left = KEYS_MAX;
+        let providers = self.pool.providers.iter().filter(|(_, p)| p.present || p.in_flight > 0);
+        let providers = providers.map(|(id, _)| self.view_provider(id, now, &mut left)).collect();
+        let keys = self.pool.keys.iter().filter(|(_, k)| k.present || k.in_flight > 0).count();
+        View {
+            at: now,
+            totals: self.totals,
+            waiting: self.room.by_class,
+            waiting_bytes: self.room.bytes,
+            retry_budget: self.budget.left(now.mono_ns, &self.pool.settings.retry),
+            events_dropped: self.events.dropped,
+            draining: self.draining,
+            adhoc_routes: self.routes.adhoc.len(),
+            providers,
+            keys_left_out: keys.saturating_sub(KEYS_MAX),
+        }
+    }
+
+    fn view_provider(&self, id: usize, now: Now, left: &mut usize) -> ProviderView {
+        let p = &self.pool.providers[id];
+        let id = ProviderId(crate::route::to_u32(id));
+        let shut = self.pool.provider_models.iter().filter(|(_, pm)| pm.provider == id);
+        let shut = shut.filter_map(|(_, pm)| {
+            let capacity = pm.capacity.is_shut(now.mono_ns).then_some(pm.capacity.until);
+            let breaker = pm.breaker.is_open(now.mono_ns).then(|| pm.breaker.until());
+            Some((self.pool.models[pm.model].name.clone(), capacity.max(breaker)?))
+        });
+        let accounts =
+            self.pool.accounts.iter().filter(|(_, a)| a.provider == id && (a.present || a.in_flight > 0));
+        let accounts = accounts.map_while(|(a, _)| (*left > 0).then(|| self.view_account(a, now, left)));
+        ProviderView {
+            id,
+            name: p.name.clone(),
+            in_flight: p.in_flight,
+            counts: p.counts,
+            open_until: p.breaker.is_open(now.mono_ns).then(|| p.breaker.until()),
+            no_capacity: shut.take(PER_KEY_MAX).collect(),
+            accounts: accounts.collect(),
+        }
+    }
+
+    fn view_account(&self, id: usize, now: Now, left: &mut usize) -> AccountView {
+        let a = &self.pool.accounts[id];
+        let id = AccountId(crate::route::to_u32(id));
+        let learned = a.models.iter().flat_map(|am| &self.pool.account_models[*am].domains);
+        let mut domains: Vec<usize> = a.domains.iter().chain(learned).copied().collect();
+        domains.sort_unstable();
+        domains.dedup();
+        // Ids of an account's keys are found by walking: views are rare, decisions are not.
+        let keys = self.pool.keys.iter().filter(|(_, k)| k.account == id && (k.present || k.in_flight > 0));
+        let keys: Vec<KeyView> = keys.take(*left).map(|(k, _)| self.view_key(k, now)).collect();
+        *left -= keys.len();
+        AccountView {
+            id,
+            name: a.name.clone(),
+            in_flight: a.in_flight,
+            counts: a.counts,
+            benched: out(&a.bench, now),
+            quota: out(&a.quota, now).or_else(|| out(&a.free, now)),
+            limits: self.view_limits(&domains, now),
+            keys,
+        }
+    }
+
+    fn view_limits(&self, domains: &[usize], now: Now) -> Vec<LimitView> {
+        let shown = domains.iter().filter_map(|d| self.pool.domains.get(*d)).take(PER_KEY_MAX);
+        shown
+            .map(|d| LimitView {
+                dimension: d.dimension,
+                models: d.models.0.clone(),
+                daily: d.daily,
+                size: d.size(),
+                level: d.level(now),
+                queued: d.queued,
+                source: d.source,
+            })
+            .collect()
+    }
+
+    fn view_key(&self, id: usize, now: Now) -> KeyView {
+        let k = &self.pool.keys[id];
+        let settings = &self.pool.settings.breaker;
+        let models = k.targets.iter().take(PER_KEY_MAX).map(|t| {
+            let t = &self.pool.targets[*t];
+            let (failed, total) = t.breaker.totals(now.mono_ns, settings);
+            ModelView {
+                model: self.pool.models[t.model].name.clone(),
+                breaker_open_until: t.breaker.is_open(now.mono_ns).then(|| t.breaker.until()),
+                benched: out(&t.bench, now),
+                quota: out(&self.pool.account_models[t.account_model].quota, now),
+                failures: (t.breaker.run(), failed, total),
+                first_output_ns: t.first_output[1].get(now.mono_ns).map(|ns| crate::time::ns_of(ns / 1e9)),
+                in_flight: t.in_flight,
+            }
+        });
+        KeyView {
+            id: KeyId(crate::route::to_u32(id)),
+            name: k.name.clone(),
+            enabled: k.enabled,
+            in_flight: k.in_flight,
+            counts: k.counts,
+            benched: out(&k.bench, now),
+            quota: out(&k.quota, now),
+            limits: self.view_limits(&k.domains, now),
+            models: models.collect(),
+        }
+    }
+}
