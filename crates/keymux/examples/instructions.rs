@@ -45,13 +45,8 @@ fn configuration(keys: usize) -> keymux_config::Config {
         read: &|_| Err(io::ErrorKind::NotFound.into()),
         run: &|_| Err("no".to_owned()),
     };
-    match keymux_config::from_toml("memory", &text, &world) {
-        Ok(config) => config,
-        Err(problems) => {
-            let told = problems.render("memory", &text, false);
-            Err(told).expect("a configuration")
-        }
-    }
+    let read = keymux_config::from_toml("memory", &text, &world);
+    read.map_err(|problems| problems.render("memory", &text, false)).expect("a configuration")
 }
 
 async fn drive(keys: usize, requests: usize) {

@@ -310,7 +310,7 @@ async fn hold_back(
     (mut incoming, sender): (Incoming, Sender),
     kind: StreamKind,
     (held, sent_ns): (Held, u64),
-    story: Story,
+    mut story: Story,
 ) -> Tried {
     let mut reader = StreamReader::new(kind, context.usage_added);
     let mut ready = VecDeque::new();
@@ -332,7 +332,7 @@ async fn hold_back(
             Ok(Some(Ok(frame))) => {
                 let Ok(chunk) = frame.into_data() else { continue };
                 bytes += chunk.len();
-                reader.feed(chunk, &mut |piece| ready.push_back(piece));
+                reader.feed(&chunk, &mut |piece| ready.push_back(piece));
                 let seen = reader.seen();
                 if seen.output || seen.held >= HOLD_EVENTS_MAX || bytes >= HOLD_BYTES_MAX {
                     break Hold::Go;
@@ -418,13 +418,13 @@ fn dress(context: &Context<'_>, headers: &mut HeaderMap, story: &Story) {
     if let (true, Ok(key)) = (context.expose_keys, HeaderValue::from_str(&context.key.name)) {
         headers.insert(X_KEY, key);
     }
-    headers.insert(X_ATTEMPTS, HeaderValue::from(story.attempts));
-    headers.insert(X_QUEUE_MS, HeaderValue::from(story.waited_ns / 1_000_000));
+    headers.insert(X_ATTEMPTS, HeaderValue::from(story.attempts()));
+    headers.insert(X_QUEUE_MS, HeaderValue::from(story.queue_ms()));
 }
 
 /// Reports a failed attempt.
 fn report(held: Held, failure: Failed, story: &Story, key: Option<&KeyEntry>) -> Answer {
-    tracing::debug!(id = %story.id, detail = %failure.detail, "an attempt failed");
+    tracing::debug!(id = story.id(), detail = %failure.detail, "an attempt failed");
     if let Some(key) = key {
         key.counters.attempt(Some(keymux_policy::blame::judge(&failure.evidence)));
     }
@@ -443,7 +443,7 @@ pub fn failed(held: Held, failure: Failed, mut story: Story, key: Option<&KeyEnt
     match report(held, failure, &story, key) {
         Answer::Done(_) => {
             let problem = without_answer(sign);
-            story.end(Outcome::Refused, problem.kind.row().status, None);
+            story.refused(&problem);
             Tried::Over(Err(problem))
         }
         next => Tried::Again(next, story),

@@ -164,6 +164,8 @@ pub async fn collect_from(
         return Ok(chunks.swap_remove(0));
     }
     let mut whole = BytesMut::with_capacity(total);
-    chunks.iter().for_each(|c| whole.extend_from_slice(c));
+    for chunk in &chunks {
+        whole.extend_from_slice(chunk);
+    }
     Ok(whole.freeze())
 }

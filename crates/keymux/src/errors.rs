@@ -108,12 +108,14 @@ impl Problem {
     }
 
     /// Says when to come back.
+    #[must_use]
     pub fn after(mut self, retry_after_ns: Option<u64>) -> Self {
         self.retry_after_ns = retry_after_ns;
         self
     }
 
     /// Names the field at fault.
+    #[must_use]
     pub fn at(mut self, code: &'static str, param: Option<&str>) -> Self {
         self.code = Some(code);
         self.param = param.map(str::to_owned);

@@ -28,8 +28,11 @@ const LIST_BYTES_MAX: usize = 16 << 20;
 /// Lists that were fetched, by provider.
 #[derive(Default)]
 pub struct Lists {
-    inner: Mutex<HashMap<u32, (u64, Arc<Vec<Listed>>)>>,
+    inner: Mutex<HashMap<u32, Fetched>>,
 }
+
+/// When a list was fetched (monotonic), and the list.
+type Fetched = (u64, Arc<Vec<Listed>>);
 
 /// One model of a provider.
 pub struct Listed {
@@ -75,14 +78,12 @@ pub async fn one(
 ) -> Result<Response<Body>, Problem> {
     let name = percent_decoded(name);
     let items = items(worker, snapshot, request.headers()).await;
-    match items.into_iter().find(|(id, _)| *id == name) {
-        Some((_, item)) => Ok(json(item)),
-        None => {
-            let shown: String = name.chars().take(120).collect();
-            let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
-            Err(Problem::new(Kind::ModelUnknown, message))
-        }
+    if let Some((_, item)) = items.into_iter().find(|(id, _)| *id == name) {
+        return Ok(json(item));
     }
+    let shown: String = name.chars().take(120).collect();
+    let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
+    Err(Problem::new(Kind::ModelUnknown, message))
 }
 
 /// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
@@ -218,15 +219,12 @@ fn percent_decoded(text: &str) -> String {
             .get(..2)
             .and_then(|h| std::str::from_utf8(h).ok())
             .and_then(|h| u8::from_str_radix(h, 16).ok());
-        match (first, hex) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let (b'%', Some(byte)) = (first, hex) {
+            bytes.push(byte);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -127,7 +127,7 @@ impl Relay {
 
     /// Bytes still to come.
     pub fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 
     /// The next chunk.
@@ -179,7 +179,7 @@ impl Relay {
         }
         let ready = &mut self.ready;
         match &mut self.events {
-            Some(events) => events.reader.feed(chunk, &mut |bytes| ready.push_back(bytes)),
+            Some(events) => events.reader.feed(&chunk, &mut |bytes| ready.push_back(bytes)),
             None => ready.push_back(chunk),
         }
     }
@@ -247,7 +247,7 @@ impl Relay {
             };
             error_event(events.kind, message, "server_error", "stream_broken")
         });
-        tracing::debug!(id = %self.story.id, %detail, "an answer broke off");
+        tracing::debug!(id = self.story.id(), %detail, "an answer broke off");
         self.close(Outcome::Broken, End::Failed(evidence), used);
         match told {
             Some(event) => {

@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::plan::{self, Plan, Read};
 use crate::scheduler::{Answer, Held};
 use crate::serve::Worker;
-use crate::story::{Outcome, Story};
+use crate::story::Story;
 use crate::surface::{self, Lost, Surface};
 use crate::{guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
@@ -98,7 +98,7 @@ async fn call(
     let idle = Duration::from_millis(server.body_timeout_ms);
     let body =
         body::read(&parts.headers, incoming, server.body_bytes_max, idle).await.inspect_err(|problem| {
-            story.end(Outcome::Refused, problem.kind.row().status, None);
+            story.refused(problem);
         })?;
     let asked = Asked {
         endpoint,
@@ -145,9 +145,9 @@ pub async fn carry_out(
         Ok((read, plan))
     });
     let (read, plan) = planned.inspect_err(|problem| {
-        story.end(Outcome::Refused, problem.kind.row().status, None);
+        story.refused(problem);
     })?;
-    read.model().clone_into(&mut story.model);
+    story.asks_for(read.model());
     let mut answer = worker.gateway.scheduler.submit(plan.ask.clone());
     loop {
         let held = match answer {
@@ -159,7 +159,7 @@ pub async fn carry_out(
             }
             Answer::Refuse(refusal) => {
                 let problem = refuse::problem(&refusal);
-                story.end(Outcome::Refused, problem.kind.row().status, None);
+                story.refused(&problem);
                 return Err(problem);
             }
             Answer::Done(_) => {

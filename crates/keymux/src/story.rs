@@ -1,10 +1,11 @@
 //! What is told of one request when it is over: to the log and the metrics, and later to the ledger. It ends with its
 //! drop, however the request ends.
 
-use crate::observe::{self, Line};
+use crate::observe;
 use crate::serve::Gateway;
 use keymux_policy::Used;
 use keymux_policy::fleet::Endpoint;
+use keymux_store::Record;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,21 +39,9 @@ impl Outcome {
 /// One request's story.
 pub struct Story {
     gateway: Arc<Gateway>,
-    /// The request's id.
-    pub id: Arc<str>,
     endpoint: Endpoint,
-    /// The model, as the client wrote it.
-    pub model: String,
-    provider: Arc<str>,
-    key: Arc<str>,
     arrived_ns: u64,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Time in the waiting room.
-    pub waited_ns: u64,
-    status: u16,
-    outcome: Outcome,
-    used: Used,
+    record: Record,
 }
 
 impl Story {
@@ -60,42 +49,77 @@ impl Story {
     pub fn begin(gateway: &Arc<Gateway>, id: Arc<str>, endpoint: Endpoint, arrived_ns: u64) -> Self {
         gateway.in_flight.fetch_add(1, Ordering::AcqRel);
         gateway.metrics.in_flight.inc();
-        Self {
-            gateway: gateway.clone(),
+        let record = Record {
             id,
-            endpoint,
+            endpoint: crate::surface::label(endpoint),
             model: String::new(),
             provider: gateway.nobody.clone(),
             key: gateway.nobody.clone(),
-            arrived_ns,
-            attempts: 0,
-            waited_ns: 0,
+            // Stays so unless another end is told.
             status: 499,
-            outcome: Outcome::ClientGone,
-            used: Used::default(),
-        }
+            outcome: Outcome::ClientGone.label(),
+            attempts: 0,
+            queue_ns: 0,
+            first_output_ns: None,
+            total_ns: 0,
+            used: keymux_store::Used::default(),
+        };
+        Self { gateway: gateway.clone(), endpoint, arrived_ns, record }
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// The model, as the client wrote it.
+    pub fn asks_for(&mut self, model: &str) {
+        model.clone_into(&mut self.record.model);
     }
 
     /// An attempt begins.
     pub fn attempt(&mut self, provider: &Arc<str>, key: &Arc<str>, number: u32, waited_ns: u64) {
-        self.provider = provider.clone();
-        self.key = key.clone();
-        self.attempts = number;
-        self.waited_ns = waited_ns;
+        self.record.provider = provider.clone();
+        self.record.key = key.clone();
+        self.record.attempts = number;
+        self.record.queue_ns = waited_ns;
+    }
+
+    /// Attempts so far.
+    pub fn attempts(&self) -> u32 {
+        self.record.attempts
+    }
+
+    /// Milliseconds in the waiting room.
+    pub fn queue_ms(&self) -> u64 {
+        self.record.queue_ns / 1_000_000
     }
 
     /// The first output goes to the client.
-    pub fn first_output(&self, now_ns: u64) {
-        self.gateway.metrics.first_output_seconds.observe(seconds(now_ns.saturating_sub(self.arrived_ns)));
+    pub fn first_output(&mut self, now_ns: u64) {
+        let took_ns = now_ns.saturating_sub(self.arrived_ns);
+        self.record.first_output_ns = Some(took_ns);
+        self.gateway.metrics.first_output_seconds.observe(seconds(took_ns));
     }
 
     /// How it ended. What is never told ended with the client going away.
     pub fn end(&mut self, outcome: Outcome, status: u16, used: Option<Used>) {
-        self.outcome = outcome;
-        self.status = status;
+        self.record.outcome = outcome.label();
+        self.record.status = status;
         if let Some(used) = used {
-            self.used = used;
+            self.record.used = keymux_store::Used {
+                input_tokens: used.input_tokens,
+                cached_input_tokens: used.cached_input_tokens,
+                output_tokens: used.output_tokens,
+                cost_nano_usd: used.cost_nano_usd,
+                estimated: used.estimated,
+            };
         }
+    }
+
+    /// keymux itself answered, with this error.
+    pub fn refused(&mut self, problem: &crate::errors::Problem) {
+        self.end(Outcome::Refused, problem.kind.row().status, None);
     }
 }
 
@@ -107,27 +131,14 @@ impl Drop for Story {
     fn drop(&mut self) {
         let gateway = &self.gateway;
         gateway.metrics.in_flight.dec();
-        gateway.metrics.request(self.endpoint, self.outcome.label());
-        let total_ns = gateway.clock.mono_ns().saturating_sub(self.arrived_ns);
-        gateway.metrics.request_seconds.observe(seconds(total_ns));
-        if self.waited_ns > 0 {
-            gateway.metrics.wait_seconds.observe(seconds(self.waited_ns));
+        gateway.metrics.request(self.endpoint, self.record.outcome);
+        self.record.total_ns = gateway.clock.mono_ns().saturating_sub(self.arrived_ns);
+        gateway.metrics.request_seconds.observe(seconds(self.record.total_ns));
+        if self.record.queue_ns > 0 {
+            gateway.metrics.wait_seconds.observe(seconds(self.record.queue_ns));
         }
         if gateway.log_requests.load(Ordering::Relaxed) {
-            observe::request_line(&Line {
-                id: &self.id,
-                endpoint: crate::surface::label(self.endpoint),
-                model: &self.model,
-                provider: &self.provider,
-                key: &self.key,
-                status: self.status,
-                outcome: self.outcome.label(),
-                attempts: self.attempts,
-                queue_ms: self.waited_ns / 1_000_000,
-                total_ms: total_ns / 1_000_000,
-                input_tokens: self.used.input_tokens,
-                output_tokens: self.used.output_tokens,
-            });
+            observe::request_line(&self.record);
         }
         if gateway.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             gateway.idle.notify_waiters();

@@ -27,6 +27,7 @@ pub struct StreamReader {
 }
 
 /// What the events said.
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the stream, in any combination")]
 pub struct Seen {
     kind: StreamKind,
     take_usage: bool,
@@ -77,11 +78,11 @@ impl StreamReader {
     }
 
     /// Takes a chunk, hands on what may leave.
-    pub fn feed(&mut self, chunk: Bytes, out: &mut impl FnMut(Bytes)) {
+    pub fn feed(&mut self, chunk: &Bytes, out: &mut impl FnMut(Bytes)) {
         let mut whole = if self.tail.is_empty() {
             chunk.clone()
         } else {
-            self.tail.extend_from_slice(&chunk);
+            self.tail.extend_from_slice(chunk);
             self.tail.split().freeze()
         };
         let seen = &mut self.seen;
@@ -94,7 +95,7 @@ impl StreamReader {
             }
         };
         let mut from = base;
-        self.scanner.feed(&chunk, &mut |event| {
+        self.scanner.feed(chunk, &mut |event| {
             let end = event.start + event.raw_len as u64;
             if seen.note(&event) {
                 leave(from, event.start, &whole);
@@ -178,7 +179,7 @@ mod tests {
         while !rest.is_empty() {
             let size = sizes[index.min(sizes.len() - 1)].clamp(1, rest.len());
             let (chunk, tail) = rest.split_at(size);
-            reader.feed(Bytes::copy_from_slice(chunk), &mut |b| out.extend_from_slice(&b));
+            reader.feed(&Bytes::copy_from_slice(chunk), &mut |b| out.extend_from_slice(&b));
             rest = tail;
             index += 1;
         }
@@ -213,7 +214,7 @@ mod tests {
         let mut reader = StreamReader::new(StreamKind::Chat, false);
         let mut out = Vec::new();
         let cut = STREAM.find("Hi ").unwrap();
-        reader.feed(Bytes::copy_from_slice(&STREAM.as_bytes()[..cut]), &mut |b| out.extend_from_slice(&b));
+        reader.feed(&Bytes::copy_from_slice(&STREAM.as_bytes()[..cut]), &mut |b| out.extend_from_slice(&b));
         assert!(out.ends_with(b": a comment\n\n"), "{}", String::from_utf8_lossy(&out));
         assert!(!reader.seen().output);
     }

@@ -116,7 +116,9 @@ pub fn streams(endpoint: Endpoint) -> bool {
 
 /// The path as everybody means it: a doubled or trailing slash (`base_url` with one too many) changes nothing.
 pub fn normal(path: &str) -> std::borrow::Cow<'_, str> {
-    if !path.contains("//") && !(path.len() > 1 && path.ends_with('/')) {
+    let doubled = path.contains("//");
+    let trailing = path.len() > 1 && path.ends_with('/');
+    if !doubled && !trailing {
         return path.into();
     }
     let mut normal = String::with_capacity(path.len());

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
     after_help = "Example:\n  keymux health --addr 127.0.0.1:4000\n\nExit codes: 0 ready, 1 not ready or not there, 2 usage"
 )]
 pub(super) struct Args {
-    /// Address of either listener; without it KEYMUX_LISTEN, else 127.0.0.1:4000.
+    /// Address of either listener; without it `KEYMUX_LISTEN`, else 127.0.0.1:4000.
     #[arg(long, value_name = "HOST:PORT")]
     addr: Option<String>,
 }

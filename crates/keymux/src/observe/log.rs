@@ -1,6 +1,7 @@
 //! Logs: one line a request at its end, events as lines of their own. Never a body, never a credential.
 
 use keymux_config::{Log, LogFormat, LogLevel};
+use keymux_store::Record;
 use tracing_subscriber::EnvFilter;
 
 /// Sends logs to standard error, as text or JSON.
@@ -23,50 +24,23 @@ pub fn init(log: &Log, color: bool) {
     };
 }
 
-/// What the log says of one request.
-pub struct Line<'a> {
-    /// Its id.
-    pub id: &'a str,
-    /// The endpoint.
-    pub endpoint: &'static str,
-    /// The name of the model, as the client wrote it.
-    pub model: &'a str,
-    /// Who served it last.
-    pub provider: &'a str,
-    /// With which key.
-    pub key: &'a str,
-    /// The status that the client saw.
-    pub status: u16,
-    /// How it ended.
-    pub outcome: &'static str,
-    /// Attempts.
-    pub attempts: u32,
-    /// Milliseconds in the waiting room.
-    pub queue_ms: u64,
-    /// Milliseconds in all.
-    pub total_ms: u64,
-    /// Tokens in.
-    pub input_tokens: u64,
-    /// Tokens out.
-    pub output_tokens: u64,
-}
-
-/// Writes it.
-pub fn request_line(line: &Line<'_>) {
+/// Writes the line of one request.
+pub fn request_line(record: &Record) {
     tracing::info!(
-        id = line.id,
-        endpoint = line.endpoint,
+        id = &*record.id,
+        endpoint = record.endpoint,
         // Client input: shown escaped and cut, so that it can neither forge lines nor flood.
-        model = %line.model.chars().take(120).collect::<String>().escape_debug(),
-        provider = line.provider,
-        key = line.key,
-        status = line.status,
-        outcome = line.outcome,
-        attempts = line.attempts,
-        queue_ms = line.queue_ms,
-        total_ms = line.total_ms,
-        input_tokens = line.input_tokens,
-        output_tokens = line.output_tokens,
+        model = %record.model.chars().take(120).collect::<String>().escape_debug(),
+        provider = &*record.provider,
+        key = &*record.key,
+        status = record.status,
+        outcome = record.outcome,
+        attempts = record.attempts,
+        queue_ms = record.queue_ns / 1_000_000,
+        first_output_ms = record.first_output_ns.map(|ns| ns / 1_000_000),
+        total_ms = record.total_ns / 1_000_000,
+        input_tokens = record.used.input_tokens,
+        output_tokens = record.used.output_tokens,
         "request"
     );
 }

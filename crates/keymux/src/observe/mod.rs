@@ -3,7 +3,7 @@
 
 mod log;
 
-pub use log::{Line, events, init, request_line};
+pub use log::{events, init, request_line};
 
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;

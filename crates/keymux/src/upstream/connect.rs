@@ -71,15 +71,14 @@ impl Connector {
         let _ = tcp.set_nodelay(true);
         keep_alive(&tcp);
         let Some(proxy) = &origin.proxy else {
-            return match origin.https {
-                true => serve(self.secured(&origin.host, tcp).await?).await,
-                false => serve(tcp).await,
+            return if origin.https {
+                serve(self.secured(&origin.host, tcp).await?).await
+            } else {
+                serve(tcp).await
             };
         };
-        let mut hop: Box<dyn Duplex> = match proxy.https {
-            true => Box::new(self.secured(&proxy.host, tcp).await?),
-            false => Box::new(tcp),
-        };
+        let mut hop: Box<dyn Duplex> =
+            if proxy.https { Box::new(self.secured(&proxy.host, tcp).await?) } else { Box::new(tcp) };
         if !origin.https {
             return serve(hop).await;
         }
