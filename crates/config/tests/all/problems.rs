@@ -300,6 +300,17 @@ fn no_report_repeats_a_secret() {
         let all = format!("{}{problems}{problems:?}", problems.render("f", &text, false));
         assert!(!all.contains(MARK), "{line}:\n{all}");
     }
+    // Without the looks of a key, the setting's name tells.
+    for line in [
+        "secret = \"hunter-two\"",
+        "secrets = \"hunter-two\"",
+        "password = 'hunter-two'",
+        "api_key = \"hunter-two\"",
+    ] {
+        let text = format!("[[provider]]\nname = \"openai\"\nkeys = [{{ name = \"a\", {line} }}]\n");
+        let problems = Table::default().toml(&text).unwrap_err();
+        assert!(!problems.render("f", &text, false).contains("hunter"), "{line}");
+    }
     for line in [
         "auth = {}",
         "dialect = {}",

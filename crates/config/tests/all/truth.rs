@@ -178,6 +178,53 @@ limits = [{ rpm = 900 }, { rpd = 50 }]
 }
 
 #[test]
+fn an_accounts_limit_leaves_the_providers_of_another_period() {
+    let config = good(
+        "[[provider]]\nname = \"openai\"\nlimits = [{ rpm = 100, rpd = 5000 }, { tpm = 7, models = [\"o1\"] }]\n\
+         keys = [{ name = \"a\", account = \"acc\", secret = \"env:KEY_A\" }]\n\
+         [[provider.account]]\nname = \"acc\"\nlimits = [{ rpm = 900 }, { tpm = 9 }]\n",
+    );
+    assert_eq!(
+        config.providers[0].accounts[0].limits,
+        [
+            limit(Dimension::Requests, bucket(5000.0, 86_400.0), &[]),
+            limit(Dimension::TotalTokens, bucket(7.0, 60.0), &["o1"]),
+            limit(Dimension::Requests, bucket(900.0, 60.0), &[]),
+            limit(Dimension::TotalTokens, bucket(9.0, 60.0), &[]),
+        ]
+    );
+}
+
+#[test]
+fn headers_keep_the_order_of_the_file() {
+    let config = good(&ONE.replace("keys =", "headers = { z = \"1\", a = \"2\", M = \"3\" }\nkeys ="));
+    let names: Vec<&str> = config.providers[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["z", "a", "M"]);
+}
+
+#[test]
+fn a_key_cannot_join_another_key_that_has_an_account_of_its_own() {
+    let messages = bad(
+        "[[provider]]\nname = \"openai\"\nkeys = [{ name = \"a\", secret = \"env:KEY_A\" }, { name = \"b\", account = \"a\", secret = \"env:KEY_B\" }]",
+    );
+    assert_eq!(messages, ["there is no account \"a\""]);
+}
+
+#[test]
+fn the_same_secret_at_two_providers_of_one_host_is_told() {
+    let provider = |name: &str, url: &str| {
+        format!(
+            "[[provider]]\nname = \"{name}\"\ndialect = \"openai\"\nbase_url = \"{url}\"\nkeys = [{{ name = \"k\", secret = \"env:KEY\" }}]\n"
+        )
+    };
+    let one = provider("one", "https://h/v1");
+    let told = good(&format!("{one}{}", provider("two", "https://h/v2"))).warnings;
+    assert_eq!(told.len(), 1);
+    assert!(told[0].message.contains("\"k\" of \"two\" holds the same secret as one of \"one\""));
+    assert_eq!(good(&format!("{one}{}", provider("two", "https://g/v1"))).warnings, []);
+}
+
+#[test]
 fn a_window_of_a_day_is_a_calendar_day() {
     let config = good(&format!(
         "{ONE}limits = [{{ rpd = 1000, shape = \"window\", day_begins = \"08:30\" }}, {{ usd = 2.5, per = \"1d\" }}]"
@@ -336,6 +383,12 @@ fn proxies_follow_the_environment_and_its_exceptions() {
         [some("http://t:1"), some("http://t:1"), None]
     );
     assert_eq!(proxies(&[], "")[0], None);
+    let local = "[[provider]]\nname = \"ollama\"\n";
+    let config = Table::vars(&[("http_proxy", "http://h:80")]).toml(local).unwrap();
+    assert_eq!(
+        config.providers[0].proxy, None,
+        "this machine is never called through a proxy of the environment"
+    );
 }
 
 #[test]
