@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -115,7 +116,15 @@ class World(Process):
 class Gateway(Process):
     """`keymux serve` on free ports with a configuration of the test's own."""
 
-    def __init__(self, config: str, folder: Path, *, env: dict[str, str] | None = None):
+    def __init__(
+        self,
+        config: str,
+        folder: Path,
+        *,
+        env: dict[str, str] | None = None,
+        scheme: str = "http",
+        trusts: Path | None = None,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "keymux.toml"
         self.config.write_text(config.replace("@DATA@", str(folder / "data")))
@@ -125,7 +134,9 @@ class Gateway(Process):
         )
         self.address = split(self.addresses["listen"])
         self.admin_address = split(self.addresses["admin"])
-        self.url = "http://{}:{}".format(*self.address)
+        # A certificate is for a name, not for an address.
+        self.url = "http://{}:{}".format(*self.address) if scheme == "http" else f"https://localhost:{self.address[1]}"
+        self._tls = ssl.create_default_context(cafile=str(trusts)) if trusts else None
         self.admin = "http://{}:{}".format(*self.admin_address)
         self._ready()
 
@@ -133,7 +144,7 @@ class Gateway(Process):
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/readyz", timeout=PATIENCE_S).close()
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=PATIENCE_S, context=self._tls).close()
                 return
             except urllib.error.HTTPError as error:
                 assert error.code == 503 and time.monotonic() < deadline, f"/readyz: {error}\n{self.log()}"

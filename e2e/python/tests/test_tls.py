@@ -1,0 +1,165 @@
+"""TLS on both sides against a private authority, and calls that must go by way of a proxy."""
+
+import socket
+import ssl
+import threading
+
+import httpx
+import openai
+import pytest
+import trustme
+
+import harness
+import raw
+
+GOOD = raw.response_bytes(b'{"id":"1","object":"chat.completion","choices":[],"usage":{"prompt_tokens":1}}')
+BODY = {"model": "lab:m", "messages": []}
+AUTH = {"Authorization": f"Bearer {harness.TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A private authority: its certificate in a file, and a way to issue."""
+    made = trustme.CA()
+    made.file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    made.cert_pem.write_to_path(made.file)
+    return made
+
+
+class TlsUpstream(raw.Upstream):
+    """An upstream that speaks TLS with a certificate for `name`."""
+
+    def __init__(self, answer, authority, name: str):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(self.context)
+        self.refused = 0
+        super().__init__(answer)
+
+    def _serve(self, sock):
+        try:
+            secured = self.context.wrap_socket(sock, server_side=True)
+        except (ssl.SSLError, OSError):
+            self.refused += 1
+            sock.close()
+            return
+        super()._serve(secured)
+
+
+def secured(workshop, upstream, *, host: str = "localhost", server: str = "", env=None):
+    workshop.made.append(upstream)
+    url = f"https://{host}:{upstream.address[1]}/v1"
+    return workshop.gateway(harness.SERVER + server + harness.provider("lab", url, n=1), env=env)
+
+
+def chat(front) -> raw.Message:
+    return raw.exchange(front.address, raw.request_bytes("/v1/chat/completions", BODY, AUTH))
+
+
+def test_a_private_authority_is_trusted_when_it_is_named(workshop, authority):
+    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
+    front = secured(workshop, upstream, server=f'ca_file = "{authority.file}"\n')
+    assert chat(front).status == 200 and upstream.requests[0].get("host").startswith("localhost")
+
+
+def test_an_unknown_authority_is_not_trusted_and_no_key_is_sent(workshop, authority):
+    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
+    front = secured(workshop, upstream)
+    assert chat(front).status in (502, 503)
+    assert upstream.requests == [] and upstream.refused
+
+
+def test_a_certificate_for_another_name_is_not_trusted(workshop, authority):
+    upstream = TlsUpstream(raw.always(GOOD), authority, "elsewhere.example")
+    front = secured(workshop, upstream, server=f'ca_file = "{authority.file}"\n')
+    assert chat(front).status in (502, 503)
+    assert upstream.requests == []
+
+
+def test_callers_may_come_by_tls(workshop, authority, tmp_path):
+    leaf = authority.issue_cert("localhost")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    leaf.private_key_pem.write_to_path(key)
+    for blob in leaf.cert_chain_pems:
+        blob.write_to_path(chain, append=True)
+    upstream = workshop.upstream(raw.always(GOOD))
+    config = harness.SERVER + f'tls = {{ cert = "{chain}", key = "{key}" }}\n'
+    config += harness.provider("lab", f"{upstream.url}/v1", n=1)
+    front = workshop.gateway(config, scheme="https", trusts=authority.file)
+    url = f"https://localhost:{front.address[1]}/v1"
+    context = ssl.create_default_context(cafile=str(authority.file))
+    with openai.OpenAI(
+        base_url=url, api_key=harness.TOKEN, max_retries=0, http_client=openai.DefaultHttpxClient(verify=context)
+    ) as client:
+        assert client.chat.completions.create(**BODY).id == "1"
+    # Plain text on the TLS port is closed, and harms nobody.
+    with raw.Connection(front.address) as plain:
+        plain.send(raw.request_bytes("/healthz", method="GET"))
+        plain.read_to_end()
+    assert httpx.get(f"https://localhost:{front.address[1]}/healthz", verify=context).status_code == 200
+
+
+class Proxy:
+    """A proxy that knows CONNECT alone and remembers where to."""
+
+    def __init__(self):
+        self.connects: list[raw.Message] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://{}:{}".format(*self._listener.getsockname())
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(raw.Connection(sock),), daemon=True).start()
+
+    def _serve(self, client: raw.Connection):
+        asked = client.read_head()
+        self.connects.append(asked)
+        with raw.Connection(harness.split(asked.target)) as server:
+            client.send(b"HTTP/1.1 200 Connection established\r\n\r\n" + b"")
+            back = threading.Thread(target=self._pump, args=(server.sock, client.sock), daemon=True)
+            back.start()
+            self._pump(client.sock, server.sock)
+            back.join()
+        client.close()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        self._listener.close()
+
+
+def test_https_proxy_is_obeyed(workshop, authority):
+    proxy = Proxy()
+    workshop.made.append(proxy)
+    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
+    front = secured(
+        workshop,
+        upstream,
+        server=f'ca_file = "{authority.file}"\n',
+        env={"HTTPS_PROXY": proxy.url.replace("http://", "http://user:sim-pass@"), "NO_PROXY": "other.example"},
+    )
+    assert chat(front).status == 200
+    (asked,) = proxy.connects
+    assert asked.first.startswith(f"CONNECT localhost:{upstream.address[1]} ")
+    assert asked.get("proxy-authorization") == "Basic dXNlcjpzaW0tcGFzcw=="
+    assert b"sk-test" not in asked.head, "the key is for the provider, not for the proxy"
+
+
+def test_no_proxy_is_obeyed(workshop, authority):
+    proxy = Proxy()
+    workshop.made.append(proxy)
+    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
+    env = {"HTTPS_PROXY": proxy.url, "NO_PROXY": "other.example,localhost"}
+    front = secured(workshop, upstream, server=f'ca_file = "{authority.file}"\n', env=env)
+    assert chat(front).status == 200 and proxy.connects == []
