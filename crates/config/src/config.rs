@@ -284,8 +284,10 @@ pub struct Target {
 pub struct Timeouts {
     /// Until the connection stands.
     pub connect_ms: u64,
-    /// Until the first byte of the answer.
+    /// Until the first byte of a stream.
     pub first_byte_ms: u64,
+    /// Until the first byte of a plain answer, which comes when the model has finished.
+    pub first_byte_plain_ms: u64,
     /// Between two pieces of the answer.
     pub idle_ms: u64,
     /// All attempts together.
@@ -299,6 +301,7 @@ impl Default for Timeouts {
         Self {
             connect_ms: 5_000,
             first_byte_ms: 120_000,
+            first_byte_plain_ms: 600_000,
             idle_ms: 60_000,
             total_ms: 600_000,
             hold_ms: 10_000,
@@ -312,6 +315,7 @@ impl Default for Timeouts {
 pub struct TimeoutsPatch {
     pub connect_ms: Option<u64>,
     pub first_byte_ms: Option<u64>,
+    pub first_byte_plain_ms: Option<u64>,
     pub idle_ms: Option<u64>,
     pub total_ms: Option<u64>,
     pub hold_ms: Option<u64>,
@@ -323,6 +327,11 @@ impl TimeoutsPatch {
         Timeouts {
             connect_ms: self.connect_ms.unwrap_or(base.connect_ms),
             first_byte_ms: self.first_byte_ms.unwrap_or(base.first_byte_ms),
+            // Who sets only `first_byte` means every call.
+            first_byte_plain_ms: self
+                .first_byte_plain_ms
+                .or(self.first_byte_ms)
+                .unwrap_or(base.first_byte_plain_ms),
             idle_ms: self.idle_ms.unwrap_or(base.idle_ms),
             total_ms: self.total_ms.unwrap_or(base.total_ms),
             hold_ms: self.hold_ms.unwrap_or(base.hold_ms),

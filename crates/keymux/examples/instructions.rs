@@ -33,7 +33,7 @@ fn main() {
 /// One provider, every key an account of its own with room to spare.
 fn configuration(keys: usize) -> keymux_config::Config {
     let mut text = String::from(
-        "[server]\ndata_dir = \"unused\"\n[server.log]\nrequests = false\n[[provider]]\nname = \"sim\"\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\nkeys = [\n",
+        "[server]\ndata_dir = \"unused\"\n[log]\nrequests = false\n[[provider]]\nname = \"sim\"\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\nkeys = [\n",
     );
     for key in 0..keys {
         let _ = writeln!(text, "  {{ name = \"k{key}\", secret = \"literal:sk-test-{key}\" }},");

@@ -267,7 +267,7 @@ pub fn outgoing(
     Outgoing { body, usage_added }
 }
 
-/// How long the head may take. A plain answer's head comes when it is whole, so it has the whole request's time.
+/// How long the head may take. A plain answer's head comes when it is whole.
 pub fn first_byte_ms(timeouts: &Timeouts, stream: bool) -> u64 {
-    if stream { timeouts.first_byte_ms } else { timeouts.total_ms.max(timeouts.first_byte_ms) }
+    if stream { timeouts.first_byte_ms } else { timeouts.first_byte_plain_ms }
 }

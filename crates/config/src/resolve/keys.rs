@@ -28,6 +28,8 @@ pub(super) struct Owners<'a> {
 struct Accounts {
     list: Vec<Account>,
     index: HashMap<Arc<str>, usize>,
+    /// Accounts that exist only because a key names them: where none is declared, nobody needs to.
+    named: HashSet<usize>,
 }
 
 pub(super) fn resolve(
@@ -93,7 +95,7 @@ fn accounts(
     owners: &Owners<'_>,
     found: &mut Findings,
 ) -> Accounts {
-    let mut accounts = Accounts { list: Vec::new(), index: HashMap::new() };
+    let mut accounts = Accounts { list: Vec::new(), index: HashMap::new(), named: HashSet::new() };
     for At { value: account, place } in declared.unwrap_or_default().value {
         let told = account.unread().contains(&"name");
         let own = limits::resolve(account.limits, found);
@@ -139,8 +141,14 @@ fn account_of(
     found: &mut Findings,
 ) -> usize {
     if let Some(named) = named {
-        let index = accounts.index.get(named.value.as_str()).copied().filter(|i| *i < declared);
-        if let Some(index) = index {
+        let index = accounts.index.get(named.value.as_str()).copied();
+        if let Some(index) = index.filter(|i| *i < declared || accounts.named.contains(i)) {
+            return index;
+        }
+        if declared == 0 && index.is_none() {
+            check_name("an account", named, named.place, found);
+            let index = accounts.add(named.value.as_str().into(), owners);
+            accounts.named.insert(index);
             return index;
         }
         let known: Vec<&str> = accounts.list.iter().take(declared).map(|a| &*a.name).collect();
@@ -153,7 +161,7 @@ fn account_of(
         return 0;
     }
     if let Some(&index) = accounts.index.get(key) {
-        if index < declared {
+        if index < declared || accounts.named.contains(&index) {
             let message = format!(
                 "the key \"{key}\" has the name of an account, but does not say whether it belongs to it"
             );
@@ -161,10 +169,17 @@ fn account_of(
         }
         return index;
     }
-    let index = accounts.list.len();
-    accounts.index.insert(key.clone(), index);
-    accounts.list.push(Account { name: key.clone(), limits: owners.limits.to_vec() });
-    index
+    accounts.add(key.clone(), owners)
+}
+
+impl Accounts {
+    /// An account that nobody declared, with the limits of its provider.
+    fn add(&mut self, name: Arc<str>, owners: &Owners<'_>) -> usize {
+        let index = self.list.len();
+        self.index.insert(name.clone(), index);
+        self.list.push(Account { name, limits: owners.limits.to_vec() });
+        index
+    }
 }
 
 fn credential(

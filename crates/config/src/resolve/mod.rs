@@ -101,6 +101,7 @@ fn patch(typed: Option<&At<file::Timeouts>>) -> TimeoutsPatch {
     TimeoutsPatch {
         connect_ms: t.connect.as_ref().map(|d| d.0),
         first_byte_ms: t.first_byte.as_ref().map(|d| d.0),
+        first_byte_plain_ms: t.first_byte_plain.as_ref().map(|d| d.0),
         idle_ms: t.idle.as_ref().map(|d| d.0),
         total_ms: t.total.as_ref().map(|d| d.0),
         hold_ms: t.hold.as_ref().map(|d| d.0),

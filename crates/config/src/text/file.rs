@@ -299,8 +299,10 @@ section! {
     Timeouts in "timeouts" {
         /// Until the connection stands, TLS included.
         connect: Duration = "\"5s\"",
-        /// From the request sent until the answer's first byte.
+        /// From the request sent until the first byte of a stream; of plain answers too, unless `first_byte_plain` is set.
         first_byte: Duration = "\"120s\"",
+        /// From the request sent until the first byte of a plain answer, which comes when the model has finished.
+        first_byte_plain: Duration = "\"600s\"",
         /// Between two pieces of an answer.
         idle: Duration = "\"60s\"",
         /// The whole request, all attempts together.

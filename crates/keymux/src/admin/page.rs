@@ -17,29 +17,53 @@ pub(super) fn html(state: &Value) -> String {
     );
     // Writing to a String cannot fail.
     let _ = write!(page, "<style>{STYLE}</style><h1>keymux</h1>");
+    let waiting: u64 =
+        ["high", "normal", "low"].iter().filter_map(|class| state["waiting"][class].as_u64()).sum();
     let _ = write!(
         page,
-        "<p>{} in flight, {} waiting.</p><table><thead><tr><th>provider<th>account<th>key<th>state<th>in flight<th>answered<th>failed<th>limits<tbody>",
-        state["in_flight"], state["waiting"]
+        "<p>{} in flight, {waiting} waiting, {} done, {} refused.</p>",
+        state["in_flight"], state["totals"]["done"], state["totals"]["refused"]
     );
-    for key in state["keys"].as_array().into_iter().flatten() {
-        let word = key["state"].as_str().unwrap_or_default();
-        let class = if word == "ready" { "ok" } else { "out" };
-        let _ = write!(
-            page,
-            "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}",
-            escaped(key["provider"].as_str()),
-            escaped(key["account"].as_str()),
-            escaped(key["name"].as_str()),
-            escaped(Some(word)),
-            key["in_flight"],
-            key["answered"],
-            key["failed"],
-            escaped(key["limits"].as_str()),
-        );
+    page.push_str("<table><thead><tr><th>provider<th>account<th>key<th>state<th>in flight<th>answered<th>failed<th>limits of the account<tbody>");
+    for provider in list(&state["providers"]) {
+        for account in list(&provider["accounts"]) {
+            for key in list(&account["keys"]) {
+                row(&mut page, provider, account, key);
+            }
+        }
     }
     page.push_str("</table>");
     page
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn row(page: &mut String, provider: &Value, account: &Value, key: &Value) {
+    let state = key["state"].as_str().unwrap_or_default();
+    let class = if state == "ready" { "ok" } else { "out" };
+    let failed: u64 = key["failed"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+    let limits = list(&account["limits"]).iter().map(|l| {
+        format!(
+            "{:.0} of {:.0} {}",
+            l["left"].as_f64().unwrap_or(0.0),
+            l["size"].as_f64().unwrap_or(0.0),
+            escaped(l["dimension"].as_str())
+        )
+    });
+    // Writing to a String cannot fail.
+    let _ = write!(
+        page,
+        "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{}<td class=n>{}<td class=n>{}<td class=n>{failed}<td>{}",
+        escaped(provider["name"].as_str()),
+        escaped(account["name"].as_str()),
+        escaped(key["name"].as_str()),
+        escaped(Some(state)),
+        key["in_flight"],
+        key["answered"],
+        limits.collect::<Vec<_>>().join("; "),
+    );
 }
 
 fn escaped(text: Option<&str>) -> String {

@@ -1,23 +1,136 @@
 //! The state of everything, as JSON, and what an event says in words.
 
 use crate::live::Snapshot;
-use crate::observe::class_label;
+use crate::observe::{CLASSES, class_label};
 use crate::serve::Gateway;
 use keymux_policy::event::What;
-use keymux_policy::fleet::{AccountId, KeyId, ProviderId};
+use keymux_policy::fleet::{AccountId, Dimension, KeyId, ProviderId};
+use keymux_policy::view::{AccountView, KeyView, LimitView, Out, ProviderView, Source};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 /// What operators see.
 pub(super) fn json(gateway: &Gateway) -> Value {
-    let _view = gateway.scheduler.view();
+    let view = gateway.scheduler.view();
+    let providers: Vec<Value> = view.providers.iter().map(|p| provider(p, view.at.mono_ns)).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "draining": gateway.draining.load(Ordering::Acquire),
         "in_flight": gateway.in_flight.load(Ordering::Acquire),
-        "waiting": gateway.scheduler.waiting(),
-        "keys": [],
+        "waiting": { "high": view.waiting[0], "normal": view.waiting[1], "low": view.waiting[2] },
+        "totals": {
+            "submitted": view.totals.submitted,
+            "done": view.totals.done,
+            "refused": view.totals.refused,
+            "cancelled": view.totals.cancelled,
+        },
+        "providers": providers,
+        "keys_left_out": view.keys_left_out,
     })
+}
+
+fn provider(view: &ProviderView, now_ns: u64) -> Value {
+    let accounts: Vec<Value> = view.accounts.iter().map(|a| account(a, now_ns)).collect();
+    let no_capacity = view
+        .no_capacity
+        .iter()
+        .map(|(model, until)| json!({ "model": &**model, "for_ms": left_ms(*until, now_ns) }));
+    json!({
+        "name": &*view.name,
+        "in_flight": view.in_flight,
+        "open_for_ms": view.open_until.map(|until| left_ms(until, now_ns)),
+        "no_capacity": no_capacity.collect::<Vec<_>>(),
+        "accounts": accounts,
+    })
+}
+
+fn account(view: &AccountView, now_ns: u64) -> Value {
+    json!({
+        "name": &*view.name,
+        "in_flight": view.in_flight,
+        "benched": out(view.benched, now_ns),
+        "quota_shut": out(view.quota, now_ns),
+        "limits": view.limits.iter().map(limit).collect::<Vec<_>>(),
+        "keys": view.keys.iter().map(|k| key(k, view, now_ns)).collect::<Vec<_>>(),
+    })
+}
+
+fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
+    let models: Vec<Value> = view
+        .models
+        .iter()
+        .map(|m| {
+            json!({
+                "model": &*m.model,
+                "breaker_open_for_ms": m.breaker_open_until.map(|until| left_ms(until, now_ns)),
+                "benched": out(m.benched, now_ns),
+                "quota_shut": out(m.quota, now_ns),
+                "first_output_ms": m.first_output_ns.map(|ns| ns / 1_000_000),
+                "in_flight": m.in_flight,
+            })
+        })
+        .collect();
+    let open = view.models.iter().any(|m| m.breaker_open_until.is_some());
+    let shut =
+        view.quota.is_some() || account.quota.is_some() || view.models.iter().any(|m| m.quota.is_some());
+    let state = match (view.enabled, view.benched.or(account.benched)) {
+        (false, _) => "disabled",
+        (true, Some(_)) => "benched",
+        (true, None) if open => "failing",
+        (true, None) if shut => "at its limit",
+        (true, None) => "ready",
+    };
+    let failed =
+        CLASSES.iter().map(|class| (class_label(*class), json!(view.counts.failed[*class as usize])));
+    json!({
+        "name": &*view.name,
+        "state": state,
+        "in_flight": view.in_flight,
+        "attempts": view.counts.requests,
+        "answered": view.counts.ok,
+        "failed": failed.map(|(name, n)| (name.to_owned(), n)).collect::<serde_json::Map<_, _>>(),
+        "benched": out(view.benched, now_ns),
+        "limits": view.limits.iter().map(limit).collect::<Vec<_>>(),
+        "models": models,
+    })
+}
+
+fn limit(view: &LimitView) -> Value {
+    json!({
+        "dimension": dimension(view.dimension),
+        "daily": view.daily,
+        "models": view.models.iter().map(|m| &**m).collect::<Vec<&str>>(),
+        "size": view.size,
+        "left": view.level,
+        "source": match view.source {
+            Source::Preset => "preset",
+            Source::Declared => "declared",
+            Source::Learned => "learned",
+        },
+    })
+}
+
+/// The word for what a limit counts.
+fn dimension(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Requests => "requests",
+        Dimension::InputTokens => "input tokens",
+        Dimension::OutputTokens => "output tokens",
+        Dimension::TotalTokens => "tokens",
+        Dimension::Concurrent => "concurrent",
+        Dimension::NanoUsd => "nano-dollars",
+    }
+}
+
+fn out(out: Option<Out>, now_ns: u64) -> Value {
+    out.map_or(
+        Value::Null,
+        |out| json!({ "why": class_label(out.why), "for_ms": left_ms(out.until_mono_ns, now_ns) }),
+    )
+}
+
+fn left_ms(until_ns: u64, now_ns: u64) -> u64 {
+    until_ns.saturating_sub(now_ns) / 1_000_000
 }
 
 /// An event in words.
@@ -41,11 +154,12 @@ pub fn told(gateway: &Gateway, what: &What) -> String {
         }
         What::AccountRestored { account: id } => format!("account restored: {}", account(id)),
         What::CapacityShut { provider: id, model, .. } => format!("no capacity: {} {model}", provider(id)),
-        What::LimitLearned { account: id, dimension, size } => {
-            format!("limit learned: {} {dimension:?} {size:.0}", account(id))
+        What::CapacityRestored { provider: id, model } => format!("capacity again: {} {model}", provider(id)),
+        What::LimitLearned { account: id, dimension: counted, size } => {
+            format!("limit learned: {} {size:.0} {}", account(id), dimension(*counted))
         }
-        What::QuotaShut { account: id, dimension, .. } => match dimension {
-            Some(dimension) => format!("quota used up: {} {dimension:?}", account(id)),
+        What::QuotaShut { account: id, dimension: counted, .. } => match counted {
+            Some(counted) => format!("quota used up: {} {}", account(id), dimension(*counted)),
             None => format!("quota used up: {}", account(id)),
         },
         What::RetryBudgetSpent => "the retry budget is spent".to_owned(),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The load that the summary tells of: more than one key could carry, less than all can.
-const RATE: f64 = 18.0;
+const RATE: f64 = 24.0;
 const LOAD: Duration = Duration::from_secs(7);
 /// What keeps the status page moving afterwards.
 const TRICKLE: f64 = 2.0;
@@ -82,7 +82,7 @@ fn configuration(provider: &Handle, data_dir: &Path) -> Result<Config, Failure> 
 listen = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 data_dir = "{}"
-[server.log]
+[log]
 requests = false
 level = "error"
 

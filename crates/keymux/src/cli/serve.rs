@@ -117,9 +117,7 @@ fn look(reloader: &mut Reloader, running: &Running, always: bool) {
             }
         }
         Looked::Refused(why) => {
-            tracing::error!(
-                "reload refused, the old configuration stays in force:\n{why}"
-            );
+            tracing::error!("reload refused, the old configuration stays in force:\n{why}");
         }
     }
 }
