@@ -12,7 +12,7 @@ fn hit(stream: bool, fault: &Value, silence: Duration) -> (String, Ending) {
     let server = server(&json!({}));
     let mut wire = Wire::to(&server);
     wire.chat(stream, &json!({ "fault": fault, "output_tokens": 6 }));
-    wire.to_the_end(silence)
+    wire.rest(silence)
 }
 
 const SOON: Duration = Duration::from_millis(300);
@@ -109,7 +109,7 @@ fn a_connection_that_was_spoilt_is_closed_and_the_next_one_works() {
     let server = server(&json!({}));
     let mut wire = Wire::to(&server);
     wire.chat(false, &json!({ "fault": "garbage" }));
-    wire.to_the_end(PATIENCE);
+    wire.rest(PATIENCE);
     let mut wire = Wire::to(&server);
     wire.chat(false, &json!({ "text": "Well." }));
     assert!(wire.answer().1.contains("Well."));

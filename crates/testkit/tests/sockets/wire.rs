@@ -60,9 +60,9 @@ impl Wire {
     }
 
     /// Reads until the connection ends, or is silent for so long.
-    pub(crate) fn to_the_end(&mut self, silence: Duration) -> (String, Ending) {
+    pub(crate) fn rest(&mut self, silence: Duration) -> (String, Ending) {
         self.0.set_read_timeout(Some(silence)).unwrap();
-        let (mut all, mut piece) = (Vec::new(), [0; 65_536]);
+        let (mut all, mut piece) = (Vec::new(), [0; 8192]);
         let ending = loop {
             match self.0.read(&mut piece) {
                 Ok(0) => break Ending::Closed,
@@ -79,7 +79,7 @@ impl Wire {
 
     /// Reads until these words have come.
     pub(crate) fn until(&mut self, words: &str) -> String {
-        let (mut all, mut piece) = (Vec::new(), [0; 65_536]);
+        let (mut all, mut piece) = (Vec::new(), [0; 8192]);
         while !String::from_utf8_lossy(&all).contains(words) {
             let n = self.0.read(&mut piece).unwrap();
             assert!(n > 0, "ended without {words:?}: {}", String::from_utf8_lossy(&all));
