@@ -307,6 +307,8 @@ impl Policy {
             RefusalKind::EndpointNotServed { providers: self.providers_of(request) }
         } else if request.ask.bound_to.is_some() && scan.bound == 0 {
             RefusalKind::BoundElsewhere
+        } else if let Some(domain) = scan.never {
+            RefusalKind::QuotaExhausted { limit: Some(self.limit_of(domain)) }
         } else if let Some(last) = request.last {
             RefusalKind::Exhausted { last: last.class }
         } else if scan.try_at == u64::MAX && self.keyless(request) {

@@ -69,6 +69,13 @@ impl Breaker {
         (0.1 + 0.9 * time.min(done)).min(1.0)
     }
 
+    /// What makes it dearer than its siblings before it opens: failures in a row, forgotten over fifteen seconds, or
+    /// a target that failed once would never be tried again while others are free.
+    pub(crate) fn dearness(&self, now: u64) -> f64 {
+        let age = self.counted_at.map_or(SLOW_NS, |at| now.saturating_sub(at)) as f64 / (15 * SECOND) as f64;
+        1.0 + f64::from(self.run) * (1.0 - age).max(0.0)
+    }
+
     /// Failures counted in a row.
     pub(crate) fn run(&self) -> u32 {
         self.run

@@ -6,8 +6,8 @@ use crate::time::{MS, SECOND};
 
 /// How long a fast target needs to be believed again.
 const TAU_S: f64 = 10.0;
-/// Unused averages halve in about this time, so that a target that was slow once is tried again.
-const FADE_S: f64 = 30.0;
+/// Unused averages halve in this time, so that a target that was slow once is tried again.
+const FADE_S: f64 = 10.0;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ewma {
@@ -30,7 +30,7 @@ impl Ewma {
 
     /// The average as it counts now; `None` before the first sample.
     pub(crate) fn get(&self, now: u64) -> Option<f64> {
-        (self.ns > 0.0).then(|| self.ns / (1.0 + now.saturating_sub(self.at) as f64 / (FADE_S * 1e9)))
+        (self.ns > 0.0).then(|| self.ns * (-(now.saturating_sub(self.at) as f64) / (FADE_S * 1e9)).exp2())
     }
 }
 

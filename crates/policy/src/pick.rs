@@ -84,6 +84,8 @@ pub(crate) struct Scan {
     pub(crate) try_at: u64,
     /// The largest limit that the request exceeds, with what it would take there.
     pub(crate) too_large: Option<(usize, f64)>,
+    /// A limit that will not come back by itself.
+    pub(crate) never: Option<usize>,
     pub(crate) members: usize,
     pub(crate) allowed: usize,
     pub(crate) served: usize,
@@ -521,7 +523,7 @@ impl Look<'_, '_> {
             first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),
             weight: (member.weight * key.weight).max(1e-6),
             ramp: t.breaker.ramp(now),
-            errors: 1.0 + f64::from(t.breaker.run()),
+            errors: t.breaker.dearness(now),
             pressure: 1.0 / (free * free),
             affinity: warm,
             pass: member.slots[slot].pass.max(turn),
@@ -555,6 +557,7 @@ impl Look<'_, '_> {
             }
         }
         if v.at == u64::MAX {
+            self.scan.never = self.scan.never.or(v.domain);
             return;
         }
         if v.at > v.now {

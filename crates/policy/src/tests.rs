@@ -1,1 +1,9 @@
-mod basics;
+//! The scheduler as a whole, in virtual time. `harness` builds fleets and plays a provider; the rest is by subject.
+
+mod choosing;
+mod failures;
+mod harness;
+mod quotas;
+mod random;
+mod retries;
+mod waiting;

@@ -176,6 +176,11 @@ mod tests {
         }
     }
 
+    fn answer(d: &mut Domain, now: Now, remaining: f64, sent: Now) {
+        let before = (d.taken, d.returned);
+        apply(d, now, &says(remaining), sent.mono_ns, before);
+    }
+
     fn learned(now: Now, m: &Measurement) -> Domain {
         let meter = meter(now, m).unwrap();
         Domain::new(AccountId(0), None, m.dimension, ModelSet::default(), Source::Learned, meter, 0)
@@ -201,13 +206,13 @@ mod tests {
     fn a_stranger_lowers_the_level_at_once_and_a_surplus_raises_it_slowly() {
         let mut d = learned(at(0.0), &says(600.0));
         apply(&mut d, at(0.0), &says(600.0), 0, (0.0, 0.0));
-        apply(&mut d, at(1.0), &says(50.0), at(1.0).mono_ns, (d.taken, d.returned));
+        answer(&mut d, at(1.0), 50.0, at(1.0));
         assert!((d.level(at(1.0)) - 50.0).abs() < 1e-6);
-        apply(&mut d, at(1.0), &says(401.0), at(1.0).mono_ns, (d.taken, d.returned));
+        answer(&mut d, at(1.0), 401.0, at(1.0));
         let level = d.level(at(1.0));
         assert!((50.0..100.0).contains(&level), "{level}");
         // An answer to an older request says nothing about now.
-        apply(&mut d, at(1.1), &says(1.0), at(0.5).mono_ns, (d.taken, d.returned));
+        answer(&mut d, at(1.1), 1.0, at(0.5));
         assert!(d.level(at(1.1)) >= level);
     }
 
