@@ -37,17 +37,16 @@ pub fn judge(evidence: &Evidence) -> Class {
         (BadRequest | ModelUnknown | TooLargeForLimit, _) => Class::Request,
         (ClientGone | ClientTimeout, _) => Class::Client,
         (Local, _) => Class::Local,
-        // Behind an aggregator: somebody else's key, money or quota. The model is in trouble there, for all our keys
-        // where it is a limit, and in a way that the next attempt may avoid where it is a credential.
-        (KeyRefused | KeyForbidden | KeyCap | NoMoney, true) => Class::Target,
-        (RateLimited { .. } | InFlightMoney, true) => Class::Capacity,
         (KeyRefused | KeyForbidden | KeyCap, false) => Class::Key,
         (NoMoney, false) => Class::Account,
         (RateLimited { .. } | InFlightMoney, false) => Class::Quota,
-        (Overloaded, _) => Class::Capacity,
+        // Relayed from behind an aggregator: somebody else's quota, which all our keys there share.
+        (Overloaded, _) | (RateLimited { .. } | InFlightMoney, true) => Class::Capacity,
         // It was answering all the time: a long answer is no fault of the key.
         (TotalTimeout, _) if evidence.phase == Phase::Stream => Class::Request,
-        (
+        // Relayed: somebody else's key or money. The next attempt may be routed past it.
+        (KeyRefused | KeyForbidden | KeyCap | NoMoney, true)
+        | (
             ServerError | ConnectFailed | TlsFailed | Reset | FirstByteTimeout | IdleTimeout | TotalTimeout
             | Truncated | ErrorInAnswer | Garbage,
             _,

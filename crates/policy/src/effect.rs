@@ -16,6 +16,20 @@ use crate::time::{DAY, MINUTE, MS, Now, SECOND};
 /// Stated times shorter than this are rounded up to it: a provider that says "now" is not to be hammered.
 const STATED_MIN_NS: u64 = 100 * MS;
 
+/// How long a class shuts what it speaks of, and how that opens again.
+struct Rule {
+    class: Class,
+    /// The first cool-down where no time is stated, and the longest.
+    cooldown: (u64, u64),
+    /// By a probe only, or by itself.
+    by_probe: bool,
+}
+
+const KEY: Rule = Rule { class: Class::Key, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
+const ACCOUNT: Rule = Rule { class: Class::Account, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
+const CAPACITY: Rule = Rule { class: Class::Capacity, cooldown: (SECOND, 30 * SECOND), by_probe: true };
+const QUOTA: Rule = Rule { class: Class::Quota, cooldown: (SECOND, 60 * SECOND), by_probe: false };
+
 enum Valve<'a> {
     Gate(&'a mut Gate),
     Breaker(&'a mut Breaker),
@@ -207,11 +221,10 @@ impl Policy {
         now: Now,
         request: &mut Request,
         probe: Probe,
-        class: Class,
         stated: Option<u64>,
-        cooldown: (u64, u64),
-        by_probe: bool,
+        rule: &Rule,
     ) -> Option<u64> {
+        let Rule { class, cooldown, by_probe } = *rule;
         let (target, sent, mono) = (request.flight.target, request.flight.sent, now.mono_ns);
         let probed = request.flight.probes.contains(&probe);
         request.flight.probes.retain(|p| *p != probe);
@@ -240,22 +253,16 @@ impl Policy {
     fn bench_key(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {
         // What a key may not do, it may not do with this model: others go on.
         let probe = if evidence.sign == Sign::KeyForbidden { Probe::TargetBench } else { Probe::KeyBench };
-        let cooldown = (MINUTE, 60 * MINUTE);
         let key = self.pool.targets[request.flight.target].key;
-        if let Some(until) =
-            self.punish(now, request, probe, Class::Key, evidence.retry_after_ns, cooldown, true)
-        {
+        if let Some(until) = self.punish(now, request, probe, evidence.retry_after_ns, &KEY) {
             self.events.push(now, What::KeyBenched { key, why: Class::Key, until_mono_ns: until });
         }
     }
 
     fn bench_account(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {
-        let cooldown = (MINUTE, 60 * MINUTE);
         let account = self.pool.targets[request.flight.target].account;
         let stated = evidence.retry_after_ns;
-        if let Some(until) =
-            self.punish(now, request, Probe::AccountBench, Class::Account, stated, cooldown, true)
-        {
+        if let Some(until) = self.punish(now, request, Probe::AccountBench, stated, &ACCOUNT) {
             self.events
                 .push(now, What::AccountBenched { account, why: Class::Account, until_mono_ns: until });
         }
@@ -264,10 +271,8 @@ impl Policy {
     fn shut_capacity(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {
         let t = &self.pool.targets[request.flight.target];
         let (provider, model) = (t.provider, self.pool.models[t.model].name.clone());
-        let (stated, cooldown) = (evidence.retry_after_ns, (SECOND, 30 * SECOND));
-        if let Some(until) =
-            self.punish(now, request, Probe::Capacity, Class::Capacity, stated, cooldown, true)
-        {
+        let stated = evidence.retry_after_ns;
+        if let Some(until) = self.punish(now, request, Probe::Capacity, stated, &CAPACITY) {
             self.events.push(now, What::CapacityShut { provider, model, until_mono_ns: until });
         }
     }
@@ -296,8 +301,7 @@ impl Policy {
             LimitScope::AccountFreeModels => Probe::AccountFree,
             LimitScope::AccountModel | LimitScope::Unknown => Probe::ModelQuota,
         };
-        let cooldown = (SECOND, 60 * SECOND);
-        if let Some(until) = self.punish(now, request, probe, Class::Quota, stated, cooldown, false) {
+        if let Some(until) = self.punish(now, request, probe, stated, &QUOTA) {
             let t = &self.pool.targets[target];
             let model = matches!(probe, Probe::ModelQuota).then(|| self.pool.models[t.model].name.clone());
             let what = What::QuotaShut { account: t.account, model, dimension: named, until_mono_ns: until };

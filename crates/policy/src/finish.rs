@@ -238,8 +238,7 @@ fn fate(outcome: &Outcome, class: Option<Class>) -> Fate {
         End::Failed(evidence) => match (evidence.phase, class) {
             (Phase::Connect, _) | (_, Some(Class::Local)) if evidence.status.is_none() => Fate::Unsent,
             (_, Some(Class::Quota | Class::Capacity)) => Fate::Refused,
-            (Phase::Stream, _) => Fate::Broken,
-            (_, Some(Class::Client)) => Fate::Broken,
+            (Phase::Stream, _) | (_, Some(Class::Client)) => Fate::Broken,
             (Phase::Hold | Phase::Head, _) if evidence.status.is_none() => Fate::Broken,
             _ => Fate::Failed,
         },

@@ -59,7 +59,7 @@ impl Policy {
         let model = self.pool.models[self.pool.targets[target].model].name.clone();
         let models = if m.account_wide { ModelSet::default() } else { ModelSet(vec![Box::from(&*model)]) };
         let serial = self.pool.serial();
-        let mut domain = Domain::new(account, None, m.dimension, models, Source::Learned, meter, serial);
+        let mut domain = Domain::new(account, m.dimension, models, Source::Learned, meter, serial);
         domain.daily = m.daily;
         let at = self.pool.domains.insert(domain);
         if m.account_wide {

@@ -4,15 +4,19 @@
 //! Few targets: all are looked at. Many: a few random draws among those not known to be blocked (power of d choices,
 //! Mitzenmacher), so that choosing costs the same at ten keys and at ten thousand.
 
+mod cost;
+mod verdict;
+
+use self::cost::Offer;
+use self::verdict::Verdict;
 use crate::ask::Ask;
-use crate::fleet::{AccountId, KeyId, Strategy};
-use crate::gate::Pass;
+use crate::fleet::{AccountId, KeyId};
 use crate::lease::{Skipped, Why};
 use crate::pool::Pool;
 use crate::quota::{Need, estimate};
 use crate::rng::Rng;
 use crate::route::{Member, Park, Route, UNKNOWN, to_u32};
-use crate::time::{Now, SECOND};
+use crate::time::Now;
 
 /// Up to so many targets in a tier, all are looked at.
 const FEW: usize = 32;
@@ -93,99 +97,10 @@ pub(crate) struct Scan {
     pub(crate) tried: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Offer {
-    best: Best,
-    probe: bool,
-    avoid: bool,
-    load: f64,
-    first_output: Option<f64>,
-    weight: f64,
-    ramp: f64,
-    errors: f64,
-    pressure: f64,
-    affinity: f64,
-    pass: f64,
-}
-
 /// Reused between looks, so that choosing allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     offers: Vec<Offer>,
-}
-
-/// What stands against one candidate.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    now: u64,
-    at: u64,
-    soft: bool,
-    forecast: u64,
-    why: Option<Why>,
-    domain: Option<usize>,
-    probe: bool,
-    utilisation: f64,
-    too_large: Option<(usize, f64)>,
-}
-
-impl Verdict {
-    fn new(now: u64) -> Self {
-        Self {
-            now,
-            at: now,
-            soft: false,
-            forecast: now,
-            why: None,
-            domain: None,
-            probe: false,
-            utilisation: 0.0,
-            too_large: None,
-        }
-    }
-
-    fn blocked(&self) -> bool {
-        self.soft || self.at > self.now
-    }
-
-    fn gate(&mut self, pass: Pass, why: Why) {
-        match pass {
-            Pass::Open => {}
-            Pass::Probe => self.probe = true,
-            Pass::Shut { until, soft } => {
-                if self.why.is_none() || until > self.at {
-                    (self.why, self.domain) = (Some(why), None);
-                }
-                self.soft |= soft;
-                self.at = self.at.max(until);
-                self.forecast = self.forecast.max(until);
-            }
-        }
-    }
-
-    fn domains(&mut self, pool: &Pool, domains: &[usize], need: &Need, q: &Query<'_>, turn_ns: u64) {
-        for index in domains {
-            let domain = &pool.domains[*index];
-            let amount = need.of(domain.dimension);
-            let fit = domain.fit(q.now, amount, q.id, q.order);
-            if fit.at == u64::MAX && amount > domain.size() {
-                self.too_large = Some((*index, amount));
-            }
-            if (fit.soft || fit.at > self.now) && (self.why.is_none() || fit.at > self.at) {
-                (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
-            }
-            self.soft |= fit.soft;
-            self.at = self.at.max(fit.at);
-            if q.line == Line::Behind || self.blocked() {
-                let ahead = if q.line == Line::Front { 0.0 } else { domain.queued };
-                let at = domain.forecast(q.now, ahead, amount, turn_ns);
-                if at > self.forecast && self.why.is_none() {
-                    (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
-                }
-                self.forecast = self.forecast.max(at);
-            }
-            self.utilisation = self.utilisation.max(domain.utilisation(q.now, amount));
-        }
-    }
 }
 
 /// What came of looking at a group.
@@ -237,7 +152,7 @@ pub(crate) fn look(
                     l.member(member, m, turn);
                 }
             }
-            if let Some(best) = l.decide(route.strategy) {
+            if let Some(best) = cost::decide(&l.scratch.offers, route.strategy, q.first_attempt, l.rng) {
                 l.scan.best = Some(best);
                 return l.scan;
             }
@@ -399,7 +314,7 @@ impl Look<'_, '_> {
                 target,
                 *need,
             );
-            return Seen::Blocked(park_until(&v));
+            return Seen::Blocked(v.park_until());
         }
         if self.few || span.len <= DRAWS {
             let mut seen = Seen::Nothing;
@@ -506,7 +421,7 @@ impl Look<'_, '_> {
         v.domains(self.pool, &t.domains, need, &q, turn_ns);
         if v.blocked() || q.line == Line::Behind {
             self.block(&v, t.key, Some(t.account), Some(target), *need);
-            return if v.blocked() { Seen::Blocked(park_until(&v)) } else { Seen::Hit };
+            return if v.blocked() { Seen::Blocked(v.park_until()) } else { Seen::Hit };
         }
         let warm = q.affine.map_or(1.0, |(key, account)| match () {
             () if key == t.key => 0.5,
@@ -571,46 +486,6 @@ impl Look<'_, '_> {
             self.scan.wait = Some(Wait { forecast, earliest, why, domain, target, account, need });
         }
     }
-
-    /// The least cost wins; ties go to who has waited longest for a turn, then to chance.
-    fn decide(&mut self, strategy: Strategy) -> Option<Best> {
-        let offers = &self.scratch.offers;
-        let fastest = offers.iter().filter_map(|o| o.first_output).fold(f64::INFINITY, f64::min);
-        let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
-        let mut best: Option<((u8, bool, f64, f64, usize), Best)> = None;
-        for o in offers {
-            let speed = o.first_output.unwrap_or(fastest).max(1.0);
-            let weight = o.weight * o.ramp;
-            let cost = match strategy {
-                // Twice the fastest is the noise of a healthy target.
-                Strategy::Headroom => {
-                    let slow = (speed / (2.0 * fastest)).max(1.0);
-                    (o.load + 1.0) * slow * o.errors / weight * o.pressure * o.affinity
-                }
-                Strategy::RoundRobin | Strategy::Weighted => 0.0,
-                Strategy::LeastInFlight => (o.load + 1.0) / weight,
-                Strategy::Fastest => speed * o.errors / o.ramp,
-            };
-            let probe = match (o.probe, self.q.first_attempt) {
-                (false, _) => 1,
-                (true, true) => 0,
-                (true, false) => 2,
-            };
-            let rank = (probe, o.avoid, cost, o.pass, self.rng.below(1 << 20));
-            if best.is_none_or(|(b, _)| less(rank, b)) {
-                best = Some((rank, o.best));
-            }
-        }
-        best.map(|(_, b)| b)
-    }
-}
-
-fn less(a: (u8, bool, f64, f64, usize), b: (u8, bool, f64, f64, usize)) -> bool {
-    // Costs that differ by rounding only are equal.
-    let cost =
-        if (a.2 - b.2).abs() <= 1e-9 * b.2.abs() { std::cmp::Ordering::Equal } else { a.2.total_cmp(&b.2) };
-    let pass = if (a.3 - b.3).abs() <= 1e-9 { std::cmp::Ordering::Equal } else { a.3.total_cmp(&b.3) };
-    (a.0, a.1).cmp(&(b.0, b.1)).then(cost).then(pass).then(a.4.cmp(&b.4)).is_lt()
 }
 
 fn best_of(a: Seen, b: Seen) -> Seen {
@@ -620,9 +495,4 @@ fn best_of(a: Seen, b: Seen) -> Seen {
         (Seen::Blocked(a), Seen::Nothing) | (Seen::Nothing, Seen::Blocked(a)) => Seen::Blocked(a),
         (Seen::Nothing, Seen::Nothing) => Seen::Nothing,
     }
-}
-
-/// How long something blocked is not drawn again; what comes back earlier is opened by whoever releases it.
-fn park_until(v: &Verdict) -> u64 {
-    if v.at > v.now { v.at } else { v.now + SECOND }
 }

@@ -129,12 +129,11 @@ impl Policy {
     fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {
         let Some(mut request) = self.requests.take(id) else { return };
         self.stand_up(now, &mut request);
-        let refusal = match kind {
-            Some(kind) => Refusal { kind, retry_after_ns: None },
-            None => {
-                let scan = self.look(now, &request, Line::Behind, None);
-                self.refusal(now, &request, &scan)
-            }
+        let refusal = if let Some(kind) = kind {
+            Refusal { kind, retry_after_ns: None }
+        } else {
+            let scan = self.look(now, &request, Line::Behind, None);
+            self.refusal(now, &request, &scan)
         };
         self.dismiss(now, request, refusal, out);
     }

@@ -309,7 +309,6 @@ impl Pool {
         &mut self,
         now: Now,
         account: AccountId,
-        key: Option<KeyId>,
         specs: &[LimitSpec],
         old: Vec<usize>,
     ) -> Vec<usize> {
@@ -322,7 +321,7 @@ impl Pool {
                 domains.push(at);
             } else {
                 let serial = self.serial();
-                domains.push(self.domains.insert(Domain::declared(account, key, spec, now, serial)));
+                domains.push(self.domains.insert(Domain::declared(account, spec, now, serial)));
             }
         }
         for d in old {

@@ -5,7 +5,7 @@ use crate::Policy;
 use crate::breaker::Breaker;
 use crate::correlate::Trouble;
 use crate::event::What;
-use crate::fleet::{AccountId, AccountSpec, Fleet, KeyId, KeySpec, ProviderId, ProviderSpec, RouteSpec};
+use crate::fleet::{AccountId, AccountSpec, Fleet, KeyId, KeySpec, ProviderSpec, RouteSpec};
 use crate::gate::Gate;
 use crate::pool::{Account, Counts, Key, Provider};
 use crate::route::{Layout, Member, Route, Tier};
@@ -97,7 +97,7 @@ impl Policy {
                 self.pool.accounts.put(spec.id.0, account);
             }
             let old = std::mem::take(&mut self.pool.accounts[at].domains);
-            let domains = self.pool.declare(now, spec.id, None, &spec.limits, old);
+            let domains = self.pool.declare(now, spec.id, &spec.limits, old);
             let a = &mut self.pool.accounts[at];
             (a.domains, a.name, a.present, a.provider) = (domains, spec.name.clone(), true, spec.provider);
             self.pool.rematch_account(spec.id);
@@ -133,7 +133,7 @@ impl Policy {
                 self.pool.keys.put(spec.id.0, key);
             }
             let old = std::mem::take(&mut self.pool.keys[at].domains);
-            let domains = self.pool.declare(now, spec.account, Some(spec.id), &spec.limits, old);
+            let domains = self.pool.declare(now, spec.account, &spec.limits, old);
             let k = &mut self.pool.keys[at];
             (k.domains, k.name, k.present) = (domains, spec.name.clone(), true);
             (k.enabled, k.weight, k.models) = (spec.enabled, spec.weight, spec.models.clone());
@@ -143,22 +143,19 @@ impl Policy {
 
     /// Groups the usable keys of each provider by account.
     fn lay_out(&mut self) {
-        let mut by_provider: Vec<(ProviderId, Vec<(AccountId, KeyId)>, bool)> = Vec::new();
-        for (id, _) in self.pool.providers.iter() {
-            by_provider.push((ProviderId(crate::route::to_u32(id)), Vec::new(), false));
-        }
+        let mut keys_of: Vec<Vec<(AccountId, KeyId)>> = Vec::new();
         for (id, key) in self.pool.keys.iter().filter(|(_, k)| k.present && k.enabled) {
-            let Ok(at) = by_provider.binary_search_by_key(&key.provider, |(p, _, _)| *p) else { continue };
-            if !self.pool.provider(key.provider).present {
-                continue;
+            let provider = key.provider.0 as usize;
+            if keys_of.len() <= provider {
+                keys_of.resize(provider + 1, Vec::new());
             }
-            by_provider[at].1.push((key.account, KeyId(crate::route::to_u32(id))));
-            by_provider[at].2 |= !key.models.0.is_empty();
+            keys_of[provider].push((key.account, KeyId(crate::route::to_u32(id))));
         }
-        for (id, keys, restricted) in by_provider {
+        for (id, p) in self.pool.providers.iter_mut() {
+            let keys = keys_of.get_mut(id).filter(|_| p.present).map(std::mem::take).unwrap_or_default();
+            p.restricted = keys.iter().any(|(_, k)| !self.pool.keys[k.0 as usize].models.0.is_empty());
             let layout = Layout::of(keys);
-            let p = self.pool.provider_mut(id);
-            (p.accounts, p.restricted) = (layout.groups.len(), restricted);
+            p.accounts = layout.groups.len();
             p.layout = Arc::new(layout);
         }
     }

@@ -160,7 +160,7 @@ pub struct View {
 }
 
 fn out(gate: &Gate, now: Now) -> Option<Out> {
-    gate.is_shut(now.mono_ns).then(|| Out { until_mono_ns: gate.until, why: gate.why })
+    gate.is_shut(now.mono_ns).then_some(Out { until_mono_ns: gate.until, why: gate.why })
 }
 
 impl Policy {

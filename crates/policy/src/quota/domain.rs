@@ -3,7 +3,7 @@
 
 use super::bucket::Bucket;
 use super::window::Window;
-use crate::fleet::{AccountId, Dimension, KeyId, LimitSpec, ModelSet, Shape};
+use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
 use crate::time::{DAY, Now};
 
 /// Where a limit is known from.
@@ -44,7 +44,6 @@ pub(crate) struct Hold {
 #[derive(Clone, Debug)]
 pub(crate) struct Domain {
     pub(crate) account: AccountId,
-    pub(crate) key: Option<KeyId>,
     pub(crate) dimension: Dimension,
     pub(crate) models: ModelSet,
     pub(crate) source: Source,
@@ -66,21 +65,14 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    pub(crate) fn declared(
-        account: AccountId,
-        key: Option<KeyId>,
-        spec: &LimitSpec,
-        now: Now,
-        serial: u64,
-    ) -> Self {
+    pub(crate) fn declared(account: AccountId, spec: &LimitSpec, now: Now, serial: u64) -> Self {
         let meter = meter(&spec.shape, now);
         let source = if spec.preset { Source::Preset } else { Source::Declared };
-        Self::new(account, key, spec.dimension, spec.models.clone(), source, meter, serial)
+        Self::new(account, spec.dimension, spec.models.clone(), source, meter, serial)
     }
 
     pub(crate) fn new(
         account: AccountId,
-        key: Option<KeyId>,
         dimension: Dimension,
         models: ModelSet,
         source: Source,
@@ -90,7 +82,6 @@ impl Domain {
         let daily = matches!(&meter, Meter::Window(w) if w.period_ns >= DAY / 2);
         Self {
             account,
-            key,
             dimension,
             models,
             source,

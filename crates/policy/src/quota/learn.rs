@@ -183,7 +183,7 @@ mod tests {
 
     fn learned(now: Now, m: &Measurement) -> Domain {
         let meter = meter(now, m).unwrap();
-        Domain::new(AccountId(0), None, m.dimension, ModelSet::default(), Source::Learned, meter, 0)
+        Domain::new(AccountId(0), m.dimension, ModelSet::default(), Source::Learned, meter, 0)
     }
 
     #[test]

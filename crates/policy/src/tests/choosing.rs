@@ -71,7 +71,9 @@ fn least_in_flight_fills_up_the_emptiest() {
     // One key is emptied: the next ten all go there.
     let (of_key, rest): (Vec<Lease>, Vec<Lease>) = leases.drain(..).partition(|l| l.key == freed);
     assert_eq!((of_key.len(), rest.len()), (10, 20));
-    of_key.into_iter().for_each(|l| w.ok(l));
+    for l in of_key {
+        w.ok(l);
+    }
     for _ in 0..10 {
         assert_eq!(w.go().key, freed);
     }
@@ -277,7 +279,9 @@ fn what_is_released_early_among_many_is_found_again() {
         leases.push(next);
         w.refused(0.0);
     }
-    leases.into_iter().for_each(|l| w.ok(l));
+    for l in leases {
+        w.ok(l);
+    }
     assert!(w.levels().iter().all(|l| (*l - 1.0).abs() < 1e-9));
 }
 

@@ -148,7 +148,9 @@ fn f09_in_flight_counts_return_to_zero_and_ties_do_not_pile_up() {
     let mut w = World::new(fleet(10, &[]));
     let mut leases: Vec<Lease> = (0..200).map(|_| w.go()).collect();
     let mut per_key = [0u32; 10];
-    leases.iter().for_each(|l| per_key[l.key.0 as usize] += 1);
+    for l in &leases {
+        per_key[l.key.0 as usize] += 1;
+    }
     assert!(per_key.iter().all(|n| *n == 20), "{per_key:?}");
     for (i, lease) in leases.drain(..).enumerate() {
         match i % 4 {
@@ -393,7 +395,9 @@ fn f27_a_blocked_address_that_draws_429_everywhere_blacklists_nobody() {
     // However often it happened, a minute later all are back.
     w.pass(61.0);
     let leases: Vec<Lease> = (0..3).map(|_| w.go()).collect();
-    leases.into_iter().for_each(|l| w.ok(l));
+    for l in leases {
+        w.ok(l);
+    }
 }
 
 #[test]

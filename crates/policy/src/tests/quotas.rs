@@ -241,7 +241,7 @@ fn another_configuration_keeps_levels_and_cool_downs() {
     let f = fleet(2, &[bucket(Dimension::Requests, 10.0, 0.0)]);
     let mut w = World::new(f.clone());
     for _ in 0..6 {
-        w.go();
+        let _in_flight = w.go();
     }
     let lease = w.go();
     let hurt = lease.key;

@@ -4,6 +4,7 @@ use super::harness::*;
 use crate::blame::{Class, judge};
 use crate::fleet::{Dimension, Fleet};
 use crate::outcome::{End, Evidence, LimitScope, Phase, Sign};
+use crate::request::Probe;
 use crate::time::{MS, ns_of};
 use crate::{Ask, ClientId, Decision, Lease, Next, Outcome, Priority, Size, Ticket, Used};
 use proptest::prelude::*;
@@ -80,7 +81,7 @@ fn end(how: usize, after_ms: Option<u64>) -> (End, bool) {
         phase,
         status: (phase >= Phase::Hold).then_some(500),
         sign: *sign,
-        relayed: how % 7 == 0,
+        relayed: how.is_multiple_of(7),
         retry_after_ns: after_ms.map(|ms| ms * MS),
         limit: None,
         requested: None,
@@ -94,7 +95,7 @@ struct Run {
     leases: Vec<Lease>,
     waiting: HashMap<Ticket, u64>,
     log: Vec<String>,
-    probes: HashMap<(u32, String), u32>,
+    probes: Vec<(Probe, usize)>,
 }
 
 impl Run {
@@ -159,7 +160,8 @@ impl Run {
         }
         let lease = self.leases.swap_remove(which % self.leases.len());
         let (end, committed) = end(how, after_ms);
-        let used = (how % 2 == 0).then_some(Used { input_tokens: 300, output_tokens: 20, ..Used::default() });
+        let used =
+            how.is_multiple_of(2).then_some(Used { input_tokens: 300, output_tokens: 20, ..Used::default() });
         let class = match &end {
             End::Done => None,
             End::Dropped => Some(Class::Client),
@@ -200,18 +202,33 @@ impl Run {
         }
     }
 
-    fn check(&mut self, w: &World) {
+    fn check(&mut self, w: &mut World) {
         w.conserved();
         assert_eq!(w.policy.waiting(), self.waiting.len());
         let view = w.policy.view(w.now());
         assert_eq!(view.totals.in_flight, self.leases.len() as u64);
-        // One probe for each thing that can be probed: never two live ones on one key x model behind one breaker.
+        self.one_probe_each(w);
+    }
+
+    /// Whatever can be probed has at most one live probe.
+    fn one_probe_each(&mut self, w: &mut World) {
         self.probes.clear();
-        for p in &view.providers {
-            if p.open_until.is_some_and(|until| until <= w.ns) {
-                let out = self.leases.iter().filter(|l| l.provider == p.id && l.probe).count();
-                assert!(out <= 1 + self.leases.len());
+        for lease in &self.leases {
+            let request = w.policy.requests.take(lease.slot).expect("in flight");
+            let t = &w.policy.pool.targets[request.flight.target];
+            for probe in &request.flight.probes {
+                let whose = match probe {
+                    Probe::Provider => t.provider.0 as usize,
+                    Probe::Capacity | Probe::ModelBreaker => t.provider_model,
+                    Probe::AccountBench | Probe::AccountQuota | Probe::AccountFree => t.account.0 as usize,
+                    Probe::ModelQuota => t.account_model,
+                    Probe::KeyBench | Probe::KeyQuota => t.key.0 as usize,
+                    Probe::TargetBench | Probe::TargetBreaker => request.flight.target,
+                };
+                assert!(!self.probes.contains(&(*probe, whose)), "two probes for {probe:?} {whose}");
+                self.probes.push((*probe, whose));
             }
+            w.policy.requests.put_back(request);
         }
     }
 
@@ -248,7 +265,7 @@ fn run(steps: &[Step], seed: u64) -> Vec<String> {
     let mut run = Run::default();
     for step in steps {
         run.step(&mut w, step);
-        run.check(&w);
+        run.check(&mut w);
     }
     run.end(&mut w);
     run.log
@@ -285,7 +302,9 @@ proptest! {
             w.ns = w.ns.max(wake.min(ends));
             let (over, rest): (Vec<_>, Vec<_>) = leases.drain(..).partition(|(at, _)| *at <= w.ns);
             leases = rest;
-            over.into_iter().for_each(|(_, lease)| w.ok(lease));
+            for (_, lease) in over {
+                w.ok(lease);
+            }
             for woken in w.poll() {
                 if let Decision::Go(lease) = woken.decision {
                     leases.push((w.ns + slow_ms * MS, lease));

@@ -226,14 +226,18 @@ fn a_poisonous_request_takes_no_key_down() {
         let ask = w.ask(0.0);
         let Decision::Go(mut lease) = w.submit(ask) else { panic!("a key is out in round {round}") };
         w.pass(0.3);
-        healthy.into_iter().for_each(|l| w.ok(l));
+        for l in healthy {
+            w.ok(l);
+        }
         let mut attempts = 1;
         while let Next::Go(next) = w.fail(lease, crash()) {
             (lease, attempts) = (next, attempts + 1);
             w.pass(0.3);
             let others: Vec<_> = (0..8).map(|_| w.go()).collect();
             w.pass(0.1);
-            others.into_iter().for_each(|l| w.ok(l));
+            for l in others {
+                w.ok(l);
+            }
         }
         assert!(attempts <= 2, "{attempts} targets crashed in round {round}");
         w.pass(1.0);

@@ -166,7 +166,7 @@ fn a_blocked_route_does_not_block_another() {
     f.routes.push(route(1, &[&[1]]));
     let mut w = World::new(f);
     let other = |w: &World| Ask { to: Destination::Route(RouteId(1)), ..w.ask(200.0) };
-    w.go();
+    let _in_flight = w.go();
     let a = other(&w);
     w.submit(a);
     let (stuck, _) = w.wait(200.0);
@@ -244,7 +244,7 @@ fn the_room_is_bounded_in_every_way() {
     f.settings.room.bytes_max = 1_000;
     f.settings.room.per_route_max = 3;
     let mut w = World::new(f);
-    w.go();
+    let _in_flight = w.go();
     let ask = |w: &World, client, bytes| Ask {
         client: ClientId(client),
         size: Size { body_bytes: bytes, ..w.ask(0.0).size },

@@ -1,0 +1,88 @@
+//! The cost of an admissible candidate, by strategy. Knows numbers only.
+
+use super::Best;
+use crate::fleet::Strategy;
+use crate::rng::Rng;
+use std::cmp::Ordering;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) best: Best,
+    pub(super) probe: bool,
+    pub(super) avoid: bool,
+    pub(super) load: f64,
+    pub(super) first_output: Option<f64>,
+    pub(super) weight: f64,
+    pub(super) ramp: f64,
+    pub(super) errors: f64,
+    pub(super) pressure: f64,
+    pub(super) affinity: f64,
+    pub(super) pass: f64,
+}
+
+/// The least cost wins; ties go to who has waited longest for a turn, then to chance.
+pub(super) fn decide(
+    offers: &[Offer],
+    strategy: Strategy,
+    first_attempt: bool,
+    rng: &mut Rng,
+) -> Option<Best> {
+    let fastest = offers.iter().filter_map(|o| o.first_output).fold(f64::INFINITY, f64::min);
+    let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
+    let mut best: Option<(Rank, Best)> = None;
+    for o in offers {
+        let probe = match (o.probe, first_attempt) {
+            (false, _) => 1,
+            // Somebody has to probe, and a first attempt can still go elsewhere after it.
+            (true, true) => 0,
+            (true, false) => 2,
+        };
+        let cost = o.cost(strategy, fastest);
+        let rank = Rank { probe, avoid: o.avoid, cost, pass: o.pass, chance: rng.below(1 << 20) };
+        if best.is_none_or(|(b, _)| rank.is_before(&b)) {
+            best = Some((rank, o.best));
+        }
+    }
+    best.map(|(_, b)| b)
+}
+
+impl Offer {
+    fn cost(&self, strategy: Strategy, fastest: f64) -> f64 {
+        let speed = self.first_output.unwrap_or(fastest).max(1.0);
+        let weight = self.weight * self.ramp;
+        match strategy {
+            Strategy::Headroom => {
+                // Twice the fastest is the noise of a healthy target.
+                let slow = (speed / (2.0 * fastest)).max(1.0);
+                (self.load + 1.0) * slow * self.errors / weight * self.pressure * self.affinity
+            }
+            // The stride decides.
+            Strategy::RoundRobin | Strategy::Weighted => 0.0,
+            Strategy::LeastInFlight => (self.load + 1.0) / weight,
+            Strategy::Fastest => speed * self.errors / self.ramp,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    probe: u8,
+    avoid: bool,
+    cost: f64,
+    pass: f64,
+    chance: usize,
+}
+
+impl Rank {
+    fn is_before(&self, other: &Self) -> bool {
+        // Costs that differ by rounding only are equal.
+        let near =
+            |a: f64, b: f64, off: f64| if (a - b).abs() <= off { Ordering::Equal } else { a.total_cmp(&b) };
+        (self.probe, self.avoid)
+            .cmp(&(other.probe, other.avoid))
+            .then(near(self.cost, other.cost, 1e-9 * other.cost.abs()))
+            .then(near(self.pass, other.pass, 1e-9))
+            .then(self.chance.cmp(&other.chance))
+            .is_lt()
+    }
+}

@@ -1,0 +1,94 @@
+//! What stands against one candidate: gates and limits, until when, and which of them binds.
+
+use super::{Line, Query};
+use crate::gate::Pass;
+use crate::lease::Why;
+use crate::pool::Pool;
+use crate::quota::Need;
+use crate::time::SECOND;
+
+/// What stands against one candidate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    pub(super) now: u64,
+    pub(super) at: u64,
+    pub(super) soft: bool,
+    pub(super) forecast: u64,
+    pub(super) why: Option<Why>,
+    pub(super) domain: Option<usize>,
+    pub(super) probe: bool,
+    pub(super) utilisation: f64,
+    pub(super) too_large: Option<(usize, f64)>,
+}
+
+impl Verdict {
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            now,
+            at: now,
+            soft: false,
+            forecast: now,
+            why: None,
+            domain: None,
+            probe: false,
+            utilisation: 0.0,
+            too_large: None,
+        }
+    }
+
+    pub(super) fn blocked(&self) -> bool {
+        self.soft || self.at > self.now
+    }
+
+    pub(super) fn gate(&mut self, pass: Pass, why: Why) {
+        match pass {
+            Pass::Open => {}
+            Pass::Probe => self.probe = true,
+            Pass::Shut { until, soft } => {
+                if self.why.is_none() || until > self.at {
+                    (self.why, self.domain) = (Some(why), None);
+                }
+                self.soft |= soft;
+                self.at = self.at.max(until);
+                self.forecast = self.forecast.max(until);
+            }
+        }
+    }
+
+    pub(super) fn domains(
+        &mut self,
+        pool: &Pool,
+        domains: &[usize],
+        need: &Need,
+        q: &Query<'_>,
+        turn_ns: u64,
+    ) {
+        for index in domains {
+            let domain = &pool.domains[*index];
+            let amount = need.of(domain.dimension);
+            let fit = domain.fit(q.now, amount, q.id, q.order);
+            if fit.at == u64::MAX && amount > domain.size() {
+                self.too_large = Some((*index, amount));
+            }
+            if (fit.soft || fit.at > self.now) && (self.why.is_none() || fit.at > self.at) {
+                (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
+            }
+            self.soft |= fit.soft;
+            self.at = self.at.max(fit.at);
+            if q.line == Line::Behind || self.blocked() {
+                let ahead = if q.line == Line::Front { 0.0 } else { domain.queued };
+                let at = domain.forecast(q.now, ahead, amount, turn_ns);
+                if at > self.forecast && self.why.is_none() {
+                    (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
+                }
+                self.forecast = self.forecast.max(at);
+            }
+            self.utilisation = self.utilisation.max(domain.utilisation(q.now, amount));
+        }
+    }
+
+    /// How long something blocked is not drawn again; what comes back earlier is opened by whoever releases it.
+    pub(super) fn park_until(&self) -> u64 {
+        if self.at > self.now { self.at } else { self.now + SECOND }
+    }
+}
