@@ -134,7 +134,7 @@ fn whole_body(decided: &Decided<'_>) -> Vec<u8> {
     match call.endpoint {
         Endpoint::Embeddings => {
             let dimensions = call.dimensions.unwrap_or(decided.embedding_dimensions).clamp(1, 4096);
-            plain::embeddings(call, dimensions, answer.seed).into_bytes()
+            plain::embeddings(call, dimensions, answer).into_bytes()
         }
         Endpoint::Moderations => plain::moderations(call, &answer.id).into_bytes(),
         Endpoint::Images => plain::images(call, answer.created_s).into_bytes(),

@@ -21,12 +21,13 @@ pub(crate) fn model(dialect: Dialect, model: &ModelSpec) -> String {
             model.context
         ),
         Dialect::Openrouter => format!(
-            r#"{{"id":{id},"canonical_slug":{id},"name":{},"created":{CREATED},"description":"simulated","context_length":{context},"architecture":{{"modality":"text->text","input_modalities":["text"],"output_modalities":["text"],"tokenizer":"Other","instruct_type":null}},"pricing":{{"prompt":"{}","completion":"{}","request":"0","image":"0","input_cache_read":"{}"}},"top_provider":{{"context_length":{context},"max_completion_tokens":null,"is_moderated":false}},"per_request_limits":null,"supported_parameters":["max_tokens","temperature","tools","tool_choice","response_format"]}}"#,
+            r#"{{"id":{id},"canonical_slug":{id},"name":{},"created":{CREATED},"description":"simulated","context_length":{context},"architecture":{{"modality":"text->text","input_modalities":["text"],"output_modalities":["text"],"tokenizer":"Other","instruct_type":null}},"pricing":{{"prompt":"{}","completion":"{}","request":"0","image":"0","input_cache_read":"{}"}},"top_provider":{{"context_length":{context},"max_completion_tokens":null,"is_moderated":false}},"per_request_limits":null,"supported_parameters":["max_tokens","temperature","tools","tool_choice","response_format"],"default_parameters":null,"supported_voices":null,"expiration_date":null,"links":{{"details":{details}}}}}"#,
             quote(&format!("{owner}: {}", model.id)),
             dollars(model.input_nano_usd),
             dollars(model.output_nano_usd),
             dollars(model.cached_nano_usd),
             context = model.context,
+            details = quote(&format!("/api/v1/models/{}/endpoints", model.id)),
         ),
     }
 }
@@ -36,7 +37,10 @@ pub(crate) fn models(dialect: Dialect, models: &[ModelSpec]) -> String {
     let items = items.join(",");
     match dialect {
         Dialect::Openai => format!(r#"{{"object":"list","data":[{items}]}}"#),
-        Dialect::Openrouter => format!(r#"{{"data":[{items}]}}"#),
+        Dialect::Openrouter => {
+            let count = models.len();
+            format!(r#"{{"data":[{items}],"total_count":{count},"links":{{"next":null}}}}"#)
+        }
         Dialect::Anthropic => {
             let id = |m: Option<&ModelSpec>| m.map_or_else(|| "null".to_owned(), |m| quote(&m.id));
             format!(
@@ -55,7 +59,7 @@ pub(crate) struct KeyFacts<'a> {
     pub(crate) cap_nano_usd: Option<u64>,
     pub(crate) spent_nano_usd: u64,
     /// Used, limit and remaining of the daily free counter.
-    pub(crate) free_daily: Option<(u64, u64, u64)>,
+    pub(crate) free_daily: (u64, u64, u64),
     pub(crate) has_credit: bool,
 }
 
@@ -71,12 +75,9 @@ pub(crate) fn key(facts: &KeyFacts<'_>) -> String {
         quote(&format!("sk-or-v1-sim...{}", facts.name)),
         !facts.has_credit,
     );
-    if let Some((used, limit, remaining)) = facts.free_daily {
-        let _ = write!(
-            text,
-            r#","free_model_daily_requests":{{"used":{used},"limit":{limit},"remaining":{remaining}}}"#
-        );
-    }
+    let (used, free, left) = facts.free_daily;
+    let _ =
+        write!(text, r#","free_model_daily_requests":{{"used":{used},"limit":{free},"remaining":{left}}}"#);
     text.push_str(r#","budgets":["#);
     if facts.cap_nano_usd.is_some() {
         let _ = write!(
@@ -88,19 +89,40 @@ pub(crate) fn key(facts: &KeyFacts<'_>) -> String {
     text
 }
 
-pub(crate) fn generation(record: &Record) -> String {
+/// OpenRouter's record of one generation. Latency and times are in milliseconds.
+pub(crate) fn generation(record: &Record, created_at: &str) -> String {
+    let cost = dollars(record.billed_nano_usd);
+    let took = record.ended_ns.unwrap_or(record.arrived_ns).saturating_sub(record.arrived_ns) / 1_000_000;
+    let (input, output, cached) = (record.input_tokens, record.output_tokens, record.cached_tokens);
+    let nothing = [
+        "app_id",
+        "cache_discount",
+        "external_user",
+        "http_referer",
+        "moderation_latency",
+        "native_tokens_completion_images",
+        "num_fetches",
+        "num_input_audio_prompt",
+        "num_media_completion",
+        "num_media_prompt",
+        "num_search_results",
+        "preset_id",
+        "provider_responses",
+        "router",
+        "service_tier",
+        "upstream_id",
+        "upstream_inference_cost",
+        "user_agent",
+        "web_search_engine",
+        "workspace_id",
+    ]
+    .map(|name| format!(r#""{name}":null"#))
+    .join(",");
     format!(
-        r#"{{"data":{{"id":{},"model":{},"provider_name":"Simulated","total_cost":{},"usage":{cost},"tokens_prompt":{},"tokens_completion":{},"native_tokens_prompt":{},"native_tokens_completion":{},"native_tokens_cached":{},"streamed":{},"cancelled":{},"is_byok":false,"finish_reason":"stop"}}}}"#,
+        r#"{{"data":{{"id":{},"model":{},"api_type":"completions","created_at":"{created_at}","data_region":"global","origin":"","provider_name":"Simulated","total_cost":{cost},"usage":{cost},"tokens_prompt":{input},"tokens_completion":{output},"native_tokens_prompt":{input},"native_tokens_completion":{output},"native_tokens_cached":{cached},"native_tokens_reasoning":0,"latency":{took},"generation_time":{took},"streamed":{},"cancelled":{},"is_byok":false,"finish_reason":"stop","native_finish_reason":"stop",{nothing}}}}}"#,
         quote(&record.answer_id),
         quote(&record.model),
-        dollars(record.billed_nano_usd),
-        record.input_tokens,
-        record.output_tokens,
-        record.input_tokens,
-        record.output_tokens,
-        record.cached_tokens,
         record.stream,
         record.cancelled,
-        cost = dollars(record.billed_nano_usd),
     )
 }

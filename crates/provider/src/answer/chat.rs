@@ -43,7 +43,7 @@ fn lead(answer: &Answer, object: &str) -> String {
     let (id, model, created) = (quote(&answer.id), quote(&answer.model), answer.created_s);
     if answer.dialect == Dialect::Openrouter {
         format!(
-            r#"{{"id":{id},"provider":"Simulated","model":{model},"object":"{object}","created":{created}"#
+            r#"{{"id":{id},"provider":"Simulated","model":{model},"object":"{object}","created":{created},"system_fingerprint":null"#
         )
     } else {
         format!(

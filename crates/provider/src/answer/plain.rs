@@ -1,11 +1,14 @@
 //! Endpoints whose answers are not written token by token.
 
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::json::{base64, quote};
+use crate::dialect::Dialect;
+use crate::json::{base64, dollars, quote};
 use crate::rng::mix;
 
 /// Vectors derived from the seed, of unit length.
-pub(crate) fn embeddings(call: &Call<'_>, dimensions: u32, seed: u64) -> String {
+pub(crate) fn embeddings(call: &Call<'_>, dimensions: u32, answer: &Answer) -> String {
+    let seed = answer.seed;
     let items: Vec<String> = (0..call.inputs.max(1))
         .map(|index| {
             let raw: Vec<f32> = (0..dimensions)
@@ -27,8 +30,15 @@ pub(crate) fn embeddings(call: &Call<'_>, dimensions: u32, seed: u64) -> String 
         })
         .collect();
     let tokens = call.input_tokens;
+    let (id, cost) = match answer.dialect {
+        Dialect::Openrouter => (
+            format!(r#","id":{}"#, quote(&answer.id)),
+            format!(r#","cost":{}"#, dollars(answer.cost_nano_usd)),
+        ),
+        _ => (String::new(), String::new()),
+    };
     format!(
-        r#"{{"object":"list","data":[{}],"model":{},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#,
+        r#"{{"object":"list","data":[{}],"model":{}{id},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}{cost}}}}}"#,
         items.join(","),
         quote(call.model)
     )

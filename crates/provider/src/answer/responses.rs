@@ -36,9 +36,10 @@ fn object(answer: &Answer, status: &str, output: &str, error: Option<&str>) -> S
     let done = status == "completed" || status == "incomplete";
     let usage = if done { usage(answer) } else { "null".to_owned() };
     let details = if status == "incomplete" { r#"{"reason":"max_output_tokens"}"# } else { "null" };
+    let completed = if done { created.to_string() } else { "null".to_owned() };
     let previous = answer.previous.as_deref().map_or_else(|| "null".to_owned(), quote);
     format!(
-        r#"{{"id":{id},"object":"response","created_at":{created},"status":"{status}","background":false,"error":{},"incomplete_details":{details},"instructions":null,"max_output_tokens":null,"model":{model},"output":[{output}],"parallel_tool_calls":true,"previous_response_id":{previous},"reasoning":{{"effort":null,"summary":null}},"service_tier":"default","store":{},"temperature":1.0,"text":{{"format":{{"type":"text"}}}},"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":{usage},"user":null,"metadata":{{}}}}"#,
+        r#"{{"id":{id},"object":"response","created_at":{created},"completed_at":{completed},"status":"{status}","background":false,"error":{},"incomplete_details":{details},"instructions":null,"max_output_tokens":null,"model":{model},"output":[{output}],"parallel_tool_calls":true,"frequency_penalty":0.0,"presence_penalty":0.0,"previous_response_id":{previous},"reasoning":{{"effort":null,"summary":null}},"service_tier":"default","store":{},"temperature":1.0,"text":{{"format":{{"type":"text"}}}},"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":{usage},"user":null,"metadata":{{}}}}"#,
         error.unwrap_or("null"),
         answer.store,
     )

@@ -12,7 +12,7 @@ use crate::record::{Name, Record};
 use crate::refusal::{Ctx, Refusal, Why, render};
 use crate::rng::mix;
 use crate::spec::Dimension;
-use crate::time::{DAY, MS, Now, SECOND, ms_f64};
+use crate::time::{DAY, MS, Now, SECOND, ms_f64, rfc3339};
 use crate::world::World;
 use crate::world::flow::Who;
 
@@ -196,7 +196,9 @@ impl World {
                 let mine = |record: &&Record| record.answer_id == id && record.account == account.name;
                 let found = self.books.records().rev().take(10_000).find(mine);
                 let unknown = || Refusal::new(Why::NoResponse { id: id.to_owned() }, "generation");
-                listing::generation(found.ok_or_else(unknown)?)
+                let record = found.ok_or_else(unknown)?;
+                let age = now.mono_ns.saturating_sub(record.arrived_ns);
+                listing::generation(record, &rfc3339(now.unix_ns.saturating_sub(age)))
             }
             Endpoint::StoredResponse => {
                 let unknown = || Refusal::new(Why::NoResponse { id: id.to_owned() }, "response");
@@ -221,7 +223,9 @@ impl World {
                     && limiter.covers("any:free")
             })
         });
-        let free_daily = daily.and_then(|id| self.limiters.get_mut(id)).map(|limiter| {
+        let limiter = daily.and_then(|id| self.limiters.get_mut(id));
+        // Without a limit in the spec: what an account with enough purchases has.
+        let free_daily = limiter.map_or((0, 1000, 1000), |limiter| {
             let left = limiter.remaining(now);
             (limiter.limit.saturating_sub(left), limiter.limit, left)
         });
