@@ -10,7 +10,7 @@ use crate::gzip::gzip;
 use crate::latency::events_of;
 use crate::plan::{Closing, Framing, Plan, Step, Stream};
 use crate::spec::LatencySpec;
-use crate::time::ms_f64;
+use crate::time::{MS, ms_f64};
 
 /// Response headers, names in lower case.
 pub(crate) type Headers = Vec<(&'static str, String)>;
@@ -80,8 +80,14 @@ fn stream(decided: Decided<'_>, headers: &mut Headers) -> Plan {
         _ if course.error_inside => Closing::Error,
         _ => Closing::Proper,
     };
-    let comments_ns = (answer.dialect == Dialect::Openrouter).then(|| ms_f64(latency.comment_every_ms));
-    let stream = Stream::new(answer, course, u64::from(events_of(call, latency)), comments_ns, closing);
+    let comments = match fault {
+        Some(FaultKind::Queued { every_ms }) => Some((": keep-alive\n\n", every_ms * MS)),
+        _ if answer.dialect == Dialect::Openrouter => {
+            Some((": OPENROUTER PROCESSING\n\n", ms_f64(latency.comment_every_ms)))
+        }
+        _ => None,
+    };
+    let stream = Stream::new(answer, course, u64::from(events_of(call, latency)), comments, closing);
     match fault {
         Some(FaultKind::Gzip) => {
             headers.push(("content-encoding", "gzip".to_owned()));
@@ -112,6 +118,13 @@ fn whole(decided: &Decided<'_>, headers: &mut Headers) -> Plan {
         }
         Some(FaultKind::WrongLength { by }) => wrong_length(at, headers, &body, *by),
         Some(FaultKind::Drip { bytes, every_ms }) => Plan::body(at, body).drip(*bytes, *every_ms),
+        Some(FaultKind::Queued { every_ms }) => {
+            let end = decided.course.end_at_ns.unwrap_or(at);
+            let every = usize::try_from((every_ms * MS).max(MS)).unwrap_or(usize::MAX);
+            let life = (at..end).step_by(every).map(|at_ns| Step { at_ns, bytes: b"\n".to_vec() });
+            let steps = life.chain([Step { at_ns: end, bytes: body }]).collect();
+            Plan::steps(Framing::Chunked, steps, Some(at), Some(end), End::Complete)
+        }
         _ if decided.course.end != End::Complete => {
             let mut bytes = raw_head(headers, Some(body.len() as u64));
             bytes.extend_from_slice(body.get(..body.len() / 2).unwrap_or_default());

@@ -180,6 +180,13 @@ pub enum FaultKind {
         #[serde(default = "ok")]
         status: u16,
     },
+    /// The request waits in the vendor's queue with its head sent: comment lines before a stream, blank lines
+    /// before an answer in one piece (DeepSeek). Put a `delay_ms` or a slow model behind it.
+    Queued {
+        /// Time between signs of life.
+        #[serde(default = "ten")]
+        every_ms: u64,
+    },
     /// Never answers.
     Hang,
     /// TCP reset; before the head, or after so many events.
@@ -271,6 +278,9 @@ fn three() -> u32 {
 fn one() -> u32 {
     1
 }
+fn ten() -> u64 {
+    10
+}
 fn temporary() -> u16 {
     307
 }
@@ -290,6 +300,7 @@ impl FaultKind {
             FaultKind::ContextLength => "context_length",
             FaultKind::Status { .. } => "status",
             FaultKind::Html { .. } => "html",
+            FaultKind::Queued { .. } => "queued",
             FaultKind::Hang => "hang",
             FaultKind::Reset { .. } => "reset",
             FaultKind::Slow { .. } => "slow",

@@ -52,7 +52,9 @@ pub(crate) fn course(call: &Call<'_>, terms: &Terms<'_>, rng: &mut Rng) -> Cours
     }
     let writing = output.saturating_sub(1).saturating_mul(token_ns);
     let finished = first.saturating_add(writing);
-    let head = if !call.stream {
+    let head = if matches!(terms.fault, Some(FaultKind::Queued { .. })) {
+        first.min(5 * MS)
+    } else if !call.stream {
         finished
     } else if terms.early_head {
         delay.saturating_add(5 * MS).min(first)

@@ -48,4 +48,4 @@ pub use spec::{
 };
 pub use steer::Steer;
 pub use time::Now;
-pub use world::{FaultScope, World, WorldError};
+pub use world::{FaultScope, Level, World, WorldError};

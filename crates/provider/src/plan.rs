@@ -196,8 +196,8 @@ pub(crate) struct Stream {
     pub(crate) answer: Answer,
     pub(crate) course: Course,
     pub(crate) per_event: u64,
-    /// Time between comment lines before the first output.
-    pub(crate) comments_ns: Option<u64>,
+    /// Comment before the first output, and the time between two.
+    pub(crate) comments: Option<(&'static str, u64)>,
     pub(crate) closing: Closing,
     phase: Phase,
     event: u64,
@@ -210,14 +210,14 @@ impl Stream {
         answer: Answer,
         course: &Course,
         per_event: u64,
-        comments_ns: Option<u64>,
+        comments: Option<(&'static str, u64)>,
         closing: Closing,
     ) -> Self {
         Stream {
             answer,
             course: course.clone(),
             per_event: per_event.max(1),
-            comments_ns,
+            comments,
             closing,
             phase: Phase::Head,
             event: 0,
@@ -232,7 +232,7 @@ impl Stream {
         loop {
             match self.phase {
                 Phase::Head => {
-                    self.phase = match self.comments_ns {
+                    self.phase = match self.comments {
                         Some(_) => Phase::Comments { at_ns: head_at },
                         None => Phase::Open,
                     };
@@ -241,13 +241,13 @@ impl Stream {
                     }
                 }
                 Phase::Comments { at_ns } => {
-                    let every = self.comments_ns.unwrap_or(u64::MAX).max(MS);
+                    let (comment, every) = self.comments.unwrap_or((":\n\n", u64::MAX));
                     if at_ns >= first {
                         self.phase = Phase::Open;
                         continue;
                     }
-                    self.phase = Phase::Comments { at_ns: at_ns.saturating_add(every) };
-                    return Some(self.step(at_ns, ": OPENROUTER PROCESSING\n\n".to_owned()));
+                    self.phase = Phase::Comments { at_ns: at_ns.saturating_add(every.max(MS)) };
+                    return Some(self.step(at_ns, comment.to_owned()));
                 }
                 Phase::Open => {
                     self.phase = Phase::Output;
@@ -255,7 +255,7 @@ impl Stream {
                     self.answer.open(&mut self.seq, &mut text);
                     if !text.is_empty() {
                         // With comments the first data comes with the first output.
-                        let at = if self.comments_ns.is_some() { first } else { head_at };
+                        let at = if self.comments.is_some() { first } else { head_at };
                         return Some(self.step(at, text));
                     }
                 }

@@ -19,7 +19,7 @@ use crate::fault::{Fault, FaultSpec};
 use crate::limit::Limiter;
 use crate::record::{Books, Closing, KeyTotals, Name, Record, Summary};
 use crate::rng::Rng;
-use crate::spec::{LatencySpec, ModelSpec, WorldSpec};
+use crate::spec::{Dimension, LatencySpec, ModelSpec, WorldSpec};
 use crate::time::{MS, Now};
 
 /// Everything on the other side of the gateway. See the crate's head.
@@ -80,6 +80,23 @@ struct Open {
     failed: bool,
     /// The books are closed, only limits are still held.
     closed: bool,
+}
+
+/// State of one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// What the books call it.
+    pub name: Name,
+    /// What it counts.
+    pub dimension: Dimension,
+    /// How much of it.
+    pub limit: u64,
+    /// In how long; meaningless for slots and holds.
+    pub period_ns: u64,
+    /// Whole units left.
+    pub remaining: u64,
+    /// Time until it is whole again.
+    pub full_in_ns: u64,
 }
 
 /// Where a fault is put at run time.
@@ -162,6 +179,30 @@ impl World {
         let provider = self.providers.get(self.provider(provider)?)?;
         let key = provider.keys.iter().find(|k| k.name == *key)?;
         Some(self.books.totals(key.slot))
+    }
+
+    /// The limits that a call with this key for this model meets, as the provider sees them now: what an oracle
+    /// compares a mirror with. Empty for an unknown provider or key.
+    pub fn levels(&mut self, now: Now, provider: &str, key: &str, model: &str) -> Vec<Level> {
+        let found = self.provider(provider).and_then(|index| self.providers.get(index));
+        let Some(provider) = found else { return Vec::new() };
+        let Some(key) = provider.keys.iter().find(|k| k.name == *key) else { return Vec::new() };
+        let account = provider.accounts.get(key.account).map(|a| a.limiters.as_slice()).unwrap_or_default();
+        let shared = provider.by_model.get(model).and_then(|i| provider.shared.get(*i)).into_iter().flatten();
+        let ids: Vec<usize> = account.iter().chain(&key.limiters).chain(shared).copied().collect();
+        let mut levels = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(limiter) = self.limiters.get_mut(id).filter(|l| l.covers(model)) else { continue };
+            levels.push(Level {
+                name: limiter.label.clone(),
+                dimension: limiter.dimension,
+                limit: limiter.limit,
+                period_ns: limiter.period_ns,
+                remaining: limiter.remaining(now),
+                full_in_ns: limiter.full_in(now),
+            });
+        }
+        levels
     }
 
     /// How many admitted calls have not ended.

@@ -97,7 +97,9 @@ impl World {
         let missing = || Refusal::new(Why::ModelMissing, "model");
         let provider = self.providers.get_mut(call.provider).ok_or_else(missing)?;
         let index = provider.by_model.get(call.model).copied();
-        if index.is_none() && !provider.models.is_empty() {
+        // These name no model, or one that is always there.
+        let any = matches!(call.endpoint, Endpoint::Moderations | Endpoint::Images);
+        if index.is_none() && !provider.models.is_empty() && !any {
             return Err(missing());
         }
         let model = index.and_then(|i| provider.models.get(i));

@@ -403,3 +403,17 @@ fn a_clock_that_goes_backwards_breaks_nothing() {
     }
     assert_eq!(world.open_calls(), 0);
 }
+
+#[test]
+fn levels_are_what_the_next_call_meets() {
+    let mut world = limited(&json!([
+        { "limit": 60 },
+        { "dimension": "total_tokens", "limit": 100, "shape": "window", "models": ["other"] },
+    ]));
+    world.call(at(0), &ask(1));
+    let levels = world.levels(at(500), "p", "key", "m");
+    assert_eq!(levels.len(), 1, "the other limit is for another model");
+    assert_eq!((&*levels[0].name, levels[0].remaining), ("requests/60s", 59));
+    assert_eq!(levels[0].full_in_ns, 500 * MS);
+    assert!(world.levels(at(0), "p", "nobody", "m").is_empty());
+}

@@ -302,3 +302,20 @@ fn dripping_keeps_every_byte() {
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.ends_with("data: [DONE]\n\n") && text.contains("🦀"));
 }
+
+#[test]
+fn a_queue_shows_life_before_the_answer_and_the_answer_is_whole() {
+    let mut world = one("openai", &json!({}));
+    let steer = json!({ "text": TEXT, "delay_ms": 60, "fault": { "queued": { "every_ms": 20 } } });
+    let request = chat(&format!("sim: {steer}"));
+    let mut reply = post(&mut world, at(0), "/v1/chat/completions", &request);
+    assert_eq!(reply.plan.head_at_ns, Some(5 * MS));
+    let text = String::from_utf8(reply.plan.drain()).unwrap();
+    assert!(text.starts_with("\n\n\n"), "{text:?}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["choices"][0]["message"]["content"], TEXT);
+    let mut reply = post(&mut world, at(0), "/v1/chat/completions", &streaming(request));
+    let events = events(&mut reply.plan);
+    assert_eq!(events.iter().filter(|e| e.name == ":").count(), 4, "at 5, 25, 45 and 65 of 80 ms");
+    assert_eq!(deltas(&events, "/choices/0/delta/content"), TEXT);
+}
