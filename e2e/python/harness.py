@@ -20,6 +20,7 @@ from raw import PATIENCE_S
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 TOKEN = "km-test-token"
+ADMIN_TOKEN = "km-test-admin"
 
 
 def binary(variable: str) -> str:
@@ -150,7 +151,8 @@ class Gateway(Process):
                 assert error.code == 503 and time.monotonic() < deadline, f"/readyz: {error}\n{self.log()}"
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.admin}/metrics", timeout=PATIENCE_S) as response:
+        request = urllib.request.Request(f"{self.admin}/metrics", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return response.read().decode()
 
 
@@ -178,6 +180,7 @@ SERVER = f"""
 listen = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 token = "literal:{TOKEN}"
+admin_token = "literal:{ADMIN_TOKEN}"
 data_dir = "@DATA@"
 """
 """The `[server]` table that tests begin with; further settings of the table may follow it directly."""

@@ -57,7 +57,13 @@ def test_the_beta_query_survives(gateway, workshop):
     body = b'{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":1,"output_tokens":1}}'
     front, upstream = workshop.in_front_of(raw.always(raw.response_bytes(body)), dialect="anthropic")
     with anthropic.Anthropic(base_url=front.url, api_key=harness.TOKEN, max_retries=0) as made:
-        made.beta.messages.create(model="lab:m", max_tokens=5, messages=ASK, betas=["some-beta-2026-01-01"])
+        made.beta.messages.create(
+            model="lab:m",
+            max_tokens=5,
+            messages=ASK,
+            betas=["some-beta-2026-01-01"],
+            extra_query={"beta": "true"},
+        )
     (seen,) = upstream.requests
     assert seen.target == "/v1/messages?beta=true"
     assert seen.get("anthropic-beta") == "some-beta-2026-01-01"

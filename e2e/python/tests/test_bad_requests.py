@@ -33,15 +33,20 @@ def front(tmp_path_factory):
         upstream.close()
 
 
+def calls(upstream: raw.Upstream) -> list[raw.Message]:
+    """Calls to models; the gateway also asks for the list of models, when it likes."""
+    return [r for r in upstream.requests if r.first.startswith("POST")]
+
+
 @pytest.fixture(autouse=True)
 def nothing_lost(front):
     """No provider was called for a bad request, and a good one on a new connection is served right afterwards."""
-    before = [len(u.requests) for u in front.upstreams]
+    before = [len(calls(u)) for u in front.upstreams]
     yield
-    assert [len(u.requests) for u in front.upstreams] == before, "a bad request must not reach a provider"
+    assert [len(calls(u)) for u in front.upstreams] == before, "a bad request must not reach a provider"
     answer = raw.exchange(front.address, raw.request_bytes(OPENAI, GOOD, AUTH))
     assert answer.status == 200
-    (seen,) = front.upstreams[0].requests[before[0] :]
+    (seen,) = calls(front.upstreams[0])[before[0] :]
     assert seen.json == {**GOOD, "model": "m"}
 
 
@@ -75,7 +80,6 @@ BODIES = {
     "half a surrogate in the model": (b'{"model":"lab:\\ud83e","messages":[]}', "model|JSON|surrogate"),
     "UTF-16": ('{"model":"lab:m"}'.encode("utf-16"), "UTF-8|JSON"),
     "a BOM": (b"\xef\xbb\xbf" + b'{"model":"lab:m","messages":[]}', "JSON|BOM|UTF-8"),
-    "nested too deep": (b'{"model":"lab:m","messages":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "deep|nest|JSON|recursion"),
     "no model": (b'{"messages":[]}', "model"),
     "a number as model": (b'{"model":4,"messages":[]}', "model.*string"),
     "null as model": (b'{"model":null,"messages":[]}', "model"),
@@ -129,9 +133,18 @@ def test_a_body_of_exactly_the_limit_is_served(front):
     filler = 100_000 - len(json.dumps({**GOOD, "x": ""}))
     body = json.dumps({**GOOD, "x": "y" * filler}).encode()
     assert len(body) == 100_000
-    before = len(front.upstreams[0].requests)
     assert ask(front, OPENAI, body).status == 200
-    del front.upstreams[0].requests[before:]
+    front.upstreams[0].requests.pop()
+
+
+def test_deep_nesting_harms_nobody(front):
+    """Passed on as it is or refused; a parser that recurses falls over, and takes the process with it."""
+    body = b'{"model":"lab:m","messages":' + b"[" * 40_000 + b"]" * 40_000 + b"}"
+    answer = ask(front, OPENAI, body)
+    if answer.status == 200:
+        assert front.upstreams[0].requests.pop().body == body.replace(b"lab:m", b"m")
+    else:
+        told(answer, OPENAI, 400)
 
 
 def ends(client: raw.Connection, *statuses: int):
@@ -174,7 +187,6 @@ def test_slow_headers(front):
 
 def test_nothing_at_all(front):
     with raw.Connection(front.address) as client:
-        assert client.is_closed() or True
         ends(client, 408)
 
 
@@ -285,19 +297,18 @@ def test_what_is_no_http_1(front, line):
 def test_http_1_0_is_served_without_chunks_and_closed(front):
     body = json.dumps(GOOD).encode()
     head = f"POST {OPENAI} HTTP/1.0\r\nAuthorization: Bearer {harness.TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
-    before = len(front.upstreams[0].requests)
     with raw.Connection(front.address) as client:
         client.send(head.encode() + body)
         answer = client.read_message()
         assert answer.status == 200 and answer.get("transfer-encoding") is None
         assert client.is_closed()
-    del front.upstreams[0].requests[before:]
+    front.upstreams[0].requests.pop()
 
 
 def test_no_host(front):
     with raw.Connection(front.address) as client:
         client.send(f"POST {OPENAI} HTTP/1.1\r\nContent-Length: {len(INNER)}\r\n\r\n".encode() + INNER)
-        ends(client, 400, 401, 403)
+        told(client.read_message(), OPENAI, 400, "Host")
 
 
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC, "/v1/embeddings", "/api/v1/responses"])
@@ -315,10 +326,8 @@ def test_a_wrong_method(front, path, method):
         "/v1",
         "/v1/",
         "/v1/chat",
-        "/v1/chat/completions/",
         "/v1/chat/completions/../../admin",
         "/v1/%63hat/completions/x",
-        "//v1//chat/completions",
         "/v2/chat/completions",
         "/v1/keys",
         "/api/v1/keys/abc",
@@ -335,6 +344,12 @@ def test_a_wrong_method(front, path, method):
 def test_a_wrong_path(front, path, method):
     answer = raw.exchange(front.address, raw.request_bytes(path, INNER, AUTH, method))
     assert answer.status in (404, 405) and answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["//v1/chat/completions", "/v1//chat//completions/", "/api/v1/chat/completions/"])
+def test_empty_segments_of_a_path_do_not_matter(front, path):
+    assert ask(front, path, GOOD).status == 200
+    assert front.upstreams[0].requests.pop().target == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic a2V5"}, {"x-api-key": ""}])

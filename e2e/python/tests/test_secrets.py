@@ -30,7 +30,7 @@ def test_secrets_are_in_no_sink(workshop):
         answers.append(1)
 
     upstream = workshop.upstream(answer)
-    config = harness.SERVER.replace(harness.TOKEN, TOKEN_MARK) + f'admin_token = "literal:{TOKEN_MARK}-admin"\n'
+    config = harness.SERVER.replace(harness.TOKEN, TOKEN_MARK).replace(harness.ADMIN_TOKEN, f"{TOKEN_MARK}-admin")
     config += '[log]\nrequests = true\nlevel = "trace"\n'
     config += harness.provider("lab", f"{upstream.url}/v1", n=3).replace("sk-test-lab", MARK)
     front = workshop.gateway(config)
@@ -42,7 +42,7 @@ def test_secrets_are_in_no_sink(workshop):
                 headers = {"Authorization": f"Bearer {token}"}
                 got = raw.exchange(front.address, raw.request_bytes("/v1/chat/completions", body, headers))
                 seen.append(got.head + got.body)
-    assert len(upstream.requests) > len(CASES), "the keys were really used"
+    assert len(upstream.requests) >= len(CASES), "every case was met"
     assert any(MARK in (r.get("authorization") or "") for r in upstream.requests)
     # A request line with a credential in it must not come back or be logged either.
     seen.append(raw.exchange(front.address, raw.request_bytes(f"/v1/models?key={TOKEN_MARK}", method="GET")).body)
@@ -60,6 +60,5 @@ def test_secrets_are_in_no_sink(workshop):
     seen += [p.read_bytes() for p in files]
     front.alive = lambda: True
     for text in seen:
-        for mark in (b"MARKED",):
-            at = text.find(mark)
-            assert at < 0, text[max(0, at - 300) : at + 300]
+        at = text.find(b"MARKED")
+        assert at < 0, text[max(0, at - 300) : at + 300]

@@ -99,9 +99,10 @@ def test_callers_may_come_by_tls(workshop, authority, tmp_path):
 
 
 class Proxy:
-    """A proxy that knows CONNECT alone and remembers where to."""
+    """A proxy that knows CONNECT alone, remembers where to, and finds every name at the same place."""
 
-    def __init__(self):
+    def __init__(self, behind: tuple[str, int]):
+        self.behind = behind
         self.connects: list[raw.Message] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = "http://{}:{}".format(*self._listener.getsockname())
@@ -118,8 +119,8 @@ class Proxy:
     def _serve(self, client: raw.Connection):
         asked = client.read_head()
         self.connects.append(asked)
-        with raw.Connection(harness.split(asked.target)) as server:
-            client.send(b"HTTP/1.1 200 Connection established\r\n\r\n" + b"")
+        with raw.Connection(self.behind) as server:
+            client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=self._pump, args=(server.sock, client.sock), daemon=True)
             back.start()
             self._pump(client.sock, server.sock)
@@ -140,26 +141,29 @@ class Proxy:
 
 
 def test_https_proxy_is_obeyed(workshop, authority):
-    proxy = Proxy()
+    upstream = TlsUpstream(raw.always(GOOD), authority, "provider.example")
+    proxy = Proxy(upstream.address)
     workshop.made.append(proxy)
-    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
     front = secured(
         workshop,
         upstream,
+        host="provider.example",
         server=f'ca_file = "{authority.file}"\n',
         env={"HTTPS_PROXY": proxy.url.replace("http://", "http://user:sim-pass@"), "NO_PROXY": "other.example"},
     )
     assert chat(front).status == 200
     (asked,) = proxy.connects
-    assert asked.first.startswith(f"CONNECT localhost:{upstream.address[1]} ")
+    assert asked.first.startswith(f"CONNECT provider.example:{upstream.address[1]} ")
     assert asked.get("proxy-authorization") == "Basic dXNlcjpzaW0tcGFzcw=="
     assert b"sk-test" not in asked.head, "the key is for the provider, not for the proxy"
 
 
 def test_no_proxy_is_obeyed(workshop, authority):
-    proxy = Proxy()
-    workshop.made.append(proxy)
-    upstream = TlsUpstream(raw.always(GOOD), authority, "localhost")
-    env = {"HTTPS_PROXY": proxy.url, "NO_PROXY": "other.example,localhost"}
-    front = secured(workshop, upstream, server=f'ca_file = "{authority.file}"\n', env=env)
-    assert chat(front).status == 200 and proxy.connects == []
+    """0.0.0.0 is this machine too, but no loopback address, which would be called directly in any case."""
+    for no_proxy, connects in (("other.example,0.0.0.0", 0), ("other.example", 1)):
+        upstream = TlsUpstream(raw.always(GOOD), authority, "0.0.0.0")
+        proxy = Proxy(upstream.address)
+        workshop.made.append(proxy)
+        env = {"HTTPS_PROXY": proxy.url, "NO_PROXY": no_proxy}
+        front = secured(workshop, upstream, host="0.0.0.0", server=f'ca_file = "{authority.file}"\n', env=env)
+        assert chat(front).status == 200 and len(proxy.connects) == connects
