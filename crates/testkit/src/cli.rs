@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use keymux_testkit::{Options, Server, preset, raise_descriptor_limit, spec_from_text};
+use keymux_testkit::{Identity, Options, Server, preset, raise_descriptor_limit, spec_from_text};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulated LLM providers on real sockets, and an open-loop load generator.
@@ -47,6 +47,12 @@ struct Serve {
     /// How many exchanges to keep with their bytes for /_sim/requests.
     #[arg(long, default_value_t = 256)]
     captures: usize,
+    /// Serve TLS with this certificate chain (PEM).
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Accepted for symmetry with `keymux serve`: the address is always printed.
     #[arg(long)]
     print_addr: bool,
@@ -71,7 +77,13 @@ impl Serve {
             }
             None => preset(&self.preset)?,
         };
-        let options = Options { listen: self.listen, seed: self.seed, captures: self.captures };
+        let read =
+            |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some(Identity { cert_pem: read(cert)?, key_pem: read(key)? }),
+            _ => None,
+        };
+        let options = Options { listen: self.listen, seed: self.seed, captures: self.captures, tls };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             // Listening to signals comes before the address is out, so that nobody can be too fast.

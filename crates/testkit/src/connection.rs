@@ -13,9 +13,15 @@ use crate::exchange::{Takeover, answer};
 use crate::raw;
 use crate::rt;
 use crate::shared::Shared;
+use crate::socket::Acceptor;
 
 /// Accepts until told to stop. A failing accept (descriptors used up) is not the end.
-pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
     let stopped = stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -28,11 +34,11 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop:
             continue;
         };
         let _ = socket.set_nodelay(true);
-        let (shared, mut stopped) = (Arc::clone(&shared), stopped.clone());
+        let (shared, acceptor, mut stopped) = (Arc::clone(&shared), acceptor.clone(), stopped.clone());
         rt::spawn(async move {
             tokio::select! {
                 () = stopping(&mut stopped) => {}
-                () = serve(socket, shared) => {}
+                () = serve(socket, &acceptor, shared) => {}
             }
         });
     }
@@ -43,7 +49,9 @@ async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+async fn serve(socket: TcpStream, acceptor: &Acceptor, shared: Arc<Shared>) {
+    // Whoever fails to shake hands has been told so by TLS itself.
+    let Ok(socket) = acceptor.accept(socket).await else { return };
     let takeover = Arc::new(Takeover::default());
     let service = {
         let takeover = Arc::clone(&takeover);

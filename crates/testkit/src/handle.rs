@@ -15,6 +15,7 @@ use crate::capture::Captured;
 use crate::connection::accept;
 use crate::rt;
 use crate::shared::Shared;
+use crate::socket::{Acceptor, Identity};
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -25,11 +26,13 @@ pub struct Options {
     pub seed: u64,
     /// How many exchanges are kept with their bytes; 0 keeps none and costs nothing.
     pub captures: usize,
+    /// Serves TLS with this certificate.
+    pub tls: Option<Identity>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), seed: 1, captures: 256 }
+        Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), seed: 1, captures: 256, tls: None }
     }
 }
 
@@ -39,9 +42,11 @@ pub struct Server;
 
 impl Server {
     /// Listens and serves on a thread of its own until the handle is dropped. Errors: a spec that makes no
-    /// sense, an address that is taken.
+    /// sense, an address that is taken, a certificate that cannot be read.
     pub fn start(spec: WorldSpec, options: &Options) -> anyhow::Result<Handle> {
         let shared = Arc::new(Shared::new(spec, options.seed, options.captures)?);
+        let acceptor = Acceptor::new(options.tls.as_ref())?;
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(options.listen)
             .with_context(|| format!("cannot listen on {}", options.listen))?;
         listener.set_nonblocking(true)?;
@@ -51,12 +56,12 @@ impl Server {
             let (shared, stop) = (Arc::clone(&shared), stop.subscribe());
             async move {
                 if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                    accept(listener, shared, stop).await;
+                    accept(listener, acceptor, shared, stop).await;
                 }
             }
         };
         let thread = rt::on_own_thread("testkit", serving)?;
-        Ok(Handle { shared, address, stop, thread: Some(thread) })
+        Ok(Handle { shared, address, scheme, stop, thread: Some(thread) })
     }
 }
 
@@ -80,6 +85,7 @@ impl std::error::Error for NotInTime {}
 pub struct Handle {
     shared: Arc<Shared>,
     address: SocketAddr,
+    scheme: &'static str,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -98,7 +104,12 @@ impl Handle {
 
     /// The base URL of a provider, such as a gateway or an SDK of OpenAI's wants it: with `/v1`.
     pub fn base_url(&self, provider: &str) -> String {
-        format!("http://{}/{provider}/v1", self.address)
+        format!("{}/v1", self.mount(provider))
+    }
+
+    /// Where a provider is mounted: what Anthropic's SDK wants (it adds `/v1` itself).
+    pub fn mount(&self, provider: &str) -> String {
+        format!("{}://{}/{provider}", self.scheme, self.address)
     }
 
     /// Looks at (or changes) the world. It serves nobody meanwhile.

@@ -19,6 +19,7 @@ mod presets;
 mod raw;
 mod rt;
 mod shared;
+mod socket;
 
 pub use capture::Captured;
 pub use handle::{Handle, NotInTime, Options, Server};
@@ -26,3 +27,4 @@ pub use keymux_provider as provider;
 pub use load::{Answered, Latencies, Load, Sample, Shape, Shot, StreamLoad, StreamSummary, Summary};
 pub use presets::{PRESETS, preset, spec_from_text};
 pub use rt::raise_descriptor_limit;
+pub use socket::Identity;

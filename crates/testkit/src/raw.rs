@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use keymux_provider::{End, Plan};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::time::sleep_until;
 
 use crate::paced::{CallGuard, Pace};
+use crate::socket::Socket;
 
 /// What a connection is to write instead of an answer of hyper's.
 pub(crate) struct RawAnswer {
@@ -18,9 +18,9 @@ pub(crate) struct RawAnswer {
 }
 
 /// Plays the plan to its end; the connection is gone afterwards. A caller who leaves first ends it at once.
-pub(crate) async fn play(mut socket: TcpStream, answer: RawAnswer) {
+pub(crate) async fn play(socket: Socket, answer: RawAnswer) {
     let RawAnswer { mut plan, pace, mut guard } = answer;
-    let (mut reader, mut writer) = socket.split();
+    let (mut reader, mut writer) = split(socket);
     let writing = async {
         while let Some(step) = plan.next_step() {
             sleep_until(pace.due(step.at_ns)).await;
@@ -48,10 +48,11 @@ pub(crate) async fn play(mut socket: TcpStream, answer: RawAnswer) {
     if !finished {
         return;
     }
+    let mut socket = reader.unsplit(writer);
     guard.completed();
     if plan.end == End::Reset {
         // Closing with linger 0 sends RST instead of FIN. An error means the peer was faster.
-        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(socket.tcp()).set_linger(Some(Duration::ZERO));
     } else {
         let _ = socket.shutdown().await;
     }

@@ -9,4 +9,6 @@ mod load;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod wire;
