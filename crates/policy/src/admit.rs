@@ -58,7 +58,7 @@ impl Policy {
         let target = best.target;
         let mut probes = std::mem::take(&mut request.flight.probes);
         probes.clear();
-        for probe in PROBES {
+        for probe in PROBES.into_iter().filter(|_| best.probe) {
             if self.pass_of(target, probe, now.mono_ns) == Pass::Probe {
                 self.begin_probe(now, target, probe);
                 probes.push(probe);
@@ -90,6 +90,7 @@ impl Policy {
             need: best.need,
             probes,
             first_output: false,
+            accepted: false,
             closed_breaker: false,
             live: true,
         };
@@ -249,10 +250,10 @@ impl Policy {
         for (at, amount) in needs {
             let domain = &mut self.pool.domains[at];
             domain.queued += amount;
-            if head && domain.hold.is_none_or(|h| h.order > request.order()) {
+            if head && domain.hold.as_ref().is_none_or(|h| h.order > request.order()) {
                 let order = request.order();
-                domain.hold =
-                    Some(crate::quota::Hold { id: request.id, order, need: amount, at: wait.earliest });
+                let hold = crate::quota::Hold { id: request.id, order, need: amount, at: wait.earliest };
+                domain.hold = Some(Box::new(hold));
             }
             let serial = domain.serial;
             request.placed.push(Reservation {
@@ -271,7 +272,7 @@ impl Policy {
         for placed in request.placed.drain(..) {
             let Some(domain) = self.pool.domain_mut(placed.domain, placed.serial) else { continue };
             domain.queued = (domain.queued - placed.amount).max(0.0);
-            if domain.hold.is_some_and(|h| h.id == request.id) {
+            if domain.hold.as_ref().is_some_and(|h| h.id == request.id) {
                 domain.hold = None;
                 held = Some(domain.account);
             }

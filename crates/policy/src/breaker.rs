@@ -50,7 +50,7 @@ impl Breaker {
     }
 
     pub(crate) fn until(&self) -> u64 {
-        self.gate.until
+        self.gate.until()
     }
 
     pub(crate) fn begin_probe(&mut self) {
@@ -141,7 +141,7 @@ impl Breaker {
     fn shut(&mut self, now: u64, until: u64) -> u64 {
         self.gate.shut_for_probe(now, until, Class::Target);
         self.restart(now);
-        self.gate.until
+        self.gate.until()
     }
 
     fn restart(&mut self, now: u64) {
@@ -164,7 +164,7 @@ impl Breaker {
         let wait = self.gate.strike(settings.cooldown_min_ns, settings.cooldown_max_ns, rng);
         self.gate.probe_failed(now, now.saturating_add(wait));
         self.transition = now;
-        self.gate.until
+        self.gate.until()
     }
 
     /// Opens without a window's verdict (the provider as a whole is down).

@@ -90,6 +90,9 @@ impl Policy {
     /// Output came: whatever stood in the way of this attempt is open. A breaker that closes by it opens again should
     /// the attempt fail after all; waiting for the end of a long answer would keep everybody else out.
     pub(crate) fn accepted(&mut self, now: Now, request: &mut Request) {
+        if std::mem::replace(&mut request.flight.accepted, true) {
+            return;
+        }
         let (target, sent) = (request.flight.target, request.flight.sent);
         for probe in crate::admit::PROBES {
             let probed = request.flight.probes.contains(&probe);
@@ -234,7 +237,7 @@ impl Policy {
             let until = stated
                 .unwrap_or_else(|| mono.saturating_add(gate.strike(cooldown.0, cooldown.1, &mut self.rng)));
             gate.probe_failed(mono, until);
-            return Some(gate.until);
+            return Some(gate.until());
         }
         // What was sent before it shut can only extend a stated time.
         if stated.is_none() && !gate.is_news(mono, sent) {
@@ -247,7 +250,7 @@ impl Policy {
         } else {
             gate.shut_until(mono, until, class)
         };
-        moved.then_some(gate.until)
+        moved.then_some(gate.until())
     }
 
     fn bench_key(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {

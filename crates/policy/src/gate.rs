@@ -24,20 +24,24 @@ pub(crate) enum Pass {
     },
 }
 
+/// Most gates never shut: what they remember is allocated when they first do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Option<Box<State>>);
+
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
+struct State {
     closed: bool,
-    pub(crate) until: u64,
+    until: u64,
     since: u64,
     by_probe: bool,
     probe_at: u64,
     probing: bool,
     /// Times that it shut in a row: the exponent of the next cool-down.
     strikes: u32,
-    pub(crate) why: Class,
+    why: Class,
 }
 
-impl Default for Gate {
+impl Default for State {
     fn default() -> Self {
         Self {
             closed: false,
@@ -52,8 +56,8 @@ impl Default for Gate {
     }
 }
 
-impl Gate {
-    pub(crate) fn pass(&self, now: u64) -> Pass {
+impl State {
+    fn pass(&self, now: u64) -> Pass {
         if !self.closed || (!self.by_probe && now >= self.until) {
             return Pass::Open;
         }
@@ -67,36 +71,9 @@ impl Gate {
         }
     }
 
-    pub(crate) fn is_shut(&self, now: u64) -> bool {
-        self.pass(now) != Pass::Open
-    }
-
-    /// Whether something sent at `sent` knows only the time before it shut.
-    pub(crate) fn is_news(&self, now: u64, sent: u64) -> bool {
-        !self.is_shut(now) || sent >= self.since
-    }
-
-    /// Shuts until a stated time, at which it opens by itself. Never shortens. Tells whether the end moved.
-    pub(crate) fn shut_until(&mut self, now: u64, until: u64, why: Class) -> bool {
-        let moved = self.close(now, until, why);
-        if moved {
-            self.by_probe = false;
-            self.probe_at =
-                if self.until - now > PROBE_EVERY_NS { now.saturating_add(PROBE_EVERY_NS) } else { u64::MAX };
-        }
-        moved
-    }
-
-    /// Shuts until a probe at `until` or later succeeds. Never shortens.
-    pub(crate) fn shut_for_probe(&mut self, now: u64, until: u64, why: Class) -> bool {
-        let moved = self.close(now, until, why);
-        self.by_probe |= moved;
-        moved
-    }
-
     fn close(&mut self, now: u64, until: u64, why: Class) -> bool {
         let until = until.max(now.saturating_add(1));
-        let shut = self.is_shut(now);
+        let shut = self.pass(now) != Pass::Open;
         if shut && until <= self.until {
             return false;
         }
@@ -107,59 +84,107 @@ impl Gate {
         (self.closed, self.until, self.why) = (true, until, why);
         true
     }
+}
+
+impl Gate {
+    pub(crate) fn pass(&self, now: u64) -> Pass {
+        self.0.as_ref().map_or(Pass::Open, |s| s.pass(now))
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.0.get_or_insert_default()
+    }
+
+    /// The end of its cool-down.
+    pub(crate) fn until(&self) -> u64 {
+        self.0.as_ref().map_or(0, |s| s.until)
+    }
+
+    /// Whose fault it was that shut it last.
+    pub(crate) fn why(&self) -> Class {
+        self.0.as_ref().map_or(Class::Quota, |s| s.why)
+    }
+
+    pub(crate) fn is_shut(&self, now: u64) -> bool {
+        self.pass(now) != Pass::Open
+    }
+
+    /// Whether something sent at `sent` knows more than the time before it shut.
+    pub(crate) fn is_news(&self, now: u64, sent: u64) -> bool {
+        !self.is_shut(now) || self.0.as_ref().is_none_or(|s| sent >= s.since)
+    }
+
+    /// Shuts until a stated time, at which it opens by itself. Never shortens. Tells whether the end moved.
+    pub(crate) fn shut_until(&mut self, now: u64, until: u64, why: Class) -> bool {
+        let s = self.state();
+        let moved = s.close(now, until, why);
+        if moved {
+            s.by_probe = false;
+            s.probe_at =
+                if s.until - now > PROBE_EVERY_NS { now.saturating_add(PROBE_EVERY_NS) } else { u64::MAX };
+        }
+        moved
+    }
+
+    /// Shuts until a probe at `until` or later succeeds. Never shortens.
+    pub(crate) fn shut_for_probe(&mut self, now: u64, until: u64, why: Class) -> bool {
+        let s = self.state();
+        let moved = s.close(now, until, why);
+        s.by_probe |= moved;
+        moved
+    }
 
     /// The next cool-down without a stated time: `first` doubling to `longest`, with jitter. One per strike.
     pub(crate) fn strike(&mut self, first: u64, longest: u64, rng: &mut Rng) -> u64 {
-        let times = 1u64.checked_shl(self.strikes).unwrap_or(u64::MAX);
-        self.strikes = self.strikes.saturating_add(1).min(62);
+        let s = self.state();
+        let times = 1u64.checked_shl(s.strikes).unwrap_or(u64::MAX);
+        s.strikes = s.strikes.saturating_add(1).min(62);
         rng.jitter(first.saturating_mul(times).min(longest)).min(longest)
     }
 
     pub(crate) fn begin_probe(&mut self) {
-        self.probing = true;
+        self.state().probing = true;
     }
 
     /// The probe came back and proved nothing: the next may try.
     pub(crate) fn end_probe(&mut self, now: u64) {
-        self.probing = false;
-        if !self.by_probe {
-            self.probe_at = now.saturating_add(PROBE_EVERY_NS);
+        let s = self.state();
+        s.probing = false;
+        if !s.by_probe {
+            s.probe_at = now.saturating_add(PROBE_EVERY_NS);
         }
     }
 
     /// The probe failed: what was sent before now says nothing any more, and the next comes at `until`.
     pub(crate) fn probe_failed(&mut self, now: u64, until: u64) {
         self.end_probe(now);
-        self.since = now;
-        self.until = self.until.max(until);
+        let s = self.state();
+        s.since = now;
+        s.until = s.until.max(until);
     }
 
     /// It works again (a probe, a reset, an operator). Tells whether it was shut.
     pub(crate) fn open(&mut self) -> bool {
-        let was = self.closed;
-        *self = Self::default();
-        was
+        self.0.take().is_some_and(|s| s.closed)
     }
 
     /// Opens, but the next cool-down is still doubled: it has to prove itself first.
     pub(crate) fn open_on_trial(&mut self) -> bool {
-        let strikes = self.strikes;
+        let strikes = self.0.as_ref().map_or(0, |s| s.strikes);
         let was = self.open();
-        self.strikes = strikes;
+        self.state().strikes = strikes;
         was
     }
 
     pub(crate) fn forgive(&mut self) {
-        self.strikes = 0;
+        self.state().strikes = 0;
     }
 
     /// Something sent at `sent` went well: where the gate had opened by itself, its strikes are over. Tells whether
     /// it had been shut until then.
     pub(crate) fn went_well(&mut self, now: u64, sent: u64) -> bool {
-        if (self.closed || self.strikes > 0) && !self.is_shut(now) && sent >= self.since {
-            return self.open();
-        }
-        false
+        let over = self.0.as_ref().is_some_and(|s| s.pass(now) == Pass::Open && sent >= s.since);
+        over && self.open()
     }
 }
 
@@ -173,7 +198,7 @@ mod tests {
         let mut g = Gate::default();
         assert!(g.shut_until(0, 30 * SECOND, Class::Quota));
         assert!(!g.shut_until(SECOND, 2 * SECOND, Class::Quota), "shorter: the first stands");
-        assert_eq!(g.until, 30 * SECOND);
+        assert_eq!(g.until(), 30 * SECOND);
         assert!(g.shut_until(SECOND, 60 * SECOND, Class::Quota));
         assert_eq!(g.pass(59 * SECOND), Pass::Shut { until: 60 * SECOND, soft: false });
         assert_eq!(g.pass(60 * SECOND), Pass::Open);
@@ -221,6 +246,6 @@ mod tests {
             now += wait;
         }
         g.went_well(now, now);
-        assert_eq!(g.strikes, 0);
+        assert_eq!(g.state().strikes, 0);
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Best {
     pub(crate) slot: usize,
     pub(crate) target: usize,
     pub(crate) need: Need,
+    /// Something in its way wants a probe.
+    pub(crate) probe: bool,
 }
 
 /// The blocked candidate that will be ready first.
@@ -431,8 +433,7 @@ impl Look<'_, '_> {
         let free = 1.01 - v.utilisation;
         let stream = usize::from(q.ask.stream);
         self.scratch.offers.push(Offer {
-            best: Best { tier: self.tier, member: m, slot, target, need: *need },
-            probe: v.probe,
+            best: Best { tier: self.tier, member: m, slot, target, need: *need, probe: v.probe },
             avoid: q.avoid == Some(t.account),
             load: f64::from(key.in_flight),
             first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),

@@ -45,6 +45,8 @@ pub(crate) struct Flight {
     pub(crate) need: Need,
     pub(crate) probes: Vec<Probe>,
     pub(crate) first_output: bool,
+    /// It was seen that the target takes requests.
+    pub(crate) accepted: bool,
     /// Its first output closed the breaker of its target: should it still fail, that opens it again.
     pub(crate) closed_breaker: bool,
     pub(crate) live: bool,

@@ -160,7 +160,7 @@ pub struct View {
 }
 
 fn out(gate: &Gate, now: Now) -> Option<Out> {
-    gate.is_shut(now.mono_ns).then_some(Out { until_mono_ns: gate.until, why: gate.why })
+    gate.is_shut(now.mono_ns).then_some(Out { until_mono_ns: gate.until(), why: gate.why() })
 }
 
 impl Policy {
@@ -190,7 +190,7 @@ impl Policy {
         let id = ProviderId(crate::route::to_u32(id));
         let shut = self.pool.provider_models.iter().filter(|(_, pm)| pm.provider == id);
         let shut = shut.filter_map(|(_, pm)| {
-            let capacity = pm.capacity.is_shut(now.mono_ns).then_some(pm.capacity.until);
+            let capacity = pm.capacity.is_shut(now.mono_ns).then_some(pm.capacity.until());
             let breaker = pm.breaker.is_open(now.mono_ns).then(|| pm.breaker.until());
             Some((self.pool.models[pm.model].name.clone(), capacity.max(breaker)?))
         });

@@ -8,7 +8,6 @@ use std::cmp::Ordering;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) best: Best,
-    pub(super) probe: bool,
     pub(super) avoid: bool,
     pub(super) load: f64,
     pub(super) first_output: Option<f64>,
@@ -31,7 +30,7 @@ pub(super) fn decide(
     let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
     let mut best: Option<(Rank, Best)> = None;
     for o in offers {
-        let probe = match (o.probe, first_attempt) {
+        let probe = match (o.best.probe, first_attempt) {
             (false, _) => 1,
             // Somebody has to probe, and a first attempt can still go elsewhere after it.
             (true, true) => 0,

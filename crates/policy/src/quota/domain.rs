@@ -52,7 +52,7 @@ pub(crate) struct Domain {
     pub(crate) meter: Meter,
     /// What the waiters that were placed here will take.
     pub(crate) queued: f64,
-    pub(crate) hold: Option<Hold>,
+    pub(crate) hold: Option<Box<Hold>>,
     /// All that was ever taken and given back: differences tell what happened between two instants.
     pub(crate) taken: f64,
     pub(crate) returned: f64,
@@ -120,7 +120,7 @@ impl Domain {
         if need <= 0.0 {
             return Fit { at: now.mono_ns, soft: false };
         }
-        let hold = self.hold.filter(|h| h.id != id && h.order < order);
+        let hold = self.hold.as_deref().filter(|h| h.id != id && h.order < order);
         match &self.meter {
             Meter::Bucket(b) => {
                 let at = b.ready_at(now.mono_ns, 0.0, need);
