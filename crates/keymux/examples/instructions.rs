@@ -52,7 +52,7 @@ fn configuration(keys: usize) -> keymux_config::Config {
 async fn drive(keys: usize, requests: usize) {
     let gateway = Gateway::new(configuration(keys), 100, 1).expect("a gateway");
     let connector = Connector::new(client_config(None).expect("TLS"));
-    let dialer = Dialer { pool: Pool::default(), connector, clock: gateway.clock };
+    let dialer = Dialer { pool: Pool::default(), connector, clock: gateway.clock.clone() };
     let worker = Worker::new(gateway, dialer, 1);
     let (ours, theirs) = tokio::io::duplex(PIPE);
     drop(keymux::rt::spawn(provider(theirs)));
@@ -61,8 +61,7 @@ async fn drive(keys: usize, requests: usize) {
     drop(keymux::rt::spawn(async move {
         let _ = connection.await;
     }));
-    let clock = worker.gateway.clock;
-    worker.dialer.pool.put(0, sender, clock.mono_ns());
+    worker.dialer.pool.put(0, sender, worker.gateway.clock.mono_ns());
     let (client, server) = tokio::io::duplex(PIPE);
     drop(keymux::rt::spawn(on_stream(worker.clone(), server)));
     call(client, requests).await;

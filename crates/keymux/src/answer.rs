@@ -390,7 +390,7 @@ fn pass_on(
     attempt: Attempt,
     story: Story,
 ) -> Tried {
-    dress(context, &mut parts.headers, &story);
+    parts.headers = dress(context, &parts.headers, &story);
     if events.is_some() {
         parts.headers.remove(CONTENT_LENGTH);
     }
@@ -400,7 +400,7 @@ fn pass_on(
 }
 
 fn answer_whole(context: &Context<'_>, mut parts: Parts, body: Bytes, story: &Story) -> Response<Body> {
-    dress(context, &mut parts.headers, story);
+    parts.headers = dress(context, &parts.headers, story);
     Response::from_parts(parts, Body::Whole(Full::new(body)))
 }
 
@@ -410,16 +410,24 @@ const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-keymux-attempts");
 const X_QUEUE_MS: HeaderName = HeaderName::from_static("x-keymux-queue-ms");
 
 /// Takes off what must not cross, and says who answered.
-fn dress(context: &Context<'_>, headers: &mut HeaderMap, story: &Story) {
-    headers::to_caller(headers);
-    if let Ok(provider) = HeaderValue::from_str(&context.upstream.name) {
-        headers.insert(X_PROVIDER, provider);
+fn dress(context: &Context<'_>, headers: &HeaderMap, story: &Story) -> HeaderMap {
+    let mut headers = headers::to_caller(headers);
+    headers.insert(X_PROVIDER, context.upstream.shown.clone());
+    if context.expose_keys {
+        headers.insert(X_KEY, context.key.shown.clone());
     }
-    if let (true, Ok(key)) = (context.expose_keys, HeaderValue::from_str(&context.key.name)) {
-        headers.insert(X_KEY, key);
+    headers.insert(X_ATTEMPTS, number(u64::from(story.attempts())));
+    headers.insert(X_QUEUE_MS, number(story.queue_ms()));
+    headers
+}
+
+/// A number; the usual ones without an allocation.
+fn number(n: u64) -> HeaderValue {
+    match n {
+        0 => HeaderValue::from_static("0"),
+        1 => HeaderValue::from_static("1"),
+        n => HeaderValue::from(n),
     }
-    headers.insert(X_ATTEMPTS, HeaderValue::from(story.attempts()));
-    headers.insert(X_QUEUE_MS, HeaderValue::from(story.queue_ms()));
 }
 
 /// Reports a failed attempt.

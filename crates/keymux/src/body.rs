@@ -8,9 +8,11 @@ use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The body of an answer.
 pub enum Body {
@@ -115,17 +117,38 @@ pub async fn collect(
     mut body: Incoming,
     bytes_max: usize,
     idle: Duration,
-    until: Option<tokio::time::Instant>,
+    until: Option<Instant>,
 ) -> Result<Bytes, Stopped> {
     collect_from(&mut body, bytes_max, idle, until).await
 }
+
+/// Waits for the next piece. Most are there already, and cost neither a timer nor a look at the clock.
+async fn patient<F: Future + Unpin>(
+    idle: Duration,
+    until: Option<Instant>,
+    mut piece: F,
+) -> Result<F::Output, Late> {
+    if let Poll::Ready(output) = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut piece).poll(cx))).await {
+        return Ok(output);
+    }
+    let waited = async move {
+        match until {
+            Some(until) => tokio::time::timeout_at(until, piece).await.map_err(|_| Late),
+            None => Ok(piece.await),
+        }
+    };
+    tokio::time::timeout(idle, waited).await.unwrap_or(Err(Late))
+}
+
+/// The time ran out.
+struct Late;
 
 /// As [`collect`], leaving the body with the caller, who may go on reading after [`Stopped::TooLarge`].
 pub async fn collect_from(
     body: &mut Incoming,
     bytes_max: usize,
     idle: Duration,
-    until: Option<tokio::time::Instant>,
+    until: Option<Instant>,
 ) -> Result<Bytes, Stopped> {
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut total = 0;
@@ -133,19 +156,7 @@ pub async fn collect_from(
         if body.is_end_stream() {
             break;
         }
-        let next = async {
-            match until {
-                Some(until) => match tokio::time::timeout_at(until, body.frame()).await {
-                    Ok(frame) => Ok(frame),
-                    Err(_) => Err(Stopped::Idle),
-                },
-                None => Ok(body.frame().await),
-            }
-        };
-        let frame = match tokio::time::timeout(idle, next).await {
-            Ok(frame) => frame?,
-            Err(_) => return Err(Stopped::Idle),
-        };
+        let Ok(frame) = patient(idle, until, body.frame()).await else { return Err(Stopped::Idle) };
         match frame {
             None => break,
             Some(Err(error)) => return Err(Stopped::Broken(crate::attempt::describe(&error))),

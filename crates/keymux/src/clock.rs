@@ -1,26 +1,38 @@
 //! The wall clock: the only file that reads it. Everything else gets [`Now`] as an argument.
 
 use keymux_policy::Now;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Reads both clocks, counting monotonic time from its own making.
-#[derive(Clone, Copy, Debug)]
+/// Reads both clocks, counting monotonic time from its own making. Calendar time is monotonic time plus an offset that
+/// [`Clock::set_calendar`] keeps true, so that one look at the machine's clock tells both.
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    start_unix_ns: Arc<AtomicU64>,
 }
 
 impl Clock {
     /// A clock that starts at zero.
     #[expect(clippy::disallowed_methods, reason = "this file owns the clock")]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        let clock = Self { start: Instant::now(), start_unix_ns: Arc::new(AtomicU64::new(0)) };
+        clock.set_calendar();
+        clock
+    }
+
+    /// Looks at the calendar again: somebody may have set it. Called once a second.
+    #[expect(clippy::disallowed_methods, reason = "this file owns the clock")]
+    pub fn set_calendar(&self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.start_unix_ns.store(nanos(unix).saturating_sub(self.mono_ns()), Ordering::Relaxed);
     }
 
     /// This instant on both clocks.
-    #[expect(clippy::disallowed_methods, reason = "this file owns the clock")]
     pub fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Now { mono_ns: self.mono_ns(), unix_ns: nanos(unix) }
+        let mono_ns = self.mono_ns();
+        Now { mono_ns, unix_ns: self.start_unix_ns.load(Ordering::Relaxed) + mono_ns }
     }
 
     /// This instant on the monotonic clock, in nanoseconds since the start.

@@ -67,17 +67,16 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
-/// The caller's headers without what stays here.
-pub fn from_caller(mut headers: HeaderMap) -> HeaderMap {
-    let hop = hop_by_hop(&headers);
-    for name in hop {
-        headers.remove(name);
+/// The caller's headers without what stays here, with room for what a provider asks for.
+pub fn from_caller(headers: &HeaderMap) -> HeaderMap {
+    let hop = hop_by_hop(headers);
+    let mut out = HeaderMap::with_capacity(headers.len() + 6);
+    for (name, value) in headers {
+        if !stays_here(name) && !hop.contains(name) {
+            out.append(name.clone(), value.clone());
+        }
     }
-    let drop: Vec<HeaderName> = headers.keys().filter(|name| stays_here(name)).cloned().collect();
-    for name in drop {
-        headers.remove(name);
-    }
-    headers
+    out
 }
 
 /// Headers that a caller may set over the provider's own: who gets the credit at `OpenRouter`.
@@ -99,16 +98,16 @@ pub fn to_provider(headers: &mut HeaderMap, upstream: &Upstream, key: &KeyEntry)
     }
 }
 
-/// A provider's headers without what stays there.
-pub fn to_caller(headers: &mut HeaderMap) {
+/// A provider's headers without what stays there, with room for what the caller is told of the gateway.
+pub fn to_caller(headers: &HeaderMap) -> HeaderMap {
     let hop = hop_by_hop(headers);
-    for name in hop {
-        headers.remove(name);
+    let mut out = HeaderMap::with_capacity(headers.len() + 6);
+    for (name, value) in headers {
+        if !stays_there(name) && !hop.contains(name) {
+            out.append(name.clone(), value.clone());
+        }
     }
-    let drop: Vec<HeaderName> = headers.keys().filter(|name| stays_there(name)).cloned().collect();
-    for name in drop {
-        headers.remove(name);
-    }
+    out
 }
 
 #[cfg(test)]
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn credentials_and_hop_headers_of_the_caller_stay_here() {
-        let out = from_caller(map(&[
+        let out = from_caller(&map(&[
             ("authorization", "Bearer km-1"),
             ("x-api-key", "km-1"),
             ("api-key", "km-1"),
@@ -165,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_tells_of_the_providers_account_stays_there() {
-        let mut headers = map(&[
+        let headers = map(&[
             ("x-ratelimit-remaining-requests", "1"),
             ("anthropic-ratelimit-tokens-limit", "1"),
             ("openai-organization", "org"),
@@ -178,7 +177,7 @@ mod tests {
             ("x-generation-id", "gen-1"),
             ("request-id", "req_1"),
         ]);
-        to_caller(&mut headers);
+        let headers = to_caller(&headers);
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "openai-processing-ms", "request-id", "x-generation-id"]);

@@ -36,6 +36,8 @@ pub struct Upstream {
     pub id: ProviderId,
     /// Its name.
     pub name: Arc<str>,
+    /// Its name, as a header shows it.
+    pub shown: HeaderValue,
     /// Where connections go.
     pub origin: Origin,
     /// The stack of idle connections that they share.
@@ -60,6 +62,8 @@ pub struct Upstream {
 pub struct KeyEntry {
     /// Its name, which may be shown.
     pub name: Arc<str>,
+    /// Its name, as a header shows it.
+    pub shown: HeaderValue,
     /// Its account.
     pub account: AccountId,
     /// The credential, marked sensitive.
@@ -181,6 +185,12 @@ impl Snapshot {
             let account = accounts[key.account];
             let entry = KeyEntry {
                 name: key.name.clone(),
+                shown: HeaderValue::try_from(&*key.name).map_err(|_| {
+                    format!(
+                        "provider {}: key {}: its name cannot be shown in a header",
+                        provider.name, key.name
+                    )
+                })?,
                 account,
                 credential: credential(provider, key)?,
                 counters: metrics.key(&provider.name, &key.name),
@@ -247,6 +257,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
     Ok(Upstream {
         id,
         name: provider.name.clone(),
+        shown: HeaderValue::try_from(&*provider.name).map_err(|_| bad("its name"))?,
         origin,
         origin_id,
         authority: HeaderValue::try_from(base.authority()).map_err(|_| bad("its host"))?,

@@ -186,7 +186,7 @@ impl Relay {
 
     /// Whether a pause, or the whole request, has lasted too long. Armed only once nothing is there to read.
     fn out_of_time(&mut self, cx: &mut Context<'_>) -> Option<Sign> {
-        let clock = self.attempt.as_ref()?.worker.gateway.clock;
+        let clock = self.attempt.as_ref()?.worker.gateway.clock.clone();
         loop {
             let idle_end = self.last_chunk_ns.saturating_add(self.limits.idle_ns);
             let deadline = idle_end.min(self.limits.until_ns);

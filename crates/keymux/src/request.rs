@@ -100,12 +100,7 @@ async fn call(
         body::read(&parts.headers, incoming, server.body_bytes_max, idle).await.inspect_err(|problem| {
             story.refused(problem);
         })?;
-    let asked = Asked {
-        endpoint,
-        query: parts.uri.query().map(str::to_owned),
-        headers: headers::from_caller(parts.headers),
-        body,
-    };
+    let asked = Asked { endpoint, query: parts.uri.query().map(str::to_owned), headers: parts.headers, body };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
         return Ok(keepalive::deferred(worker, snapshot, asked, options, story));
@@ -118,13 +113,13 @@ fn wants_stream(asked: &Asked) -> bool {
     plan::read(asked.endpoint, &asked.headers, &asked.body).is_ok_and(|read| read.stream())
 }
 
-/// What a caller asked, without what stays here.
+/// What a caller asked.
 pub struct Asked {
     /// The endpoint.
     pub endpoint: Endpoint,
     /// The query string.
     pub query: Option<String>,
-    /// The headers that may go out.
+    /// The headers, as they came.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
@@ -262,7 +257,7 @@ fn outbound(
     let mut request = Request::new(Full::default());
     *request.uri_mut() = target.parse().map_err(|e| format!("the path or query is not valid: {e}"))?;
     *request.method_mut() = Method::POST;
-    let mut out = asked.headers.clone();
+    let mut out = headers::from_caller(&asked.headers);
     headers::to_provider(&mut out, upstream, key);
     out.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     if let Some(authorization) = plain_proxy.and_then(|p| p.authorization.as_ref()) {

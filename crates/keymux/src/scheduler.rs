@@ -55,8 +55,8 @@ impl Scheduler {
     }
 
     /// The clock that the scheduler goes by.
-    pub fn clock(&self) -> Clock {
-        self.clock
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// A request arrives.

@@ -45,12 +45,13 @@ pub fn request_line(record: &Record) {
     );
 }
 
-/// Writes the scheduler's events as lines of their own, for ever.
+/// Writes the scheduler's events as lines of their own, for ever, and keeps the calendar true.
 pub async fn events(gateway: std::sync::Arc<crate::serve::Gateway>) {
     let mut every = tokio::time::interval(std::time::Duration::from_millis(200));
     let mut events = Vec::new();
     loop {
         every.tick().await;
+        gateway.clock.set_calendar();
         gateway.scheduler.take_events(&mut events);
         for event in events.drain(..) {
             tracing::info!(event = %crate::admin::told(&gateway, &event.what), "event");

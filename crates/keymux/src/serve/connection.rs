@@ -4,6 +4,7 @@
 use super::{Gateway, Worker};
 use crate::body::Body;
 use crate::request;
+use crate::upstream::gather;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -62,9 +63,14 @@ pub(super) async fn accept(worker: Arc<Worker>, listener: TcpListener, manner: M
             match manner.tls.clone() {
                 None => serve(worker, stream, &manner, &watched).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
-                        serve(worker, stream, &manner, &watched).await;
-                    }
+                    // Boxed, or every plain connection would have room for a TLS one.
+                    Box::pin(async move {
+                        if let Ok(Ok(stream)) = tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await
+                        {
+                            serve(worker, stream, &manner, &watched).await;
+                        }
+                    })
+                    .await;
                 }
             }
         });
@@ -246,7 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        gather::write(&mut self.stream, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

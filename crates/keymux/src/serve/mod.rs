@@ -69,7 +69,7 @@ impl Gateway {
         let log_requests = AtomicBool::new(config.server.log.requests);
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
         Ok(Arc::new(Self {
-            scheduler: Scheduler::new(clock, fleet, seed),
+            scheduler: Scheduler::new(clock.clone(), fleet, seed),
             live: ArcSwap::from_pointee(snapshot),
             metrics,
             clock,

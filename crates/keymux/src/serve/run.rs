@@ -73,8 +73,11 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
     let connections_max = connections_max(server.connections_max);
     let gateway = Gateway::new(config, connections_max, seed)?;
     let (stop, stopped) = watch::channel(false);
-    let dialer =
-        |_: usize| Dialer { pool: Pool::default(), connector: connector.clone(), clock: gateway.clock };
+    let dialer = |_: usize| Dialer {
+        pool: Pool::default(),
+        connector: connector.clone(),
+        clock: gateway.clock.clone(),
+    };
     let mut threads = Vec::new();
     match server.runtime {
         Runtime::PerCore => {

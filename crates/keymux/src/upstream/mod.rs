@@ -2,6 +2,7 @@
 //! so that no two workers meet over a connection. Knows hosts, TLS and proxies, nothing of models or keys.
 
 mod connect;
+pub mod gather;
 mod pool;
 mod proxy;
 mod tls;
