@@ -417,3 +417,34 @@ fn levels_are_what_the_next_call_meets() {
     assert_eq!(levels[0].full_in_ns, 500 * MS);
     assert!(world.levels(at(0), "p", "nobody", "m").is_empty());
 }
+
+#[test]
+fn of_several_limits_the_slowest_is_named_so_that_the_time_is_true() {
+    for order in [[1_000, 10_000], [10_000, 1_000]] {
+        let [first, second] = order.map(|ms| json!({ "limit": 1, "period_ms": ms }));
+        let mut world = limited(&json!([first, second]));
+        world.call(at(0), &ask(1));
+        let refused = world.call(at(0), &ask(1));
+        assert_eq!(
+            (refused.refused_by.as_deref(), refused.retry_after_ns),
+            (Some("requests/10s"), Some(10 * SECOND))
+        );
+    }
+}
+
+#[test]
+fn only_refusals_by_a_limit_carry_its_headers() {
+    let mut world = limited(&json!([{ "limit": 1, "shape": "window" }]));
+    for fault in
+        [json!("bad_key"), json!({ "status": { "code": 400 } }), json!({ "rate_limit": { "time": "none" } })]
+    {
+        let prompt = format!("sim: {}", json!({ "fault": fault }));
+        let refused = post(&mut world, at(0), "/v1/chat/completions", &chat(&prompt));
+        let told: Vec<_> =
+            refused.headers.iter().filter(|(name, _)| name.starts_with("x-ratelimit")).collect();
+        assert!(told.is_empty(), "{fault}: {told:?}");
+    }
+    post(&mut world, at(0), "/v1/chat/completions", &chat("hi"));
+    let refused = post(&mut world, at(0), "/v1/chat/completions", &chat("hi"));
+    assert_eq!(header(&refused, "x-ratelimit-remaining-requests"), Some("0"));
+}
