@@ -64,11 +64,18 @@ class Limiter(raw.Upstream):
         if wait is not None:
             # Whole seconds, rounded up, as most providers say it.
             return self._refuse(client, "429 Too Many Requests", "rate_limit_exceeded", {"Retry-After": f"{int(wait) + 1}"})
-        try:
-            self._pass(client, request)
-        finally:
+        released = False
+
+        def release():
+            nonlocal released
             with self.lock:
-                key.open -= 1
+                key.open -= not released
+            released = True
+
+        try:
+            self._pass(client, request, release)
+        finally:
+            release()
         return False
 
     def _refuse(self, client, status: str, code: str, headers: dict[str, str]) -> bool:
@@ -76,7 +83,9 @@ class Limiter(raw.Upstream):
         client.send(raw.response_bytes(body, status=status, headers=headers))
         return True
 
-    def _pass(self, client: raw.Connection, request: raw.Message):
+    def _pass(self, client: raw.Connection, request: raw.Message, release):
+        """Relays the answer. The slot is free before the last byte goes out: whoever has the whole answer may come
+        again at once."""
         hop = ("connection", "keep-alive", "host", "transfer-encoding", "content-length")
         kept = {n: v for n, v in request.headers if n.lower() not in hop}
         method, target, _ = request.first.split(" ")
@@ -84,6 +93,12 @@ class Limiter(raw.Upstream):
             server.send(raw.request_bytes(target, request.body, {**kept, "Connection": "close"}, method))
             head = server.read_head()
             lines = [head.first, *(f"{n}: {v}" for n, v in head.headers if n.lower() not in hop[:2]), "Connection: close"]
-            client.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + server.buffer)
-            while more := server.sock.recv(65536):
-                client.send(more)
+            client.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+            if "chunked" in (head.get("transfer-encoding") or ""):
+                while piece := server.read_piece():
+                    client.send(raw.chunked(piece, end=False))
+                last = b"0\r\n\r\n"
+            else:
+                last = server.read_exactly(int(head.get("content-length")))
+            release()
+            client.send(last)

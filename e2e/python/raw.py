@@ -79,7 +79,7 @@ class Connection:
         found, self.buffer = self.buffer.split(mark, 1)
         return found
 
-    def _exactly(self, n: int) -> bytes:
+    def read_exactly(self, n: int) -> bytes:
         while len(self.buffer) < n:
             self._more()
         found, self.buffer = self.buffer[:n], self.buffer[n:]
@@ -94,7 +94,7 @@ class Connection:
     def read_piece(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
         size = int(self._until(b"\r\n").split(b";")[0], 16)
-        piece = self._exactly(size)
+        piece = self.read_exactly(size)
         self._until(b"\r\n")
         return piece
 
@@ -106,7 +106,7 @@ class Connection:
                 message.pieces.append(piece)
             message.body = b"".join(message.pieces)
         elif (length := message.get("content-length")) is not None:
-            message.body = self._exactly(int(length))
+            message.body = self.read_exactly(int(length))
         elif response and message.status not in (204, 304):
             message.body = self.read_to_end()
         return message

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.model
 SECRETS = [f"sk-test-lab-{i}" for i in (1, 2, 3)]
 ASK = [{"role": "user", "content": "Say hello."}]
 REQUESTS = 18
-DECLARED = 'limits = [{ requests = 4, per = "2s" }, { concurrent = 1 }]'
+DECLARED = 'limits = [{ requests = 4, per = "2s" }, { concurrent = 2 }]'
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,15 @@ def model():
 
 @pytest.fixture
 def limited(model):
-    """Each key may do four requests at once and two a second after them, one at a time."""
-    made = Limiter(model, {s: Key(burst=4, rate=2.0, concurrent=1) for s in SECRETS})
+    """Each key may do four requests and two a second after them, two at a time."""
+    made = Limiter(model, {s: Key(burst=4, rate=2.0, concurrent=2) for s in SECRETS})
     yield made
     made.close()
 
 
 def front_of(workshop, limited, limits: str) -> harness.Gateway:
-    config = harness.SERVER + harness.provider("lab", f"{limited.url}/v1", more=limits)
+    # The model is slow on a busy machine; these tests are about keys, not about patience.
+    config = harness.SERVER + 'max_wait = "60s"\n' + harness.provider("lab", f"{limited.url}/v1", more=limits)
     messages = harness.provider("lab-claude", f"{limited.url}/v1", dialect="anthropic", more=limits)
     return workshop.gateway(config + messages.replace("sk-test-lab-claude-", "sk-test-lab-"))
 
@@ -79,12 +80,16 @@ def test_chat_streaming_and_messages_are_answered(workshop, limited):
 
 @pytest.mark.parametrize("limits", [DECLARED, ""], ids=["declared", "learned"])
 def test_three_keys_carry_what_one_would_refuse(workshop, limited, limits):
+    if not limits:
+        # Only the rate is to be learned: how many at a time a key may do shows in no refusal of this limiter.
+        for key in limited.keys.values():
+            key.concurrent = REQUESTS
     front = front_of(workshop, limited, limits)
 
     async def at_once():
         async with openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key=harness.TOKEN, max_retries=0) as client:
             ask = [
-                client.chat.completions.create(model="lab:smollm2", messages=ASK, max_tokens=8)
+                client.chat.completions.create(model="lab:smollm2", messages=ASK, max_tokens=4)
                 for _ in range(REQUESTS)
             ]
             return await asyncio.gather(*ask)
