@@ -67,8 +67,7 @@ pub fn same_secret(secret: &Secret, presented: &str) -> bool {
 
 fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(origin) = headers.get(ORIGIN) {
-        let allowed = server.cors_origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
-        if !allowed {
+        if !origin_is_allowed(server, origin) {
             return Err(Problem::new(
                 Kind::ForeignOrigin,
                 "Web pages may not use this gateway. If this page may, add its origin to `server.cors_origins`.",
@@ -85,6 +84,10 @@ fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
         "This gateway has no token, so it answers only under localhost or its address. \
          Set `server.token`, or add this host to `server.allowed_hosts`.",
     ))
+}
+
+fn origin_is_allowed(server: &Server, origin: &HeaderValue) -> bool {
+    server.cors_origins.iter().any(|o| o == "*" || o.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
 }
 
 /// An address cannot be made to point elsewhere, a name can.
@@ -109,7 +112,7 @@ fn without_port(host: &str) -> &str {
 /// Answers for pages whose origin is allowed: which headers they may send and read.
 pub fn cors(server: &Server, request_origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
     let Some(origin) = request_origin else { return };
-    if !server.cors_origins.iter().any(|o| o.as_bytes() == origin.as_bytes()) {
+    if !origin_is_allowed(server, origin) {
         return;
     }
     answer.insert("access-control-allow-origin", origin.clone());

@@ -89,7 +89,7 @@ pub async fn one(
 /// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
 async fn items(worker: &Arc<Worker>, snapshot: &Snapshot, headers: &HeaderMap) -> Vec<(String, String)> {
     let mut items: Vec<(String, String)> = Vec::new();
-    for route in &snapshot.config.routes {
+    for route in snapshot.config.routes.iter().filter(|route| route.variant_of.is_none()) {
         let id = serde_json::Value::from(&*route.model);
         let text = format!(r#"{{"id":{id},"object":"model","created":0,"owned_by":"keymux"}}"#);
         items.push((route.model.to_string(), text));
