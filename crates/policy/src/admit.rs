@@ -41,6 +41,7 @@ impl Policy {
             affine: self.affinity.find(request.ask.session, now.mono_ns),
             only,
             line,
+            ahead: if line == Line::Front { 0.0 } else { self.room.share_ahead(request) },
         };
         let route = &mut self.routes.all[request.route];
         pick::look(&mut self.pool, route, request.route, &mut self.rng, &mut self.scratch, query)
@@ -229,11 +230,11 @@ impl Policy {
         Ok((id, forecast.max(now.mono_ns)))
     }
 
-    /// Leaves the waiting room, and what it saved up for.
-    pub(crate) fn stand_up(&mut self, now: Now, request: &mut Request) {
+    /// Leaves the waiting room (let out, or for another reason), and what it saved up for.
+    pub(crate) fn stand_up(&mut self, now: Now, request: &mut Request, let_out: bool) {
         if request.place.waiting {
             self.routes.all[request.route].waiting -= 1;
-            self.room.leave(now.mono_ns, request);
+            self.room.leave(now.mono_ns, request, let_out);
         }
         self.unplace(now, request);
     }

@@ -28,7 +28,7 @@ pub enum Class {
 }
 
 /// Who asks. Zero is the one client of a gateway without client keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
 /// The team of the client.

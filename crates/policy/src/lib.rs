@@ -41,6 +41,7 @@ mod route;
 mod routes;
 mod slab;
 mod submit;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -52,6 +52,8 @@ pub(crate) struct Query<'a> {
     /// Only this target (one more try on the same key).
     pub(crate) only: Option<usize>,
     pub(crate) line: Line,
+    /// The share of those waiting that stand in front.
+    pub(crate) ahead: f64,
 }
 
 /// The chosen target and where it stands.

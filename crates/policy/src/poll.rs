@@ -56,25 +56,26 @@ impl Policy {
     }
 
     fn serve(&mut self, now: Now, class: u8, out: &mut Vec<Woken>) {
-        let mut lanes: BinaryHeap<_> =
-            self.room.pending(class, now.mono_ns).into_iter().map(Reverse).collect();
+        let mut lanes = BinaryHeap::new();
+        for lane in self.room.pending(class, now.mono_ns) {
+            lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
+        }
         let mut looks = 0;
         while let Some(Reverse((place, lane))) = lanes.pop() {
-            let head = self.room.lane(lane).and_then(|l| l.queue.first_key_value());
-            let Some((at, id)) = head.map(|(at, id)| (*at, *id)) else { continue };
+            let Some((at, id)) = self.room.head(lane) else { continue };
             if at != place {
                 lanes.push(Reverse((at, lane)));
                 continue;
             }
             if looks == LOOKS_MAX {
-                return;
+                break;
             }
             looks += 1;
-            if self.try_head(now, lane, id, out) && self.room.lane(lane).is_some_and(|l| l.key.class == class)
-            {
-                lanes.push(Reverse((place, lane)));
+            if self.try_head(now, lane, id, out) && self.room.class_of(lane) == Some(class) {
+                lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
             }
         }
+        self.refuse_hopeless(now, class, out);
     }
 
     /// Whether the head left its lane.
@@ -82,7 +83,7 @@ impl Policy {
         let Some(mut request) = self.requests.take(id) else { return false };
         let mut scan = self.look(now, &request, Line::Front, None);
         if let Some(best) = scan.best {
-            self.stand_up(now, &mut request);
+            self.stand_up(now, &mut request, true);
             let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
             out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
             return true;
@@ -106,16 +107,31 @@ impl Policy {
         false
     }
 
+    /// Who goes in front of others may push the last ones past their deadlines: they hear of it at once.
+    fn refuse_hopeless(&mut self, now: Now, class: u8, out: &mut Vec<Woken>) {
+        while let Some(mut request) = self.room.overtaken(class).and_then(|id| self.requests.take(id)) {
+            self.unplace(now, &mut request);
+            let scan = self.look(now, &request, Line::Behind, None);
+            if let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) {
+                self.place(now, &mut request, &wait, false);
+                self.requests.put_back(request);
+                return;
+            }
+            let refusal = self.refusal(now, &request, &scan);
+            self.dismiss(now, request, refusal, out);
+            self.room.ask_again(class);
+        }
+    }
+
     /// Backfill: those behind a head that is too large for now may go where they do not delay it.
     fn look_behind(&mut self, now: Now, lane: usize, out: &mut Vec<Woken>) -> u64 {
-        let queue = self.room.lane(lane).map(|l| &l.queue);
-        let behind: Vec<u64> = queue.into_iter().flatten().skip(1).take(AHEAD).map(|(_, id)| *id).collect();
+        let behind = self.room.behind(lane, AHEAD);
         let mut try_at = u64::MAX;
         for id in behind {
             let Some(mut request) = self.requests.take(id) else { continue };
             let mut scan = self.look(now, &request, Line::Front, None);
             if let Some(best) = scan.best {
-                self.stand_up(now, &mut request);
+                self.stand_up(now, &mut request, true);
                 let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
                 out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
             } else {
@@ -128,7 +144,7 @@ impl Policy {
 
     fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {
         let Some(mut request) = self.requests.take(id) else { return };
-        self.stand_up(now, &mut request);
+        self.stand_up(now, &mut request, false);
         let refusal = if let Some(kind) = kind {
             Refusal { kind, retry_after_ns: None }
         } else {
@@ -139,7 +155,7 @@ impl Policy {
     }
 
     fn dismiss(&mut self, now: Now, mut request: Box<Request>, refusal: Refusal, out: &mut Vec<Woken>) {
-        self.stand_up(now, &mut request);
+        self.stand_up(now, &mut request, false);
         self.totals.refused += 1;
         out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });
         self.close(request);

@@ -1,15 +1,16 @@
 //! The waiting room: who waits, in which order, and when to look again. It knows places, not targets: whether a
 //! waiter may go is asked of `pick`.
 //!
-//! Waiters that compete for the same candidates stand in one *lane*; inside it the order is start-time fair queueing
-//! between clients (Goyal, Vin, Cheng 1996; each request costs one over its client's weight) and first come first
-//! served inside one client. Lanes are looked at by class, then by the tags of their heads.
+//! Waiters that compete for the same candidates stand in one *lane*. Lanes are looked at by class, then by the tags
+//! of their heads; inside one, clients take turns and each client's requests go first come, first served. Whose turn
+//! it is, `turns` knows.
 
 use crate::ask::ClientId;
 use crate::fleet::{AccountId, Endpoint, RoomSettings};
 use crate::hash::Map;
 use crate::request::{Request, rank};
 use crate::slab::Slab;
+use crate::turns::Turns;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,26 +39,36 @@ impl LaneKey {
     }
 }
 
+/// The requests of one client in one lane, in order of arrival.
+#[derive(Clone, Debug, Default)]
+struct File {
+    /// Identity, and whether it was let out before (then its client has paid for it, and it stands in front).
+    queue: BTreeMap<u64, (u64, bool)>,
+    /// The place of its head among the heads.
+    head: Option<(u64, u64)>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     pub(crate) key: LaneKey,
-    pub(crate) queue: BTreeMap<(u64, u64), u64>,
+    files: Map<u64, File>,
+    /// Heads of the clients' files: tag, arrival, client.
+    heads: BTreeSet<(u64, u64, u64)>,
     /// When time alone may let the head go.
-    pub(crate) try_at: u64,
+    try_at: u64,
     /// The last change after which the head was looked at.
-    pub(crate) looked: u64,
+    looked: u64,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     lanes: Slab<Lane>,
     index: Map<LaneKey, usize>,
+    turns: [Turns; 3],
     deadlines: BTreeSet<(u64, u64)>,
     /// Those that may not go before a time: a retry's pause.
     later: BTreeSet<(u64, u64)>,
     per_client: Map<ClientId, usize>,
-    finish_tags: Map<(u8, ClientId), u64>,
-    virtual_time: [u64; 3],
     pub(crate) waiting: usize,
     pub(crate) by_class: [usize; 3],
     pub(crate) bytes: u64,
@@ -85,18 +96,29 @@ impl Room {
             || on_route >= settings.per_route_max
     }
 
+    /// The share of the others waiting that will go before this request.
+    pub(crate) fn share_ahead(&self, request: &Request) -> f64 {
+        let standing = request.place.lane.is_some();
+        let others = self.waiting - usize::from(standing);
+        if others == 0 || request.attempt > 0 {
+            return 0.0;
+        }
+        let class = usize::from(rank(request.ask.class));
+        let higher: usize = self.by_class[..class].iter().sum();
+        let ahead = higher + self.turns[class].ahead(request.ask.client, standing);
+        (ahead as f64 / others as f64).min(1.0)
+    }
+
     /// Takes a place. `try_at`: when time alone may let it go; 0: look at once.
     pub(crate) fn enter(&mut self, now: u64, request: &mut Request, try_at: u64) {
         if self.waiting == 0 {
-            self.finish_tags.clear();
-            self.virtual_time = [0; 3];
+            self.turns = Default::default();
             self.wake = u64::MAX;
         }
-        let client = request.ask.client;
         self.waiting += 1;
         self.by_class[usize::from(rank(request.ask.class))] += 1;
         self.bytes += request.ask.size.body_bytes;
-        *self.per_client.entry(client).or_insert(0) += 1;
+        *self.per_client.entry(request.ask.client).or_insert(0) += 1;
         self.deadlines.insert((request.ask.deadline_mono_ns, request.id));
         self.wake = self.wake.min(request.ask.deadline_mono_ns);
         request.place.waiting = true;
@@ -112,13 +134,17 @@ impl Room {
     /// Stands in its lane.
     fn stand(&mut self, request: &mut Request, try_at: u64) {
         let key = LaneKey::of(request);
-        let tag = self.tag(request);
+        let paid = request.attempt > 0;
+        if !paid {
+            self.turns[usize::from(key.class)].enter(request);
+        }
         let at = if let Some(at) = self.index.get(&key) {
             *at
         } else {
             let at = self.lanes.insert(Lane {
                 key,
-                queue: BTreeMap::new(),
+                files: Map::default(),
+                heads: BTreeSet::new(),
                 try_at: u64::MAX,
                 looked: self.changes,
             });
@@ -127,69 +153,53 @@ impl Room {
         };
         let lane = &mut self.lanes[at];
         lane.try_at = lane.try_at.min(try_at);
-        lane.queue.insert((tag, request.seq), request.id);
+        let client = request.ask.client.0;
+        lane.files.entry(client).or_default().queue.insert(request.seq, (request.id, paid));
+        lane.set_head(client, &self.turns[usize::from(key.class)]);
         request.place.lane = Some(at);
         self.wake = self.wake.min(lane.try_at);
     }
 
-    fn tag(&mut self, request: &mut Request) -> u64 {
-        if let Some(tag) = request.place.tag {
-            return tag;
-        }
-        let class = rank(request.ask.class);
-        if request.attempt > 0 {
-            // It was let out once: its client has paid for it already, and it comes back in front.
-            let tag = self.virtual_time[usize::from(class)];
-            request.place.tag = Some(tag);
-            return tag;
-        }
-        let cost = crate::time::ns_of(1e-3 / request.ask.weight.clamp(1e-3, 1e3));
-        let finish = self.finish_tags.entry((class, request.ask.client)).or_insert(0);
-        let start = (*finish).max(self.virtual_time[usize::from(class)]);
-        *finish = start + cost.max(1);
-        request.place.tag = Some(start);
-        start
-    }
-
-    /// Leaves the room, for whatever reason.
-    pub(crate) fn leave(&mut self, now: u64, request: &mut Request) {
+    /// Leaves the room: let out, or for another reason.
+    pub(crate) fn leave(&mut self, now: u64, request: &mut Request, let_out: bool) {
         if !std::mem::take(&mut request.place.waiting) {
             return;
         }
-        let client = request.ask.client;
+        let class = usize::from(rank(request.ask.class));
         self.waiting -= 1;
-        self.by_class[usize::from(rank(request.ask.class))] -= 1;
+        self.by_class[class] -= 1;
         self.bytes -= request.ask.size.body_bytes;
-        if let Some(n) = self.per_client.get_mut(&client) {
+        if let Some(n) = self.per_client.get_mut(&request.ask.client) {
             *n -= 1;
             if *n == 0 {
-                self.per_client.remove(&client);
+                self.per_client.remove(&request.ask.client);
             }
         }
         self.deadlines.remove(&(request.ask.deadline_mono_ns, request.id));
         request.waited_ns += now.saturating_sub(request.place.since);
-        match request.place.lane.take() {
-            None => {
-                self.later.remove(&(request.place.not_before, request.id));
-            }
-            Some(at) => {
-                let class = usize::from(rank(request.ask.class));
-                let tag = request.place.tag.unwrap_or(0);
-                let lane = &mut self.lanes[at];
-                let was_head = lane.queue.first_key_value().is_some_and(|(_, id)| *id == request.id);
-                lane.queue.remove(&(tag, request.seq));
-                if was_head {
-                    // The next one may be smaller, or be held up by the one that left.
-                    lane.try_at = 0;
-                    self.wake = 0;
-                }
-                self.virtual_time[class] = self.virtual_time[class].max(tag);
-                if lane.queue.is_empty() {
-                    let key = lane.key;
-                    self.lanes.remove(at);
-                    self.index.remove(&key);
-                }
-            }
+        let Some(at) = request.place.lane.take() else {
+            self.later.remove(&(request.place.not_before, request.id));
+            return;
+        };
+        if request.attempt == 0 {
+            self.turns[class].leave(request, let_out);
+        }
+        let lane = &mut self.lanes[at];
+        let client = request.ask.client.0;
+        let first = lane.heads.first().copied();
+        if let Some(file) = lane.files.get_mut(&client) {
+            file.queue.remove(&request.seq);
+        }
+        lane.set_head(client, &self.turns[class]);
+        if first.is_some_and(|(_, seq, _)| seq == request.seq) {
+            // The next one may be smaller, or was held up by the one that left.
+            lane.try_at = 0;
+            self.wake = 0;
+        }
+        if lane.heads.is_empty() {
+            let key = lane.key;
+            self.lanes.remove(at);
+            self.index.remove(&key);
         }
     }
 
@@ -201,8 +211,29 @@ impl Room {
         }
     }
 
-    pub(crate) fn lane(&self, at: usize) -> Option<&Lane> {
-        self.lanes.get(at)
+    /// The head of a lane: its place and its identity. Turns that were taken in other lanes are taken into account.
+    pub(crate) fn head(&mut self, at: usize) -> Option<((u64, u64), u64)> {
+        let lane = self.lanes.get_mut(at)?;
+        loop {
+            let (tag, seq, client) = *lane.heads.first()?;
+            lane.set_head(client, &self.turns[usize::from(lane.key.class)]);
+            if lane.heads.first() == Some(&(tag, seq, client)) {
+                return Some(((tag, seq), lane.files.get(&client)?.queue.get(&seq)?.0));
+            }
+        }
+    }
+
+    /// Some of those behind the head of a lane: first the other clients', then the next of each.
+    pub(crate) fn behind(&self, at: usize, count: usize) -> Vec<u64> {
+        let Some(lane) = self.lanes.get(at) else { return Vec::new() };
+        let files = || lane.heads.iter().take(count + 1).filter_map(|(_, _, client)| lane.files.get(client));
+        let heads = files().filter_map(|f| f.queue.first_key_value()).skip(1);
+        let next = files().flat_map(|f| f.queue.iter().skip(1));
+        heads.chain(next).take(count).map(|(_, (id, _))| *id).collect()
+    }
+
+    pub(crate) fn class_of(&self, at: usize) -> Option<u8> {
+        self.lanes.get(at).map(|l| l.key.class)
     }
 
     /// The head of a lane could not go; time alone may let it go at `try_at`.
@@ -213,12 +244,21 @@ impl Room {
         }
     }
 
-    /// Lanes of a class that want a look, with the places of their heads.
-    pub(crate) fn pending(&self, class: u8, now: u64) -> Vec<((u64, u64), usize)> {
+    /// Lanes of a class that want a look.
+    pub(crate) fn pending(&self, class: u8, now: u64) -> Vec<usize> {
         let wants =
             |lane: &Lane| lane.key.class == class && (lane.looked < self.changes || lane.try_at <= now);
-        let lanes = self.lanes.iter().filter(|(_, lane)| wants(lane));
-        lanes.filter_map(|(at, lane)| Some((*lane.queue.first_key_value()?.0, at))).collect()
+        self.lanes.iter().filter(|(_, lane)| wants(lane)).map(|(at, _)| at).collect()
+    }
+
+    /// The last of a class, if somebody went in front of it since this was asked, and how it may be asked again.
+    pub(crate) fn overtaken(&mut self, class: u8) -> Option<u64> {
+        self.turns[usize::from(class)].overtaken()
+    }
+
+    /// The one in front of the last may be hopeless, too.
+    pub(crate) fn ask_again(&mut self, class: u8) {
+        self.turns[usize::from(class)].ask_again();
     }
 
     /// One whose deadline is before (or with `reached`, at) this instant.
@@ -262,5 +302,28 @@ impl Room {
 
     pub(crate) fn wake(&self) -> Option<u64> {
         (self.waiting > 0).then_some(self.wake)
+    }
+}
+
+impl Lane {
+    /// Puts the head of a client's file at its place among the heads.
+    fn set_head(&mut self, client: u64, turns: &Turns) {
+        let Some(file) = self.files.get_mut(&client) else { return };
+        let head = file.queue.first_key_value().map(|(seq, (_, paid))| {
+            let tag = if *paid { 0 } else { turns.tag(ClientId(client)) };
+            (tag, *seq)
+        });
+        if head != file.head {
+            if let Some((tag, seq)) = file.head {
+                self.heads.remove(&(tag, seq, client));
+            }
+            if let Some((tag, seq)) = head {
+                self.heads.insert((tag, seq, client));
+            }
+            file.head = head;
+        }
+        if head.is_none() {
+            self.files.remove(&client);
+        }
     }
 }

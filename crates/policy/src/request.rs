@@ -38,6 +38,10 @@ pub(crate) enum Probe {
 }
 
 /// The attempt in flight.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each notes one thing that happened to the attempt, in any order"
+)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flight {
     pub(crate) target: usize,
@@ -75,8 +79,6 @@ pub(crate) struct Last {
 pub(crate) struct Place {
     pub(crate) waiting: bool,
     pub(crate) since: u64,
-    /// Fair-queueing tag; kept over retries.
-    pub(crate) tag: Option<u64>,
     /// The lane that it stands in, or `None` while it may not go before `not_before`.
     pub(crate) lane: Option<usize>,
     pub(crate) not_before: u64,

@@ -58,7 +58,7 @@ impl Policy {
             self.requests.put_back(request);
             return;
         }
-        self.stand_up(now, &mut request);
+        self.stand_up(now, &mut request, false);
         self.totals.cancelled += 1;
         self.close(request);
     }

@@ -3,6 +3,7 @@
 mod choosing;
 mod failures;
 mod harness;
+mod overload;
 mod quotas;
 mod random;
 mod retries;

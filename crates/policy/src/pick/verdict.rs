@@ -76,7 +76,7 @@ impl Verdict {
             self.soft |= fit.soft;
             self.at = self.at.max(fit.at);
             if q.line == Line::Behind || self.blocked() {
-                let ahead = if q.line == Line::Front { 0.0 } else { domain.queued };
+                let ahead = domain.queued * q.ahead;
                 let at = domain.forecast(q.now, ahead, amount, turn_ns);
                 if at > self.forecast && self.why.is_none() {
                     (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));

@@ -320,3 +320,23 @@ fn waiters_survive_a_new_configuration_and_a_route_that_is_gone_refuses_them() {
     w.ok(lease);
     w.conserved();
 }
+
+#[test]
+fn who_is_pushed_past_a_deadline_hears_of_it_at_once() {
+    let mut w = one_a_second();
+    let ask = |w: &World, client| Ask { client: ClientId(client), ..w.ask(6.5) };
+    let flood: Vec<Ticket> = (0..6)
+        .map(|_| {
+            let a = ask(&w, 1);
+            enter(&mut w, a)
+        })
+        .collect();
+    let a = ask(&w, 2);
+    enter(&mut w, a);
+    let woken = w.poll();
+    assert_eq!(woken.len(), 1, "the last of who has most");
+    assert_eq!(woken[0].ticket, flood[5]);
+    let Decision::Refuse(refusal) = &woken[0].decision else { panic!() };
+    assert!(refusal.retry_after_ns.unwrap() > 6 * SECOND);
+    assert_eq!(order(&mut w).len(), 6);
+}
