@@ -82,8 +82,6 @@ pub struct Server {
     pub log: Log,
     /// How long a request may wait for room, unless its route says otherwise.
     pub max_wait_ms: u64,
-    /// Further POST paths that pass through, without the `/v1/` in front.
-    pub pass_through_paths: Vec<String>,
 }
 
 /// Files for TLS towards clients.

@@ -114,7 +114,6 @@ fn server(old: &Server, new: &Server, changes: &mut Changes) {
     changes.if_other(&old.proxy, &new.proxy, "server.proxy");
     changes.if_other(&old.no_proxy, &new.no_proxy, "server.no_proxy");
     changes.if_other(&old.max_wait_ms, &new.max_wait_ms, "server.max_wait");
-    changes.if_other(&old.pass_through_paths, &new.pass_through_paths, "server.pass_through_paths");
     changes.if_other(&old.log.requests, &new.log.requests, "log.requests");
 }
 

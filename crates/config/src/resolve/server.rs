@@ -64,7 +64,6 @@ pub(super) fn resolve(
         no_proxy: no_proxy(typed.no_proxy, world),
         log: log_settings(log),
         max_wait_ms: typed.max_wait.map_or(10_000, |d| d.0),
-        pass_through_paths: pass_through(typed.pass_through_paths, found),
     };
     Resolved { server, http_proxy }
 }
@@ -236,53 +235,4 @@ fn no_proxy(typed: Option<At<Vec<At<String>>>>, world: &World<'_>) -> Vec<String
     }
     let value = world.var("NO_PROXY").or_else(|| world.var("no_proxy")).unwrap_or_default();
     value.split(',').map(str::trim).filter(|rule| !rule.is_empty()).map(str::to_owned).collect()
-}
-
-/// Provider paths that manage accounts: never passed through.
-const MANAGEMENT: &[&str] = &[
-    "key",
-    "keys",
-    "credits",
-    "generation",
-    "auth",
-    "oauth",
-    "byok",
-    "guardrails",
-    "workspaces",
-    "activity",
-    "analytics",
-    "organization",
-    "organizations",
-    "projects",
-    "admin",
-    "usage",
-    "files",
-    "batches",
-    "fine_tuning",
-    "models",
-];
-
-fn pass_through(typed: Option<At<Vec<At<String>>>>, found: &mut Findings) -> Vec<String> {
-    let mut paths = Vec::new();
-    for path in typed.unwrap_or_default().value {
-        let bare = path.trim_start_matches('/');
-        let bare = bare.strip_prefix("api/").unwrap_or(bare);
-        let bare = bare.strip_prefix("v1/").unwrap_or(bare).trim_end_matches('/');
-        let fits = |part: &str| {
-            !part.is_empty()
-                && part != "."
-                && part != ".."
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        };
-        let first = bare.split('/').next().unwrap_or("");
-        if !bare.split('/').all(fits) {
-            let message = format!("\"{}\" is not a path below /v1/", path.value.escape_debug());
-            found.error(path.place, message, "write it plainly: \"audio/music\"");
-        } else if MANAGEMENT.contains(&first) {
-            let message = format!("\"{bare}\" manages an account or its state; it is never passed through");
-            found.error(path.place, message, "leave it out");
-        }
-        paths.push(bare.to_owned());
-    }
-    paths
 }

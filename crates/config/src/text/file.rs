@@ -87,8 +87,6 @@ section! {
         no_proxy: Vec<At<String>>,
         /// How long a request may wait for a key with room, unless its route says otherwise. `"0s"`: never.
         max_wait: Wait = "\"10s\"",
-        /// Further POST paths below `/v1/` that are passed through unchanged.
-        pass_through_paths: Vec<At<String>> = "[]",
     }
 }
 

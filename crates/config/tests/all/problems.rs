@@ -212,7 +212,6 @@ listen = "0.0.0.0:4000"
 admin = "0.0.0.0:4000"
 cors_origins = ["*", "app.example.com"]
 allowed_hosts = ["https://h"]
-pass_through_paths = ["../keys", "credits", "/v1/audio/music"]
 ca_file = "/etc/none.pem"
 proxy = "socks5://user:hunter2@h:1"
 [server.tls]
