@@ -87,6 +87,7 @@ impl Policy {
         let probe = !probes.is_empty();
         request.flight = Flight {
             target,
+            account: self.pool.targets[target].account.0,
             sent: now.mono_ns,
             need: best.need,
             probes,
@@ -154,14 +155,14 @@ impl Policy {
         provider.counts.requests += 1;
     }
 
-    pub(crate) fn count_out(&mut self, target: usize) {
+    pub(crate) fn count_out(&mut self, flight: &Flight) {
         self.totals.in_flight -= 1;
-        let t = &mut self.pool.targets[target];
+        let t = &mut self.pool.targets[flight.target];
         t.in_flight -= 1;
-        let (key, account, provider, model) = (t.key, t.account, t.provider, t.model);
+        let (key, provider, model) = (t.key, t.provider, t.model);
         self.pool.models[model].in_flight -= 1;
         self.pool.key_mut(key).in_flight -= 1;
-        self.pool.account_mut(account).in_flight -= 1;
+        self.pool.accounts[flight.account as usize].in_flight -= 1;
         self.pool.provider_mut(provider).in_flight -= 1;
     }
 

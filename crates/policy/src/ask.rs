@@ -47,7 +47,7 @@ pub struct Size {
 }
 
 /// Which providers the caller allows, and in which order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Providers {
     /// These first, in this order.
     pub order: Vec<ProviderId>,

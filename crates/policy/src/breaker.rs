@@ -65,7 +65,8 @@ impl Breaker {
     pub(crate) fn ramp(&self, now: u64) -> f64 {
         let Some(since) = self.slow_since else { return 1.0 };
         let time = now.saturating_sub(since) as f64 / SLOW_NS as f64;
-        let done = f64::from(self.slow_done) / f64::from(SLOW_REQUESTS);
+        // Where others are free it may get no request at all: after three minutes time alone is enough.
+        let done = (f64::from(self.slow_done) / f64::from(SLOW_REQUESTS)).max((time - 2.0) / 4.0);
         (0.1 + 0.9 * time.min(done)).min(1.0)
     }
 
@@ -88,7 +89,7 @@ impl Breaker {
         }
         self.run = 0;
         if self.slow_since.is_some() {
-            self.slow_done += 1;
+            self.slow_done = self.slow_done.saturating_add(1);
             if self.ramp(now) >= 1.0 {
                 self.slow_since = None;
                 self.gate.forgive();

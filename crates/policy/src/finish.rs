@@ -50,7 +50,7 @@ impl Policy {
             }
             End::Failed(_) | End::Dropped => self.end_probes(now, &mut request),
         }
-        self.count_out(target);
+        self.count_out(&request.flight);
         self.release(account, Some(key));
         let next = match (&outcome.end, class) {
             (End::Failed(evidence), Some(class)) if !outcome.committed && class != Class::Client => {

@@ -5,6 +5,13 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fx>>;
 
+/// The hash of one value.
+pub(crate) fn of<T: std::hash::Hash>(value: &T) -> u64 {
+    let mut hasher = Fx::default();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fx(u64);
 

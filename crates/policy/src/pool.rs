@@ -350,6 +350,17 @@ impl Pool {
         }
     }
 
+    /// A key is found to belong to another account: from now on it shares that one's limits.
+    pub(crate) fn move_key(&mut self, key: KeyId, account: AccountId) {
+        self.key_mut(key).account = account;
+        for t in self.key(key).targets.clone() {
+            let model = self.targets[t].model;
+            let account_model = self.account_model(account, model);
+            let target = &mut self.targets[t];
+            (target.account, target.account_model) = (account, account_model);
+        }
+    }
+
     /// After the domains of a key changed.
     pub(crate) fn rematch_key(&mut self, key: KeyId) {
         for t in self.key(key).targets.clone() {

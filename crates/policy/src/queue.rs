@@ -19,22 +19,25 @@ pub(crate) struct LaneKey {
     pub(crate) class: u8,
     endpoint: Endpoint,
     bound: Option<AccountId>,
-    /// Requests with candidates of their own (the caller chose providers, some targets were tried) stand alone.
-    alone: Option<u64>,
+    /// What else tells its candidates from others': the caller's choice of providers; a request that has tried some
+    /// of its targets stands alone.
+    choice: u64,
 }
 
 impl LaneKey {
     fn of(request: &Request) -> Self {
-        let plain = request.ask.providers.is_none()
-            && request.tried.is_empty()
-            && request.barred.is_empty()
-            && request.barred_models.is_empty();
+        let fresh = request.tried.is_empty() && request.barred.is_empty() && request.barred_models.is_empty();
+        let choice = match &request.ask.providers {
+            _ if !fresh => crate::hash::of(&request.id),
+            Some(providers) => crate::hash::of(&**providers),
+            None => 0,
+        };
         Self {
             route: request.route,
             class: rank(request.ask.class),
             endpoint: request.ask.endpoint,
             bound: request.ask.bound_to,
-            alone: (!plain).then_some(request.id),
+            choice,
         }
     }
 }

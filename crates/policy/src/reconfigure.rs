@@ -132,6 +132,9 @@ impl Policy {
                 };
                 self.pool.keys.put(spec.id.0, key);
             }
+            if self.pool.keys[at].account != spec.account {
+                self.pool.move_key(spec.id, spec.account);
+            }
             let old = std::mem::take(&mut self.pool.keys[at].domains);
             let domains = self.pool.declare(now, spec.account, &spec.limits, old);
             let k = &mut self.pool.keys[at];

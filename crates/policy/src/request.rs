@@ -45,6 +45,8 @@ pub(crate) enum Probe {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flight {
     pub(crate) target: usize,
+    /// The account that it counts for (a new configuration may move the key to another).
+    pub(crate) account: u32,
     pub(crate) sent: u64,
     pub(crate) need: Need,
     pub(crate) probes: Vec<Probe>,

@@ -135,6 +135,7 @@ fn slow_start_ends_by_requests_and_time_whichever_is_later() {
     let mut b = Breaker::default();
     b.probe_ok(0);
     assert!(b.ramp(60 * SECOND) < 0.2, "time alone is not enough");
+    assert!((b.ramp(180 * SECOND) - 1.0).abs() < 1e-9, "unless nothing comes at all");
 }
 
 #[test]

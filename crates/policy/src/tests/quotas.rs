@@ -269,3 +269,18 @@ fn another_configuration_keeps_levels_and_cool_downs() {
     }
     w.conserved();
 }
+
+#[test]
+fn a_key_that_moves_to_another_account_shares_its_limits_from_then_on() {
+    let mut f = fleet(2, &[bucket(Dimension::Requests, 10.0, 0.0)]);
+    let mut w = World::new(f.clone());
+    let leases: Vec<_> = (0..4).map(|_| w.go()).collect();
+    f.keys[1].account = AccountId(0);
+    w.policy.reconfigure(w.now(), f);
+    for lease in leases {
+        w.ok(lease);
+    }
+    assert_eq!(burst(&mut w), 8, "what is left of the one account");
+    let view = w.policy.view(w.now());
+    assert_eq!((view.providers[0].accounts[0].in_flight, view.providers[0].accounts[1].in_flight), (8, 0));
+}
