@@ -182,7 +182,9 @@ def test_what_the_demo_says_to_try_works(tmp_path):
             if "Ctrl-C ends" in line:
                 break
         page = re.search(r"http://\S+/\?token=\S+", said)[0]
-        with urllib.request.urlopen(page, timeout=20) as response:
+        # A browser keeps the cookie that the token is exchanged for.
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with browser.open(page, timeout=20) as response:
             assert "html" in response.headers["content-type"]
         shown = re.search(r"^  curl (\S+) .*?-d '(.*?)'$", said, re.M | re.S)
         request = urllib.request.Request(shown[1], shown[2].encode(), {"Content-Type": "application/json"})

@@ -111,7 +111,28 @@ def test_a_refused_key_is_never_seen_by_a_caller(world, workshop):
     front = workshop.gateway(harness.SERVER + bad)
     before = len(world.records("openai"))
     with openai.OpenAI(base_url=f"{front.url}/v1", api_key=harness.TOKEN, max_retries=0) as client:
-        for _ in range(12):
-            assert client.chat.completions.create(model="openai:m", messages=ASK).choices
+        for i in range(30):
+            # Another conversation each time, so that none of the keys is kept to for the sake of a prompt cache.
+            another = [{"role": "user", "content": f"How far is star {i}?"}]
+            assert client.chat.completions.create(model="openai:m", messages=another).choices
     refused = [r for r in world.records("openai")[before:] if r["status"] == 401]
     assert len(refused) == 1, "a key that was refused is benched, not asked again by the next request"
+
+
+@pytest.mark.parametrize("name", ["openai", "openrouter"])
+def test_a_poisonous_request_takes_nobody_down(world, workshop, name):
+    """A request that makes the provider answer 500, whatever key carries it, is one trouble and not one for each key:
+    the next caller, with another request and another model, is served at once and by the first key asked."""
+    front = workshop.gateway(
+        harness.SERVER + harness.provider(name, f"{world.url}/{name}/{PATHS[name]}", dialect=name)
+    )
+    poison = [{"role": "user", "content": 'sim: {"status": 500}'}]
+    model = "vendor/large" if name == "openrouter" else "m"
+    with openai.OpenAI(base_url=f"{front.url}/v1", api_key=harness.TOKEN, max_retries=0, timeout=20) as client:
+        for i in range(4):
+            with pytest.raises(openai.InternalServerError):
+                client.chat.completions.create(model=f"{name}:{model}", messages=poison)
+            answer = client.chat.completions.with_raw_response.create(
+                model=f"{name}:{model}:free", messages=[{"role": "user", "content": f"How far is star {i}?"}]
+            )
+            assert answer.headers["x-keymux-attempts"] == "1" and int(answer.headers["x-keymux-queue-ms"]) < 1000
