@@ -131,3 +131,97 @@ pub fn preflight(server: &Server, request_origin: Option<&HeaderValue>, answer: 
         answer.insert("access-control-max-age", HeaderValue::from_static("600"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keymux_config::{World, from_toml};
+
+    fn server(settings: &str) -> Server {
+        let text = format!(
+            "[server]\ndata_dir = \"unused\"\n{settings}\n[[provider]]\nname = \"ollama\"\nkeys = [{{ name = \"k\", auth = \"none\" }}]\n"
+        );
+        let world = World {
+            env: &|_| None,
+            env_names: &[],
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            run: &|_| Err(String::new()),
+        };
+        from_toml("test", &text, &world).map_err(|p| p.render("test", &text, false)).unwrap().server
+    }
+
+    fn ask(server: &Server, headers: &[(&str, &str)]) -> Option<Kind> {
+        let mut request = Request::builder().version(Version::HTTP_11);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admit(server, &request.body(()).unwrap()).err().map(|problem| problem.kind)
+    }
+
+    #[test]
+    fn an_open_gateway_answers_only_under_names_that_nobody_can_point_here() {
+        let server = server("allowed_hosts = [\"gateway.test\"]");
+        for host in [
+            "localhost",
+            "LOCALHOST:4000",
+            "127.0.0.1:4000",
+            "[::1]:4000",
+            "10.0.0.7",
+            "gateway.test",
+            "Gateway.Test:80",
+        ] {
+            assert_eq!(ask(&server, &[("host", host)]), None, "{host}");
+        }
+        for host in ["evil.test", "localhost.evil.test", "127.0.0.1.evil.test:4000", "gateway.test.evil", ""]
+        {
+            assert_eq!(ask(&server, &[("host", host)]), Some(Kind::ForeignHost), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_may_call_only_if_its_origin_is_allowed() {
+        let server = server("cors_origins = [\"https://app.test\"]");
+        assert_eq!(ask(&server, &[("host", "localhost"), ("origin", "https://app.test")]), None);
+        for origin in ["https://evil.test", "null", "https://app.test.evil", "http://app.test"] {
+            let asked = ask(&server, &[("host", "localhost"), ("origin", origin)]);
+            assert_eq!(asked, Some(Kind::ForeignOrigin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_in_the_ways_of_all_dialects_and_no_other_is() {
+        let server = server("token = \"literal:km-test-token\"");
+        let good = [
+            ("authorization", "Bearer km-test-token"),
+            ("authorization", "bearer km-test-token"),
+            ("x-api-key", "km-test-token"),
+            ("api-key", "km-test-token"),
+        ];
+        for header in good {
+            assert_eq!(ask(&server, &[("host", "any.test"), header]), None, "{header:?}");
+        }
+        let bad = [
+            ("authorization", "Bearer km-test-toke"),
+            ("authorization", "Bearer km-test-token2"),
+            ("authorization", "Basic km-test-token"),
+            ("x-api-key", ""),
+            ("cookie", "km-test-token"),
+        ];
+        for header in bad {
+            assert_eq!(
+                ask(&server, &[("host", "localhost"), header]),
+                Some(Kind::Unauthorized),
+                "{header:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_with_two_lengths_or_two_hosts_goes_nowhere() {
+        let server = server("");
+        let two_lengths = [("host", "localhost"), ("content-length", "3"), ("transfer-encoding", "chunked")];
+        assert_eq!(ask(&server, &two_lengths), Some(Kind::BadFraming));
+        assert_eq!(ask(&server, &[("host", "localhost"), ("host", "localhost")]), Some(Kind::BadFraming));
+        assert_eq!(ask(&server, &[]), Some(Kind::BadFraming));
+    }
+}
