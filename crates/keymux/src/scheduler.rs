@@ -290,3 +290,141 @@ impl Drop for Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keymux_policy::fleet::{
+        AccountId, AccountSpec, Charging, Dimension, Endpoint, EndpointSet, KeyId, KeySpec, LimitSpec,
+        ModelSet, OutputCharge, ProviderId, ProviderSpec, Shape,
+    };
+    use keymux_policy::{ClientId, Destination, Priority, Size, TeamId};
+
+    /// One key that takes one request at a time.
+    fn one_slot() -> Fleet {
+        limited(Dimension::Concurrent, Shape::Slots { limit: 1 })
+    }
+
+    /// One key with one limit.
+    fn limited(dimension: Dimension, shape: Shape) -> Fleet {
+        let (provider, account) = (ProviderId(0), AccountId(0));
+        let charging = Charging {
+            output: OutputCharge::AsProduced,
+            cached_input_free: false,
+            refused_count: false,
+            runs_on_after_cancel: false,
+        };
+        let limit = LimitSpec { dimension, shape, models: ModelSet::default(), preset: false };
+        Fleet {
+            providers: vec![ProviderSpec {
+                id: provider,
+                name: "p".into(),
+                endpoints: EndpointSet::of(&[Endpoint::ChatCompletions]),
+                charging,
+            }],
+            accounts: vec![AccountSpec { id: account, provider, name: "a".into(), limits: vec![limit] }],
+            keys: vec![KeySpec {
+                id: KeyId(0),
+                account,
+                provider,
+                name: "k".into(),
+                weight: 1.0,
+                enabled: true,
+                models: ModelSet::default(),
+                limits: Vec::new(),
+            }],
+            ..Fleet::default()
+        }
+    }
+
+    fn ask(scheduler: &Scheduler, wait_ms: u64) -> Ask {
+        Ask {
+            to: Destination::Adhoc { provider: ProviderId(0), model: "m".into() },
+            endpoint: Endpoint::ChatCompletions,
+            client: ClientId::default(),
+            team: TeamId::default(),
+            class: Priority::Normal,
+            weight: 1.0,
+            deadline_mono_ns: scheduler.clock.mono_ns() + wait_ms * 1_000_000,
+            size: Size::default(),
+            cost_max_nano_usd: None,
+            session: None,
+            bound_to: None,
+            providers: None,
+            stream: false,
+        }
+    }
+
+    fn go(answer: Answer) -> Held {
+        match answer {
+            Answer::Go(held) => held,
+            _ => panic!("not let through"),
+        }
+    }
+
+    fn wait(answer: Answer) -> Waiting {
+        match answer {
+            Answer::Wait(waiting) => waiting,
+            _ => panic!("not told to wait"),
+        }
+    }
+
+    fn in_flight(scheduler: &Scheduler) -> u32 {
+        scheduler.view().providers.iter().map(|p| p.in_flight).sum()
+    }
+
+    #[test]
+    fn a_lease_that_is_dropped_frees_its_slot_and_wakes_who_waits() {
+        crate::rt::single().unwrap().block_on(async {
+            let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
+            let held = go(scheduler.submit(ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            drop(held);
+            let held = go(waiting.decided().await);
+            assert_eq!((in_flight(&scheduler), scheduler.waiting()), (1, 0));
+            drop(held);
+            assert_eq!(in_flight(&scheduler), 0);
+        });
+    }
+
+    #[test]
+    fn a_waiter_that_goes_away_leaves_the_room_and_a_decision_nobody_takes_is_settled() {
+        let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
+        let held = go(scheduler.submit(ask(&scheduler, 60_000)));
+        let gone = wait(scheduler.submit(ask(&scheduler, 60_000)));
+        let late = wait(scheduler.submit(ask(&scheduler, 60_000)));
+        drop(gone);
+        assert_eq!(scheduler.waiting(), 1);
+        // The slot goes to `late`, which is dropped with its decision unread.
+        drop(held);
+        assert_eq!(in_flight(&scheduler), 1);
+        drop(late);
+        assert_eq!((in_flight(&scheduler), scheduler.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn the_alarm_lets_out_who_waits_for_nothing_but_time() {
+        crate::rt::single().unwrap().block_on(async {
+            let window = Shape::Window { limit: 1.0, period_ns: 50_000_000, anchor_unix_ns: None };
+            let scheduler = Scheduler::new(Clock::start(), limited(Dimension::Requests, window), 1);
+            drop(crate::rt::spawn(scheduler.clone().alarm()));
+            let first = go(scheduler.submit(ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            // No verb but the alarm's own can let it out: the first lease is held all the time.
+            drop(go(waiting.decided().await));
+            drop(first);
+        });
+    }
+
+    #[test]
+    fn draining_refuses_who_waits_and_who_comes() {
+        crate::rt::single().unwrap().block_on(async {
+            let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
+            let _held = go(scheduler.submit(ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            scheduler.drain();
+            assert!(matches!(waiting.decided().await, Answer::Refuse(_)));
+            assert!(matches!(scheduler.submit(ask(&scheduler, 60_000)), Answer::Refuse(_)));
+        });
+    }
+}
