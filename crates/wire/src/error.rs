@@ -13,8 +13,6 @@ mod rules;
 mod shape;
 
 #[cfg(test)]
-mod corpus;
-#[cfg(test)]
 mod tests;
 
 use serde_json::Value;

@@ -2,12 +2,14 @@
 //! that must be read from it. A line that is not understood, a fact that is not expected and a file of another kind
 //! all fail.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of a test")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{Dialect, ErrorFacts, Profile, Sign, read, read_in_ok};
+use keymux_wire::error::{Dialect, ErrorFacts, Profile, Sign, read, read_in_ok};
 
 /// 2026-11-23T10:00:00Z.
 const NOW: u64 = 1_795_428_000_000_000_000;
