@@ -2,7 +2,7 @@
 //! that must be read from it. A line that is not understood, a fact that is not expected and a file of another kind
 //! all fail.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
