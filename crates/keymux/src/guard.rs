@@ -66,13 +66,11 @@ pub fn same_secret(secret: &Secret, presented: &str) -> bool {
 }
 
 fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
-    if let Some(origin) = headers.get(ORIGIN) {
-        if !origin_is_allowed(server, origin) {
-            return Err(Problem::new(
-                Kind::ForeignOrigin,
-                "Web pages may not use this gateway. If this page may, add its origin to `server.cors_origins`.",
-            ));
-        }
+    if headers.get(ORIGIN).is_some_and(|origin| !origin_is_allowed(server, origin)) {
+        return Err(Problem::new(
+            Kind::ForeignOrigin,
+            "Web pages may not use this gateway. If this page may, add its origin to `server.cors_origins`.",
+        ));
     }
     let Some(host) = headers.get(HOST) else { return Ok(()) };
     let host = host.to_str().unwrap_or_default();
