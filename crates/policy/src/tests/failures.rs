@@ -46,10 +46,11 @@ fn f01_all_keys_out_waits_for_the_first_to_return() {
 #[test]
 fn f02_a_refusal_names_what_is_out_and_when_it_returns() {
     let mut w = World::new(fleet(1, &[rpm(60.0)]));
-    loop {
+    for _ in 0..60 {
         let ask = w.ask(0.0);
-        let Decision::Go(lease) = w.submit(ask) else { break };
-        w.ok(lease);
+        if let Decision::Go(lease) = w.submit(ask) {
+            w.ok(lease);
+        }
     }
     let refusal = w.refused(0.0);
     let RefusalKind::QuotaExhausted { limit: Some(limit) } = refusal.kind else { panic!("{refusal:?}") };
