@@ -177,6 +177,13 @@ fn a_pure_room_has_no_clock_socket_or_second_face_for_tests() {
     only(&pure("#[cfg(not(test))]\nfn f() {}"), "cfg(not(test))");
     only(&pure("#[cfg(test)]\nfn only_in_tests() {}"), "no module of tests");
     assert!(pure("//! No Instant::now here.\n#[cfg(test)]\nmod tests {\n use std::fs;\n}").is_empty());
+    let with = |declared: &str| {
+        let parent = File::new("crates/wire/src/error.rs", declared);
+        purity::check(&[parent, File::new("crates/wire/src/error/corpus.rs", "use std::fs;")])
+    };
+    assert!(with("#[cfg(test)]\nmod corpus;").is_empty());
+    only(&with("mod corpus;"), "std::fs");
+    only(&with("#[cfg(test)]\nmod corp;\nmod corpus;"), "std::fs");
     assert!(purity::check(&[File::new("crates/keymux/src/clock.rs", "Instant::now()")]).is_empty());
     only(&purity::check(&[File::new("crates/wire/src/sse.rs", "use tokio::io;")]), "sans-IO");
     only(&purity::check(&[File::new("crates/provider/src/lib.rs", "std::thread::sleep(d);")]), "std::thread");

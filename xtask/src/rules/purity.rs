@@ -39,6 +39,26 @@ pub fn check(files: &[File]) -> Vec<String> {
     files.iter().filter(pure).flat_map(judge).collect()
 }
 
+/// Files that are compiled for tests alone: what `#[cfg(test)] mod NAME;` names, as paths without their ends.
+fn test_modules(file: &File) -> Vec<String> {
+    let folder = match file.path.rsplit_once('/') {
+        Some((folder, "lib.rs" | "mod.rs")) => folder,
+        _ => file.path.trim_end_matches(".rs"),
+    };
+    let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+    let named = lines.windows(2).filter(|w| w[0] == "#[cfg(test)]");
+    named
+        .filter_map(|w| w[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .map(|name| format!("{folder}/{name}"))
+        .collect()
+}
+
+/// A module of tests, or one below it.
+fn is_test(path: &str, tests: &[String]) -> bool {
+    let below = |rest: &str| rest == ".rs" || rest.starts_with('/');
+    tests.iter().any(|t| path.strip_prefix(t.as_str()).is_some_and(below))
+}
+
 fn judge(file: &File) -> Vec<String> {
     let mut found = Vec::new();
     let code = super::length::code_lines(file);
