@@ -33,10 +33,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
 
 /// Impure words in pure rooms, and `#[cfg(test)]` on anything but a module of tests.
 pub fn check(files: &[File]) -> Vec<String> {
-    let pure = |f: &&File| {
-        f.is_rust() && PURE.iter().any(|p| f.path.starts_with(p)) && !f.path.ends_with("/tests.rs")
-    };
-    files.iter().filter(pure).flat_map(judge).collect()
+    let pure = |f: &&File| f.is_rust() && PURE.iter().any(|p| f.path.starts_with(p));
+    let tests: Vec<String> = files.iter().filter(pure).flat_map(test_modules).collect();
+    files.iter().filter(pure).filter(|f| !is_test(&f.path, &tests)).flat_map(judge).collect()
 }
 
 /// Files that are compiled for tests alone: what `#[cfg(test)] mod NAME;` names, as paths without their ends.
