@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use keymux::attempt::Dialer;
 use keymux::serve::{Gateway, Worker, on_stream};
-use keymux::upstream::{Connector, Pool, client_config};
+use keymux::upstream::{Connection, Connector, Pool, client_config};
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -56,12 +56,7 @@ async fn drive(keys: usize, requests: usize) {
     let worker = Worker::new(gateway, dialer, 1);
     let (ours, theirs) = tokio::io::duplex(PIPE);
     drop(keymux::rt::spawn(provider(theirs)));
-    let (sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.expect("a connection");
-    drop(keymux::rt::spawn(async move {
-        let _ = connection.await;
-    }));
-    worker.dialer.pool.put(0, sender, worker.gateway.clock.mono_ns());
+    worker.dialer.pool.put(0, Connection::over(ours), worker.gateway.clock.mono_ns());
     let (client, server) = tokio::io::duplex(PIPE);
     drop(keymux::rt::spawn(on_stream(worker.clone(), server)));
     call(client, requests).await;

@@ -1,7 +1,7 @@
 //! What to make of an answer whose head has come: relay it, try elsewhere, or give up. A stream is held back until its
 //! first real output and a plain answer until it is whole, so that whatever goes wrong before can still fail over.
 
-use crate::attempt::{Answered, Failed, describe};
+use crate::attempt::{Answered, Failed};
 use crate::body::{self, Body, Stopped};
 use crate::errors::{Kind, Problem};
 use crate::live::{KeyEntry, Upstream};
@@ -11,13 +11,12 @@ use crate::scheduler::{Answer, Held};
 use crate::serve::Worker;
 use crate::story::{Outcome, Story};
 use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader};
-use crate::upstream::Sender;
+use crate::upstream::{Exchange, Head};
 use crate::{evidence, headers, surface};
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, response::Parts};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http::Response;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http_body_util::Full;
 use keymux_config::Timeouts;
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{End, Phase, Sign, Used};
@@ -25,6 +24,7 @@ use keymux_wire::error::{self, ErrorFacts};
 use keymux_wire::stream::StreamKind;
 use keymux_wire::{answer as wire_answer, limits};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,34 +96,32 @@ impl Context<'_> {
 
 /// Reads the answer as far as it must be read before the client may see it.
 pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story: Story) -> Tried {
-    let Answered { response, sender, sent_ns } = answered;
-    let (parts, incoming) = response.into_parts();
-    measure(&context, &parts.headers, &held);
-    if let Some(detail) = unfit(&parts) {
+    let Answered { head, exchange, sent_ns } = answered;
+    measure(&context, &head, &held);
+    if let Some(detail) = unfit(&head) {
         return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
     }
-    if !parts.status.is_success() {
-        return refused(context, parts, incoming, sender, held, story).await;
+    if !head.status.is_success() {
+        return refused(context, head, exchange, held, story).await;
     }
-    match stream_kind(context.endpoint).filter(|_| is(&parts.headers, b"text/event-stream")) {
-        Some(kind) => hold_back(context, parts, (incoming, sender), kind, (held, sent_ns), story).await,
-        None if is_json_endpoint(context.endpoint) || is(&parts.headers, b"application/json") => {
-            whole(context, parts, incoming, sender, (held, sent_ns), story).await
+    match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
+        Some(kind) => hold_back(context, head, exchange, kind, (held, sent_ns), story).await,
+        None if is_json_endpoint(context.endpoint) || is(&head, b"application/json") => {
+            whole(context, head, exchange, (held, sent_ns), story).await
         }
         None => {
             let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
             let attempt = attempt_of(&context, held, first_output_ns);
-            pass_on(&context, parts, (incoming, sender), None, VecDeque::new(), attempt, story)
+            pass_on(&context, &head, exchange, None, VecDeque::new(), attempt, story)
         }
     }
 }
 
 /// Tells the scheduler what the headers say about limits.
-fn measure(context: &Context<'_>, headers: &HeaderMap, held: &Held) {
+fn measure(context: &Context<'_>, head: &Head, held: &Held) {
     let mut stated = Vec::new();
-    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let unix_ns = context.worker.gateway.clock.now().unix_ns;
-    limits::read(context.upstream.profile, fields, unix_ns, &mut stated);
+    limits::read(context.upstream.profile, head.fields(), unix_ns, &mut stated);
     if !stated.is_empty() {
         let measured: Vec<_> = stated.iter().map(evidence::of_limit).collect();
         held.head(&measured);
@@ -131,22 +129,18 @@ fn measure(context: &Context<'_>, headers: &HeaderMap, held: &Held) {
 }
 
 /// An answer that cannot be one of a provider's, whatever its body says.
-fn unfit(parts: &Parts) -> Option<String> {
-    if parts.status.is_redirection() || parts.status.is_informational() {
-        return Some(format!(
-            "the provider answered {}: redirects are never followed",
-            parts.status.as_u16()
-        ));
+fn unfit(head: &Head) -> Option<String> {
+    if head.status.is_redirection() {
+        return Some(format!("the provider answered {}: redirects are never followed", head.status.as_u16()));
     }
-    let coding = parts.headers.get(CONTENT_ENCODING)?;
-    (!coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let coding = head.get("content-encoding")?;
+    (!coding.eq_ignore_ascii_case(b"identity"))
         .then(|| "the provider compressed its answer although it was asked not to".to_owned())
 }
 
-fn is(headers: &HeaderMap, media_type: &[u8]) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.as_bytes().get(..media_type.len()))
+fn is(head: &Head, media_type: &[u8]) -> bool {
+    head.get("content-type")
+        .and_then(|value| value.get(..media_type.len()))
         .is_some_and(|start| start.eq_ignore_ascii_case(media_type))
 }
 
@@ -167,30 +161,26 @@ fn is_json_endpoint(endpoint: Endpoint) -> bool {
 /// The provider answered with an error status.
 async fn refused(
     context: Context<'_>,
-    parts: Parts,
-    mut incoming: Incoming,
-    sender: Sender,
+    head: Head,
+    mut exchange: Exchange,
     held: Held,
     mut story: Story,
 ) -> Tried {
-    let body =
-        body::collect_from(&mut incoming, ERROR_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let body = body::collect(&mut exchange, ERROR_BYTES_MAX, context.idle(), Some(context.until())).await;
     let (body, intact) = match body {
         Ok(body) => (body, true),
         // The status still tells something; the body is not relayed in part.
         Err(_) => (Bytes::new(), false),
     };
     if intact {
-        context.worker.dialer.give_back(&context.upstream, sender);
+        context.worker.dialer.give_back(&context.upstream, exchange);
     }
     let unix_ns = context.worker.gateway.clock.now().unix_ns;
-    let stated: Vec<_> =
-        parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let facts = error::read(
         context.upstream.dialect,
         context.upstream.profile,
-        parts.status.as_u16(),
-        stated.iter().copied(),
+        head.status.as_u16(),
+        head.fields(),
         &body,
         unix_ns,
     );
@@ -199,11 +189,11 @@ async fn refused(
     if !intact {
         return failed(held, failed_attempt, story, Some(&context.key));
     }
-    let status = parts.status.as_u16();
+    let status = head.status.as_u16();
     match report(held, failed_attempt, &story, Some(&context.key)) {
         Answer::Done(_) => {
             story.end(Outcome::ProviderError, status, None);
-            Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+            Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
         }
         next => Tried::Again(next, story),
     }
@@ -216,20 +206,18 @@ fn shown(facts: &ErrorFacts) -> String {
 /// A plain answer: read to its end, looked at, then handed on in one piece.
 async fn whole(
     context: Context<'_>,
-    parts: Parts,
-    mut incoming: Incoming,
-    sender: Sender,
+    head: Head,
+    mut exchange: Exchange,
     (held, sent_ns): (Held, u64),
     mut story: Story,
 ) -> Tried {
     let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
-    let read =
-        body::collect_from(&mut incoming, PLAIN_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.idle(), Some(context.until())).await;
     let body = match read {
         Ok(body) => body,
         Err(Stopped::TooLarge(chunks)) => {
             let attempt = attempt_of(&context, held, first_output_ns);
-            return pass_on(&context, parts, (incoming, sender), None, chunks.into(), attempt, story);
+            return pass_on(&context, &head, exchange, None, chunks.into(), attempt, story);
         }
         Err(Stopped::Idle) => {
             let failure = Failed::new(Phase::Hold, context.out_of_time(), "the answer stopped coming");
@@ -244,7 +232,7 @@ async fn whole(
             );
         }
     };
-    context.worker.dialer.give_back(&context.upstream, sender);
+    context.worker.dialer.give_back(&context.upstream, exchange);
     let said = wire_answer::read(surface::body_kind(context.endpoint), context.upstream.dialect, &body);
     if let Some(facts) = &said.error {
         let unix_ns = context.worker.gateway.clock.now().unix_ns;
@@ -252,8 +240,8 @@ async fn whole(
         let failure = Failed { evidence, detail: shown(facts) };
         return match report(held, failure, &story, Some(&context.key)) {
             Answer::Done(_) => {
-                story.end(Outcome::ProviderError, parts.status.as_u16(), None);
-                Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+                story.end(Outcome::ProviderError, head.status.as_u16(), None);
+                Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
             }
             next => Tried::Again(next, story),
         };
@@ -268,9 +256,9 @@ async fn whole(
         context.worker.gateway.bound.remember(id, context.key.account);
     }
     story.first_output(context.now_ns());
-    story.end(Outcome::Answered, parts.status.as_u16(), used);
+    story.end(Outcome::Answered, head.status.as_u16(), used);
     settle(held, &context.key, used, first_output_ns);
-    Tried::Over(Ok(answer_whole(&context, parts, body, &story)))
+    Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
 }
 
 fn settle(held: Held, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
@@ -306,8 +294,8 @@ enum Hold {
 /// Holds a stream back until its first output, then passes it on.
 async fn hold_back(
     context: Context<'_>,
-    parts: Parts,
-    (mut incoming, sender): (Incoming, Sender),
+    head: Head,
+    mut exchange: Exchange,
     kind: StreamKind,
     (held, sent_ns): (Held, u64),
     mut story: Story,
@@ -318,7 +306,8 @@ async fn hold_back(
     let hold_until = context.worker.gateway.clock.at(context.now_ns().saturating_add(hold_ns));
     let mut bytes = 0;
     let over = loop {
-        let next = tokio::time::timeout_at(hold_until.min(context.until()), incoming.frame()).await;
+        let data = poll_fn(|cx| exchange.poll_data(cx));
+        let next = tokio::time::timeout_at(hold_until.min(context.until()), data).await;
         match next {
             // Silence, but alive: the client may as well see it.
             Err(_) if context.now_ns() < context.plan.until_ns => break Hold::Go,
@@ -326,11 +315,10 @@ async fn hold_back(
                 break Hold::Failed(Failed::new(Phase::Hold, context.out_of_time(), "no output in time"));
             }
             Ok(None) => break Hold::Ended,
-            Ok(Some(Err(error))) => {
-                break Hold::Failed(Failed::new(Phase::Hold, Sign::Truncated, describe(&error)));
+            Ok(Some(Err(fault))) => {
+                break Hold::Failed(Failed::new(Phase::Hold, Sign::Truncated, fault.to_string()));
             }
-            Ok(Some(Ok(frame))) => {
-                let Ok(chunk) = frame.into_data() else { continue };
+            Ok(Some(Ok(chunk))) => {
                 bytes += chunk.len();
                 reader.feed(&chunk, &mut |piece| ready.push_back(piece));
                 let seen = reader.seen();
@@ -361,7 +349,7 @@ async fn hold_back(
     held.first_output();
     story.first_output(now_ns);
     let attempt = attempt_of(&context, held, Some(now_ns.saturating_sub(sent_ns)));
-    pass_on(&context, parts, (incoming, sender), Some(Events { kind, reader }), ready, attempt, story)
+    pass_on(&context, &head, exchange, Some(Events { kind, reader }), ready, attempt, story)
 }
 
 /// A stream that was over before any output: an error, a cut, or an answer that is empty on purpose.
@@ -383,25 +371,24 @@ fn ended_early(context: &Context<'_>, reader: &StreamReader) -> Option<Failed> {
 /// Relays what is ready and what is still to come.
 fn pass_on(
     context: &Context<'_>,
-    mut parts: Parts,
-    wire: (Incoming, Sender),
+    head: &Head,
+    exchange: Exchange,
     events: Option<Events>,
     ready: VecDeque<Bytes>,
     attempt: Attempt,
     story: Story,
 ) -> Tried {
-    parts.headers = dress(context, &parts.headers, &story);
+    let mut response = dressed(context, head, &story, Body::Whole(Full::default()));
     if events.is_some() {
-        parts.headers.remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_LENGTH);
     }
-    let status = parts.status.as_u16();
-    let relay = Relay::new(attempt, story, status, wire, events, ready, context.limits());
-    Tried::Over(Ok(Response::from_parts(parts, Body::Relay(Box::new(relay)))))
+    let relay = Relay::new(attempt, story, head.status.as_u16(), exchange, events, ready, context.limits());
+    *response.body_mut() = Body::Relay(Box::new(relay));
+    Tried::Over(Ok(response))
 }
 
-fn answer_whole(context: &Context<'_>, mut parts: Parts, body: Bytes, story: &Story) -> Response<Body> {
-    parts.headers = dress(context, &parts.headers, story);
-    Response::from_parts(parts, Body::Whole(Full::new(body)))
+fn answer_whole(context: &Context<'_>, head: &Head, body: Bytes, story: &Story) -> Response<Body> {
+    dressed(context, head, story, Body::Whole(Full::new(body)))
 }
 
 const X_PROVIDER: HeaderName = HeaderName::from_static("x-keymux-provider");
@@ -409,16 +396,19 @@ const X_KEY: HeaderName = HeaderName::from_static("x-keymux-key");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-keymux-attempts");
 const X_QUEUE_MS: HeaderName = HeaderName::from_static("x-keymux-queue-ms");
 
-/// Takes off what must not cross, and says who answered.
-fn dress(context: &Context<'_>, headers: &HeaderMap, story: &Story) -> HeaderMap {
-    let mut headers = headers::to_caller(headers);
+/// The answer without what must not cross, and with who gave it.
+fn dressed(context: &Context<'_>, head: &Head, story: &Story, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    let mut headers = headers::to_caller(head);
     headers.insert(X_PROVIDER, context.upstream.shown.clone());
     if context.expose_keys {
         headers.insert(X_KEY, context.key.shown.clone());
     }
     headers.insert(X_ATTEMPTS, number(u64::from(story.attempts())));
     headers.insert(X_QUEUE_MS, number(story.queue_ms()));
-    headers
+    *response.headers_mut() = headers;
+    response
 }
 
 /// A number; the usual ones without an allocation.

@@ -3,9 +3,7 @@
 
 use crate::clock::Clock;
 use crate::live::Upstream;
-use crate::upstream::{ConnectError, Connector, OutBody, Pool, Sender};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use crate::upstream::{ConnectError, Connection, Connector, Exchange, Fault, Head, Outgoing, Pool};
 use keymux_policy::{Evidence, Phase, Sign};
 use std::time::Duration;
 
@@ -21,10 +19,10 @@ pub struct Dialer {
 
 /// An answer whose head has come.
 pub struct Answered {
-    /// Head and body.
-    pub response: Response<Incoming>,
-    /// The connection, to be given back when the body was read to its end.
-    pub sender: Sender,
+    /// Its head.
+    pub head: Head,
+    /// Its body, on the connection that is given back when the body was read to its end.
+    pub exchange: Exchange,
     /// When the request was sent (monotonic).
     pub sent_ns: u64,
 }
@@ -69,43 +67,44 @@ impl Dialer {
     pub async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<OutBody>,
+        request: Outgoing,
         patience: Patience,
     ) -> Result<Answered, Failed> {
         let sent_ns = self.clock.mono_ns();
         let mut request = request;
-        // A pooled connection may have been closed under us. Where hyper gives the request back untouched, it goes
-        // out on a fresh one as if nothing had happened.
-        while let Some(mut sender) = self.pool.take(upstream.origin_id, sent_ns) {
-            if sender.ready().await.is_err() {
-                continue;
-            }
-            match tokio::time::timeout(patience.first_byte, sender.try_send_request(request)).await {
-                Ok(Ok(response)) => return Ok(Answered { response, sender, sent_ns }),
-                Ok(Err(mut error)) => match error.take_message() {
-                    Some(untouched) => request = untouched,
-                    None => return Err(broken(error.error(), Phase::Send)),
-                },
+        loop {
+            let connection = match self.pool.take(upstream.origin_id, sent_ns) {
+                Some(connection) => connection,
+                // Rare, and large.
+                None => Box::pin(self.open(upstream, patience.connect)).await?,
+            };
+            let mut exchange = Exchange::new(connection, request);
+            let fault = match tokio::time::timeout(patience.first_byte, exchange.head()).await {
+                Ok(Ok(head)) => return Ok(Answered { head, exchange, sent_ns }),
+                Ok(Err(fault)) => fault,
                 Err(_) => return Err(too_slow(patience)),
+            };
+            let was_idle = exchange.was_idle();
+            match exchange.untouched() {
+                // The pooled connection had been closed under us: the request goes out on another one as if nothing
+                // had happened.
+                Some(untouched) if was_idle => request = untouched,
+                _ => return Err(broken(&fault, if was_idle { Phase::Send } else { Phase::Head })),
             }
         }
-        let mut sender = self.open(upstream, patience.connect).await?;
-        match tokio::time::timeout(patience.first_byte, sender.send_request(request)).await {
-            Ok(Ok(response)) => Ok(Answered { response, sender, sent_ns }),
-            Ok(Err(error)) => Err(broken(&error, Phase::Head)),
-            Err(_) => Err(too_slow(patience)),
+    }
+
+    /// Gives a connection back, if it may carry another request.
+    pub fn give_back(&self, upstream: &Upstream, exchange: Exchange) {
+        if let Some(connection) = exchange.into_connection() {
+            self.pool.put(upstream.origin_id, connection, self.clock.mono_ns());
         }
     }
 
-    /// Gives a connection back.
-    pub fn give_back(&self, upstream: &Upstream, sender: Sender) {
-        self.pool.put(upstream.origin_id, sender, self.clock.mono_ns());
-    }
-
-    async fn open(&self, upstream: &Upstream, within: Duration) -> Result<Sender, Failed> {
+    async fn open(&self, upstream: &Upstream, within: Duration) -> Result<Connection, Failed> {
         let connected = tokio::time::timeout(within, self.connector.connect(&upstream.origin)).await;
         let error = match connected {
-            Ok(Ok(sender)) => return Ok(sender),
+            Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
             Err(_) => {
                 let detail = format!("no connection within {} ms", within.as_millis());
@@ -113,7 +112,7 @@ impl Dialer {
             }
         };
         let sign = match &error {
-            ConnectError::Tcp { .. } | ConnectError::Proxy(_) | ConnectError::Http(_) => Sign::ConnectFailed,
+            ConnectError::Tcp { .. } | ConnectError::Proxy(_) => Sign::ConnectFailed,
             ConnectError::Tls { .. } => Sign::TlsFailed,
             ConnectError::Local(_) => Sign::Local,
         };
@@ -131,13 +130,12 @@ fn too_slow(patience: Patience) -> Failed {
 
 /// A connection that broke before the head was whole. On a pooled one (`Phase::Send`) the provider may just have
 /// closed it for being idle, which says nothing about the key.
-fn broken(error: &hyper::Error, phase: Phase) -> Failed {
-    let detail = describe(error);
-    if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-        Failed::new(Phase::Head, Sign::Garbage, detail)
-    } else {
-        Failed::new(phase, Sign::Reset, detail)
-    }
+fn broken(fault: &Fault, phase: Phase) -> Failed {
+    let sign = match fault {
+        Fault::Garbage(_) => Sign::Garbage,
+        Fault::Closed | Fault::Io(_) => Sign::Reset,
+    };
+    Failed::new(phase, sign, fault.to_string())
 }
 
 /// An error with its cause.

@@ -1,14 +1,16 @@
 //! Bodies on the side of the client: reading a request's, and the one type of an answer's.
 
+use crate::attempt::describe;
 use crate::errors::{Kind, Problem};
 use crate::relay::Relay;
+use crate::upstream::Exchange;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -65,7 +67,7 @@ pub fn whole(response: Response<Full<Bytes>>) -> Response<Body> {
 /// Reads a request's body.
 pub async fn read(
     headers: &HeaderMap,
-    body: Incoming,
+    mut body: Incoming,
     bytes_max: usize,
     idle: Duration,
 ) -> Result<Bytes, Problem> {
@@ -82,7 +84,7 @@ pub async fn read(
     if stated.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    match collect(body, bytes_max, idle, None).await {
+    match collect(&mut body, bytes_max, idle, None).await {
         Ok(bytes) => Ok(bytes),
         Err(Stopped::TooLarge(_)) => Err(too_large(bytes_max)),
         Err(Stopped::Idle) => Err(Problem::new(
@@ -112,59 +114,76 @@ pub enum Stopped {
     Broken(String),
 }
 
-/// Reads a body to its end: into one piece without a copy where it came in one.
-pub async fn collect(
-    mut body: Incoming,
-    bytes_max: usize,
-    idle: Duration,
-    until: Option<Instant>,
-) -> Result<Bytes, Stopped> {
-    collect_from(&mut body, bytes_max, idle, until).await
+/// A body, piece by piece: a client's or a provider's.
+pub trait Pieces {
+    /// The next piece, which may be empty; `None` at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>>;
+    /// It is known that nothing more comes.
+    fn is_over(&self) -> bool;
+}
+
+impl Pieces for Incoming {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        let frame = Pin::new(self).poll_frame(cx);
+        // Trailers mean nothing here.
+        frame.map(|frame| {
+            frame.map(|frame| frame.map(|f| f.into_data().unwrap_or_default()).map_err(|e| describe(&e)))
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_end_stream()
+    }
+}
+
+impl Pieces for Exchange {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        self.poll_data(cx).map(|data| data.map(|data| data.map_err(|fault| fault.to_string())))
+    }
+
+    fn is_over(&self) -> bool {
+        Exchange::is_over(self)
+    }
 }
 
 /// Waits for the next piece. Most are there already, and cost neither a timer nor a look at the clock.
-async fn patient<F: Future + Unpin>(
+async fn patient(
     idle: Duration,
     until: Option<Instant>,
-    mut piece: F,
-) -> Result<F::Output, Late> {
-    if let Poll::Ready(output) = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut piece).poll(cx))).await {
-        return Ok(output);
+    body: &mut impl Pieces,
+) -> Result<Option<Result<Bytes, String>>, Late> {
+    if let Poll::Ready(piece) = poll_fn(|cx| Poll::Ready(body.poll_piece(cx))).await {
+        return Ok(piece);
     }
-    let waited = async move {
-        match until {
-            Some(until) => tokio::time::timeout_at(until, piece).await.map_err(|_| Late),
-            None => Ok(piece.await),
-        }
-    };
-    tokio::time::timeout(idle, waited).await.unwrap_or(Err(Late))
+    let piece = poll_fn(|cx| body.poll_piece(cx));
+    let paused = tokio::time::sleep(idle).deadline();
+    tokio::time::timeout_at(until.map_or(paused, |until| until.min(paused)), piece).await.map_err(|_| Late)
 }
 
 /// The time ran out.
 struct Late;
 
-/// As [`collect`], leaving the body with the caller, who may go on reading after [`Stopped::TooLarge`].
-pub async fn collect_from(
-    body: &mut Incoming,
+/// Reads a body to its end: into one piece, without a copy where it came in one. It stays with the caller, who may go
+/// on reading after [`Stopped::TooLarge`].
+pub async fn collect(
+    body: &mut impl Pieces,
     bytes_max: usize,
     idle: Duration,
     until: Option<Instant>,
 ) -> Result<Bytes, Stopped> {
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut total = 0;
-    loop {
-        if body.is_end_stream() {
-            break;
-        }
-        let Ok(frame) = patient(idle, until, body.frame()).await else { return Err(Stopped::Idle) };
-        match frame {
+    while !body.is_over() {
+        let Ok(piece) = patient(idle, until, body).await else { return Err(Stopped::Idle) };
+        match piece {
             None => break,
-            Some(Err(error)) => return Err(Stopped::Broken(crate::attempt::describe(&error))),
-            Some(Ok(frame)) => {
-                // Trailers mean nothing here.
-                let Ok(data) = frame.into_data() else { continue };
-                total += data.len();
-                chunks.push(data);
+            Some(Err(detail)) => return Err(Stopped::Broken(detail)),
+            Some(Ok(piece)) => {
+                if chunks.is_empty() && body.is_over() && piece.len() <= bytes_max {
+                    return Ok(piece);
+                }
+                total += piece.len();
+                chunks.push(piece);
                 if total > bytes_max {
                     return Err(Stopped::TooLarge(chunks));
                 }

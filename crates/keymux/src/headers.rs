@@ -2,12 +2,12 @@
 //! directions; hop-by-hop headers end here.
 
 use crate::live::{KeyEntry, Upstream};
+use crate::upstream::Head;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What a caller sends that a provider must not see. Headers of a connection, credentials, and what would let a
 /// caller steer the provider's own accounting or caches.
-fn stays_here(name: &HeaderName) -> bool {
-    let name = name.as_str();
+fn stays_here(name: &str) -> bool {
     match name.as_bytes()[0] {
         b'a' => matches!(name, "authorization" | "api-key" | "accept-encoding" | "anthropic-organization-id"),
         b'c' => {
@@ -33,8 +33,7 @@ fn stays_here(name: &HeaderName) -> bool {
 }
 
 /// What a provider answers that a caller must not see.
-fn stays_there(name: &HeaderName) -> bool {
-    let name = name.as_str();
+fn stays_there(name: &str) -> bool {
     match name.as_bytes()[0] {
         b'a' => {
             name.starts_with("anthropic-ratelimit-")
@@ -61,50 +60,105 @@ fn stays_there(name: &HeaderName) -> bool {
     }
 }
 
-/// Names that `Connection` declares to be of this hop only.
-fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
-}
-
-/// The caller's headers without what stays here, with room for what a provider asks for.
-pub fn from_caller(headers: &HeaderMap) -> HeaderMap {
-    let hop = hop_by_hop(headers);
-    let mut out = HeaderMap::with_capacity(headers.len() + 6);
-    for (name, value) in headers {
-        if !stays_here(name) && !hop.contains(name) {
-            out.append(name.clone(), value.clone());
-        }
-    }
-    out
+/// Whether a `Connection` header declares this name to be of its hop only.
+fn is_of_this_hop(lists: &[&[u8]], name: &str) -> bool {
+    let named = |list: &&[u8]| {
+        list.split(|b| *b == b',').any(|n| n.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    lists.iter().any(named)
 }
 
 /// Headers that a caller may set over the provider's own: who gets the credit at `OpenRouter`.
 const ATTRIBUTION: [&str; 4] = ["http-referer", "x-title", "x-openrouter-title", "x-openrouter-categories"];
 
-/// Adds what a provider and a key ask for.
-pub fn to_provider(headers: &mut HeaderMap, upstream: &Upstream, key: &KeyEntry) {
-    for (name, value) in &upstream.headers {
-        if ATTRIBUTION.contains(&name.as_str()) && headers.contains_key(name) {
-            continue;
-        }
-        headers.insert(name.clone(), value.clone());
+/// What the gateway itself says on this connection, whatever anybody configured.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "accept-encoding"
+            | "content-length"
+            | "transfer-encoding"
+            | "connection"
+            | "proxy-authorization"
+    )
+}
+
+/// Begins a request's head: its first line, and `Host`.
+pub fn begin(out: &mut Vec<u8>, method: &str, target: &[&str], upstream: &Upstream) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    for part in target {
+        out.extend_from_slice(part.as_bytes());
     }
-    headers.insert(header::HOST, upstream.authority.clone());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(upstream.authority.as_bytes());
     // The usage has to be read, so the answer must come plain.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some((name, value)) = &key.credential {
-        headers.insert(name.clone(), value.clone());
+    out.extend_from_slice(b"\r\naccept-encoding: identity\r\n");
+}
+
+/// Ends a request's head, with the proxy's credential where the proxy sees the head.
+pub fn end(out: &mut Vec<u8>, upstream: &Upstream) {
+    if let Some(proxy) = upstream.origin.proxy.as_ref().filter(|_| !upstream.origin.https)
+        && let Some(authorization) = &proxy.authorization
+    {
+        field(out, "proxy-authorization", authorization.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One header.
+pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The caller's headers without what stays here, then what the provider and the key ask for. Of two headers of one
+/// name, the provider's is sent, except where a caller may set its own.
+pub fn to_provider(out: &mut Vec<u8>, caller: &HeaderMap, upstream: &Upstream, key: &KeyEntry) {
+    let hop: Vec<&[u8]> = caller.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes).collect();
+    let credential = key.credential.as_ref();
+    let overruled = |name: &HeaderName| {
+        credential.is_some_and(|(known, _)| known == name)
+            || (upstream.headers.iter().any(|(known, _)| known == name)
+                && !ATTRIBUTION.contains(&name.as_str()))
+    };
+    for (name, value) in caller {
+        if !stays_here(name.as_str()) && !is_of_this_hop(&hop, name.as_str()) && !overruled(name) {
+            field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    for (index, (name, value)) in upstream.headers.iter().enumerate() {
+        let text = name.as_str();
+        let set_by_caller =
+            ATTRIBUTION.contains(&text) && caller.contains_key(name) && !is_of_this_hop(&hop, text);
+        let set_again = upstream.headers[index + 1..].iter().any(|(later, _)| later == name);
+        if !set_by_caller && !set_again && !is_ours(text) && credential.is_none_or(|(known, _)| known != name)
+        {
+            field(out, text, value.as_bytes());
+        }
+    }
+    if let Some((name, value)) = credential {
+        field(out, name.as_str(), value.as_bytes());
     }
 }
 
 /// A provider's headers without what stays there, with room for what the caller is told of the gateway.
-pub fn to_caller(headers: &HeaderMap) -> HeaderMap {
-    let hop = hop_by_hop(headers);
-    let mut out = HeaderMap::with_capacity(headers.len() + 6);
-    for (name, value) in headers {
-        if !stays_there(name) && !hop.contains(name) {
-            out.append(name.clone(), value.clone());
+pub fn to_caller(head: &Head) -> HeaderMap {
+    let hop: Vec<&[u8]> =
+        head.fields().filter(|(name, _)| *name == "connection").map(|(_, value)| value).collect();
+    let mut out = HeaderMap::with_capacity(head.len() + 6);
+    for (name, value) in head.shared() {
+        if stays_there(name) || is_of_this_hop(&hop, name) {
+            continue;
+        }
+        // Both were read as HTTP, whose rules for them are these types'.
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value))
+        {
+            out.append(name, value);
         }
     }
     out
@@ -113,14 +167,59 @@ pub fn to_caller(headers: &HeaderMap) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Metrics;
+    use crate::upstream::Origin;
+    use keymux_config::Timeouts;
+    use keymux_policy::fleet::{AccountId, EndpointSet, ProviderId};
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
+    fn upstream() -> Upstream {
+        Upstream {
+            id: ProviderId(0),
+            name: "lab".into(),
+            shown: HeaderValue::from_static("lab"),
+            origin: Origin { https: false, host: "127.0.0.1".into(), port: 1, proxy: None },
+            origin_id: 0,
+            authority: HeaderValue::from_static("127.0.0.1:1"),
+            target_base: "/v1".into(),
+            dialect: keymux_wire::error::Dialect::OpenAi,
+            profile: keymux_wire::limits::Profile::OpenAi,
+            headers: Vec::new(),
+            endpoints: EndpointSet::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    fn key() -> KeyEntry {
+        KeyEntry {
+            name: "k".into(),
+            shown: HeaderValue::from_static("k"),
+            account: AccountId(0),
+            credential: Some((HeaderName::from_static("x-key"), HeaderValue::from_static("sk-test-1"))),
+            counters: Metrics::new().key("lab", "k"),
+        }
+    }
+
+    /// What a provider without wishes is sent of these.
+    fn sent(headers: &HeaderMap) -> String {
+        let mut out = Vec::new();
+        to_provider(&mut out, headers, &upstream(), &key());
+        let text = String::from_utf8(out).unwrap();
+        text.strip_suffix("x-key: sk-test-1\r\n").unwrap().to_owned()
+    }
+
+    fn names(text: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        names.sort_unstable();
+        names
+    }
+
     #[test]
     fn credentials_and_hop_headers_of_the_caller_stay_here() {
-        let out = from_caller(&map(&[
+        let out = sent(&map(&[
             ("authorization", "Bearer km-1"),
             ("x-api-key", "km-1"),
             ("api-key", "km-1"),
@@ -146,10 +245,8 @@ mod tests {
             ("content-type", "application/json"),
             ("x-stainless-lang", "python"),
         ]));
-        let mut names: Vec<&str> = out.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
         assert_eq!(
-            names,
+            names(&out),
             [
                 "anthropic-beta",
                 "anthropic-version",
@@ -164,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_tells_of_the_providers_account_stays_there() {
-        let headers = map(&[
+        let text = [
             ("x-ratelimit-remaining-requests", "1"),
             ("anthropic-ratelimit-tokens-limit", "1"),
             ("openai-organization", "org"),
@@ -172,14 +269,71 @@ mod tests {
             ("set-cookie", "a=b"),
             ("retry-after", "9"),
             ("x-request-id", "upstream"),
-            ("content-type", "application/json"),
+            ("connection", "Keep-Alive, X-Hop"),
+            ("X-Hop", "1"),
+            ("Content-Type", "application/json"),
             ("openai-processing-ms", "12"),
             ("x-generation-id", "gen-1"),
             ("request-id", "req_1"),
-        ]);
-        let headers = to_caller(&headers);
+        ]
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = Head::read(format!("HTTP/1.1 200 OK\r\n{}\r\n", text.concat()).as_bytes()).unwrap();
+        let headers = to_caller(&head);
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "openai-processing-ms", "request-id", "x-generation-id"]);
+    }
+
+    #[test]
+    fn the_providers_own_headers_and_credential_rule_but_for_attribution() {
+        let mut upstream = upstream();
+        let set = [
+            ("x-title", "ours"),
+            ("x-plan", "first"),
+            ("x-plan", "ours"),
+            ("x-key", "ours"),
+            ("accept-encoding", "gzip"),
+            ("connection", "upgrade"),
+            ("transfer-encoding", "chunked"),
+        ];
+        upstream.headers = set
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .to_vec();
+        let caller =
+            map(&[("x-title", "theirs"), ("x-plan", "theirs"), ("x-key", "theirs"), ("x-other", "a")]);
+        let mut out = Vec::new();
+        to_provider(&mut out, &caller, &upstream, &key());
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "x-title: theirs\r\nx-other: a\r\nx-plan: ours\r\nx-key: sk-test-1\r\n"
+        );
+        let mut out = Vec::new();
+        to_provider(&mut out, &HeaderMap::new(), &upstream, &key());
+        assert_eq!(String::from_utf8(out).unwrap(), "x-title: ours\r\nx-plan: ours\r\nx-key: sk-test-1\r\n");
+    }
+
+    #[test]
+    fn a_head_is_begun_and_ended_as_http_says() {
+        let mut upstream = upstream();
+        let mut out = Vec::new();
+        begin(&mut out, "POST", &["/v1", "/", "chat/completions", "?", "a=b"], &upstream);
+        end(&mut out, &upstream);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "POST /v1/chat/completions?a=b HTTP/1.1\r\nhost: 127.0.0.1:1\r\naccept-encoding: identity\r\n\r\n"
+        );
+        // Only a proxy that reads the head is shown its credential.
+        upstream.origin.proxy = Some(crate::upstream::Proxy {
+            https: false,
+            host: "proxy".into(),
+            port: 1,
+            authorization: Some("Basic abc".into()),
+        });
+        for (https, wanted) in [(false, "proxy-authorization: Basic abc\r\n\r\n"), (true, "\r\n")] {
+            upstream.origin.https = https;
+            let mut out = Vec::new();
+            end(&mut out, &upstream);
+            assert_eq!(String::from_utf8(out).unwrap(), wanted);
+        }
     }
 }

@@ -44,8 +44,9 @@ pub struct Upstream {
     pub origin_id: usize,
     /// `Host` of its requests.
     pub authority: HeaderValue,
-    /// Path before `/chat/completions` and so on, without a slash at its end.
-    pub base_path: String,
+    /// Target before `/chat/completions` and so on, without a slash at its end: a path, or for a proxy that sees
+    /// requests, a URL.
+    pub target_base: String,
     /// What its bodies mean.
     pub dialect: wire::error::Dialect,
     /// What its limit headers mean.
@@ -254,6 +255,15 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
             HeaderValue::try_from(value.as_str()).map_err(|_| bad(&format!("the value of {name}")))?;
         headers.push((name, value));
     }
+    let seen_by_proxy = origin.proxy.is_some() && !origin.https;
+    let target_base =
+        if seen_by_proxy { format!("http://{}{}", base.authority(), base.path) } else { base.path.clone() };
+    // It is written as it is: what ends a line would begin another request.
+    format!("{target_base}/").parse::<http::Uri>().map_err(|_| bad("its base URL"))?;
+    if origin.proxy.iter().filter_map(|p| p.authorization.as_ref()).any(|a| HeaderValue::try_from(a).is_err())
+    {
+        return Err(bad("its proxy's credential"));
+    }
     Ok(Upstream {
         id,
         name: provider.name.clone(),
@@ -261,7 +271,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
         origin,
         origin_id,
         authority: HeaderValue::try_from(base.authority()).map_err(|_| bad("its host"))?,
-        base_path: base.path.clone(),
+        target_base,
         dialect: match provider.dialect {
             Dialect::OpenAi => wire::error::Dialect::OpenAi,
             Dialect::OpenRouter => wire::error::Dialect::OpenRouter,

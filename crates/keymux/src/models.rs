@@ -4,9 +4,10 @@
 use crate::attempt::Patience;
 use crate::body::Body;
 use crate::errors::{Kind, Problem};
+use crate::headers;
 use crate::live::{KeyEntry, Snapshot, Upstream};
 use crate::serve::Worker;
-use crate::upstream::OutBody;
+use crate::upstream::Outgoing;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
@@ -14,7 +15,6 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -166,34 +166,29 @@ async fn fetch(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     key: &KeyEntry,
-    headers: &HeaderMap,
+    asked: &HeaderMap,
 ) -> Result<Vec<Listed>, String> {
     let mut out = HeaderMap::new();
     // Anthropic answers nothing without a version.
     for name in ["anthropic-version", "anthropic-beta"] {
-        if let Some(value) = headers.get(name) {
+        if let Some(value) = asked.get(name) {
             out.insert(name, value.clone());
         }
     }
     if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !out.contains_key("anthropic-version") {
         out.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     }
-    crate::headers::to_provider(&mut out, upstream, key);
-    let mut target = String::new();
-    if upstream.origin.proxy.is_some() && !upstream.origin.https {
-        // Writing to a String cannot fail.
-        let _ = write!(target, "http://{}", upstream.authority.to_str().unwrap_or_default());
-    }
-    let _ = write!(target, "{}/models", upstream.base_path);
-    let mut request: Request<OutBody> = Request::new(Full::default());
-    *request.uri_mut() = target.parse().map_err(|e| format!("{e}"))?;
-    *request.headers_mut() = out;
+    let mut head = Vec::with_capacity(512);
+    headers::begin(&mut head, "GET", &[&upstream.target_base, "/models"], upstream);
+    headers::to_provider(&mut head, &out, upstream, key);
+    headers::end(&mut head, upstream);
+    let request = Outgoing::new(head, Bytes::new());
     let patience = Patience { connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
-    let answered = worker.dialer.send(upstream, request, patience).await.map_err(|f| f.detail)?;
-    let status = answered.response.status();
-    let body = crate::body::collect(answered.response.into_body(), LIST_BYTES_MAX, PATIENCE, None).await;
+    let mut answered = worker.dialer.send(upstream, request, patience).await.map_err(|f| f.detail)?;
+    let status = answered.head.status;
+    let body = crate::body::collect(&mut answered.exchange, LIST_BYTES_MAX, PATIENCE, None).await;
     let body: Bytes = body.map_err(|_| "the list broke off".to_owned())?;
-    worker.dialer.give_back(upstream, answered.sender);
+    worker.dialer.give_back(upstream, answered.exchange);
     if !status.is_success() {
         return Err(format!("status {}", status.as_u16()));
     }

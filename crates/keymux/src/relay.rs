@@ -1,7 +1,6 @@
 //! Passes an answer on while it comes: one state machine that hyper polls, without a task or a channel. It holds the
 //! lease, so the lease is settled when the answer ends, breaks, or the client goes away.
 
-use crate::attempt::describe;
 use crate::body::Broken;
 use crate::evidence;
 use crate::live::{KeyEntry, Upstream};
@@ -9,10 +8,9 @@ use crate::scheduler::Held;
 use crate::serve::Worker;
 use crate::story::{Outcome, Story};
 use crate::stream::StreamReader;
-use crate::upstream::Sender;
+use crate::upstream::Exchange;
 use bytes::Bytes;
-use http_body::{Body as _, SizeHint};
-use hyper::body::Incoming;
+use http_body::SizeHint;
 use keymux_policy::{End, Evidence, Phase, Sign, Used};
 use keymux_wire::stream::{StreamKind, error_event};
 use std::collections::VecDeque;
@@ -78,8 +76,8 @@ pub struct Relay {
     attempt: Option<Attempt>,
     story: Story,
     status: u16,
-    body: Incoming,
-    sender: Option<Sender>,
+    /// The answer's connection, until it is given back or closed.
+    exchange: Option<Exchange>,
     events: Option<Events>,
     /// What may leave, in order.
     ready: VecDeque<Bytes>,
@@ -91,12 +89,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Passes on what is left of `body`, after `ready`.
+    /// Passes on what is left of the answer, after `ready`.
     pub fn new(
         attempt: Attempt,
         story: Story,
         status: u16,
-        (body, sender): (Incoming, Sender),
+        exchange: Exchange,
         events: Option<Events>,
         ready: VecDeque<Bytes>,
         limits: Limits,
@@ -104,7 +102,7 @@ impl Relay {
         let hint = match &events {
             // Its length may change: a chunk taken out, an error event added.
             Some(_) => SizeHint::default(),
-            None => match body.size_hint().exact() {
+            None => match exchange.bytes_left() {
                 Some(rest) => SizeHint::with_exact(rest + ready.iter().map(|c| c.len() as u64).sum::<u64>()),
                 None => SizeHint::default(),
             },
@@ -114,8 +112,7 @@ impl Relay {
             attempt: Some(attempt),
             story,
             status,
-            body,
-            sender: Some(sender),
+            exchange: Some(exchange),
             events,
             ready,
             limits,
@@ -145,14 +142,11 @@ impl Relay {
             if self.attempt.is_none() {
                 return Poll::Ready(None);
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        self.take(chunk);
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    if let Some(broken) = self.break_off(Sign::Reset, describe(&error)) {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            match exchange.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => self.take(chunk),
+                Poll::Ready(Some(Err(fault))) => {
+                    if let Some(broken) = self.break_off(Sign::Reset, fault.to_string()) {
                         return Poll::Ready(Some(Err(broken)));
                     }
                 }
@@ -235,7 +229,7 @@ impl Relay {
     /// The answer cannot go on. A stream gets a last event that says so; anything else is cut, since a proper end
     /// would make the part look like the whole.
     fn break_off(&mut self, sign: Sign, detail: String) -> Option<Broken> {
-        self.sender = None;
+        self.exchange = None;
         let used = self.counted();
         let evidence = crate::attempt::Failed::new(Phase::Stream, sign, "").evidence;
         let told = self.events.as_ref().map(|events| {
@@ -261,8 +255,9 @@ impl Relay {
     /// Settles, and keeps the connection if its answer was read to the end.
     fn close(&mut self, outcome: Outcome, end: End, used: Option<Used>) {
         let Some(attempt) = self.attempt.take() else { return };
-        if let (End::Done, Some(sender)) = (&end, self.sender.take()) {
-            attempt.worker.dialer.give_back(&attempt.upstream, sender);
+        // Dropped, it closes the connection: the provider stops.
+        if let (Some(exchange), End::Done) = (self.exchange.take(), &end) {
+            attempt.worker.dialer.give_back(&attempt.upstream, exchange);
         }
         self.story.end(outcome, self.status, used);
         attempt.settle(end, used);
@@ -286,7 +281,6 @@ impl Drop for Relay {
         if self.attempt.is_none() {
             return;
         }
-        // Dropping `body` and `sender` closes the connection: the provider stops.
         let used = self.counted();
         let gone = Evidence { ..crate::attempt::Failed::new(Phase::Stream, Sign::ClientGone, "").evidence };
         self.close(Outcome::ClientGone, End::Failed(gone), used);

@@ -11,9 +11,10 @@ use crate::scheduler::{Answer, Held};
 use crate::serve::Worker;
 use crate::story::Story;
 use crate::surface::{self, Lost, Surface};
+use crate::upstream::Outgoing;
 use crate::{guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -73,8 +74,9 @@ async fn serve(
         return Err(Problem::new(Kind::Draining, "This gateway is shutting down; try another one."));
     }
     match surface {
-        Surface::Models => models::list(worker, &snapshot, &request).await,
-        Surface::Model(name) => models::one(worker, &snapshot, &request, name).await,
+        // Rare and large: boxed, or every call would have room for them.
+        Surface::Models => Box::pin(models::list(worker, &snapshot, &request)).await,
+        Surface::Model(name) => Box::pin(models::one(worker, &snapshot, &request, name)).await,
         Surface::Call(endpoint) => {
             let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.mono_ns());
             call(worker.clone(), snapshot.clone(), endpoint, request, story).await
@@ -209,12 +211,7 @@ async fn attempt(
         clients_wish: plan.clients_wish && left_ns < first_byte_ns,
     };
     let outgoing = plan::outgoing(snapshot, plan, read, &asked.body, &upstream, &lease.model);
-    let request = match outbound(asked, &upstream, &key, outgoing.body) {
-        Ok(request) => request,
-        Err(detail) => {
-            return answer::failed(held, Failed::new(Phase::Connect, Sign::Local, detail), story, Some(&key));
-        }
-    };
+    let request = outbound(asked, &upstream, &key, outgoing.body);
     match worker.dialer.send(&upstream, request, patience).await {
         Err(failed) => answer::failed(held, failed, story, Some(&key)),
         Ok(answered) => {
@@ -239,36 +236,30 @@ fn outbound(
     upstream: &crate::live::Upstream,
     key: &crate::live::KeyEntry,
     body: Bytes,
-) -> Result<Request<Full<Bytes>>, String> {
+) -> Outgoing {
     let path = surface::upstream_path(asked.endpoint);
-    let plain_proxy = upstream.origin.proxy.as_ref().filter(|_| !upstream.origin.https);
-    let mut target = String::with_capacity(upstream.base_path.len() + path.len() + 40);
-    if plain_proxy.is_some() {
-        target.push_str("http://");
-        target.push_str(upstream.authority.to_str().unwrap_or_default());
+    let (mark, query) = asked.query.as_ref().map_or(("", ""), |query| ("?", query.as_str()));
+    // Room for a small body too, which is copied behind the head.
+    let mut head = Vec::with_capacity(1024 + body.len().min(Outgoing::TOGETHER_BYTES_MAX));
+    headers::begin(&mut head, "POST", &[&upstream.target_base, "/", path, mark, query], upstream);
+    headers::to_provider(&mut head, &asked.headers, upstream, key);
+    let mut digits = [0; 20];
+    headers::field(&mut head, "content-length", decimal(body.len(), &mut digits));
+    headers::end(&mut head, upstream);
+    Outgoing::new(head, body)
+}
+
+/// A number in decimal digits.
+fn decimal(mut n: usize, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789"[n % 10];
+        n /= 10;
+        if n == 0 {
+            return &digits[start..];
+        }
     }
-    target.push_str(&upstream.base_path);
-    target.push('/');
-    target.push_str(path);
-    if let Some(query) = &asked.query {
-        target.push('?');
-        target.push_str(query);
-    }
-    let mut request = Request::new(Full::default());
-    *request.uri_mut() = target.parse().map_err(|e| format!("the path or query is not valid: {e}"))?;
-    *request.method_mut() = Method::POST;
-    let mut out = headers::from_caller(&asked.headers);
-    headers::to_provider(&mut out, upstream, key);
-    out.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if let Some(authorization) = plain_proxy.and_then(|p| p.authorization.as_ref()) {
-        let mut value =
-            HeaderValue::from_str(authorization).map_err(|_| "the proxy's credential is not valid")?;
-        value.set_sensitive(true);
-        out.insert("proxy-authorization", value);
-    }
-    *request.headers_mut() = out;
-    *request.body_mut() = Full::new(body);
-    Ok(request)
 }
 
 fn lost_problem(lost: Lost, path: &str) -> Problem {

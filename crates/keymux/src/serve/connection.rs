@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-/// How often a worker looks for connections that have been slow or idle for too long.
+/// How often a worker looks for connections, of clients and to providers, that have been slow or idle for too long.
 const SWEEP: Duration = Duration::from_millis(500);
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client that still sends is listened to after its last answer.
@@ -40,7 +40,7 @@ pub(super) struct Manner {
 /// Accepts and serves until the listener is dropped.
 pub(super) async fn accept(worker: Arc<Worker>, listener: TcpListener, manner: Manner) {
     let watched = Arc::new(Watched::default());
-    crate::rt::spawn(sweep(Arc::downgrade(&watched), worker.gateway.clone(), manner.clone()));
+    crate::rt::spawn(sweep(Arc::downgrade(&watched), worker.clone(), manner.clone()));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -191,12 +191,13 @@ impl Watched {
     }
 }
 
-async fn sweep(watched: Weak<Watched>, gateway: Arc<Gateway>, manner: Manner) {
+async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>, manner: Manner) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         every.tick().await;
         let Some(watched) = watched.upgrade() else { return };
-        let now_ns = gateway.clock.mono_ns();
+        let now_ns = worker.gateway.clock.mono_ns();
+        worker.dialer.pool.sweep(now_ns);
         watched.all.lock().unwrap_or_else(PoisonError::into_inner).retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             let allowed = match watch.state.load(Ordering::Acquire) {

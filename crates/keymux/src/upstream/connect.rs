@@ -1,22 +1,14 @@
-//! Opening a connection: name, TCP, proxy, TLS, HTTP.
+//! Opening a connection: name, TCP, proxy, TLS.
 
-use super::{Origin, Sender, gather, proxy};
-use hyper_util::rt::TokioIo;
+use super::h1::Connection;
+use super::stream::{Duplex, Stream};
+use super::{Origin, proxy};
 use rustls::pki_types::ServerName;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-/// Longest head of an answer that is read. Providers send 1 to 4 KB.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-
-/// A connection to a proxy, plain or by TLS.
-trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 /// Opens connections.
 #[derive(Clone)]
@@ -51,9 +43,6 @@ pub enum ConnectError {
     /// This machine has no descriptor, port or memory left: nobody else's fault.
     #[error("this machine is out of sockets: {0}")]
     Local(io::Error),
-    /// HTTP could not be begun.
-    #[error("HTTP could not be begun: {0}")]
-    Http(#[from] hyper::Error),
 }
 
 impl Connector {
@@ -63,7 +52,7 @@ impl Connector {
     }
 
     /// Opens a connection. The caller bounds the time.
-    pub async fn connect(&self, origin: &Origin) -> Result<Sender, ConnectError> {
+    pub async fn connect(&self, origin: &Origin) -> Result<Connection, ConnectError> {
         let (host, port) = match &origin.proxy {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (origin.host.as_str(), origin.port),
@@ -73,19 +62,19 @@ impl Connector {
         let _ = tcp.set_nodelay(true);
         keep_alive(&tcp);
         let Some(proxy) = &origin.proxy else {
-            return if origin.https {
-                serve(self.secured(&origin.host, tcp).await?).await
+            return Ok(Connection::new(if origin.https {
+                Stream::Tls(Box::new(self.secured(&origin.host, tcp).await?))
             } else {
-                serve(tcp).await
-            };
+                Stream::Tcp(tcp)
+            }));
         };
         let mut hop: Box<dyn Duplex> =
             if proxy.https { Box::new(self.secured(&proxy.host, tcp).await?) } else { Box::new(tcp) };
         if !origin.https {
-            return serve(hop).await;
+            return Ok(Connection::new(Stream::Other(hop)));
         }
         proxy::tunnel(&mut hop, proxy, &origin.host, origin.port).await.map_err(ConnectError::Proxy)?;
-        serve(self.secured(&origin.host, hop).await?).await
+        Ok(Connection::over(self.secured(&origin.host, hop).await?))
     }
 
     async fn secured<S>(
@@ -119,58 +108,4 @@ fn keep_alive(tcp: &TcpStream) {
         .with_retries(3);
     // Without it the idle time-out still ends the stream, only later.
     let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&probes);
-}
-
-/// A connection that sends a small head and body in one call.
-struct Gathered<S>(S);
-
-impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        gather::write(&mut self.0, cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-}
-
-async fn serve<S>(io: S) -> Result<Sender, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_header_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(Gathered(io)))
-        .await?;
-    crate::rt::spawn(async move {
-        // What went wrong is told to whoever waits for the answer.
-        let _ = connection.await;
-    });
-    Ok(sender)
 }

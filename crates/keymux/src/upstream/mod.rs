@@ -3,21 +3,16 @@
 
 mod connect;
 pub mod gather;
+mod h1;
 mod pool;
 mod proxy;
+mod stream;
 mod tls;
 
 pub use connect::{ConnectError, Connector};
+pub use h1::{Connection, Exchange, Fault, Garbage, Head, Outgoing};
 pub use pool::Pool;
 pub use tls::client_config;
-
-use bytes::Bytes;
-use http_body_util::Full;
-
-/// The body of a request that goes out: whole, since its head was read and it may be sent again.
-pub type OutBody = Full<Bytes>;
-/// A connection that takes requests.
-pub type Sender = hyper::client::conn::http1::SendRequest<OutBody>;
 
 /// Where connections of one kind go. Two providers at one host with the same proxy share them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

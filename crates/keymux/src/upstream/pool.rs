@@ -1,7 +1,7 @@
 //! Stacks of idle connections, one an origin. Taken from the top, so that a quiet hour lets the rest go cold and
 //! be closed from the bottom.
 
-use super::Sender;
+use super::h1::Connection;
 use std::sync::{Mutex, PoisonError};
 
 /// Idle connections kept for one origin by one worker.
@@ -12,8 +12,14 @@ const IDLE_NS_MAX: u64 = 50_000_000_000;
 /// An idle connection.
 struct Idle {
     /// Takes the next request.
-    sender: Sender,
+    connection: Connection,
     since_ns: u64,
+}
+
+impl Idle {
+    fn is_cold(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.since_ns) > IDLE_NS_MAX
+    }
 }
 
 /// The idle connections of one worker.
@@ -24,38 +30,49 @@ pub struct Pool {
 
 impl Pool {
     /// The most recently used connection that is still open.
-    pub fn take(&self, origin: usize, now_ns: u64) -> Option<Sender> {
+    pub fn take(&self, origin: usize, now_ns: u64) -> Option<Connection> {
         let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
         let stack = stacks.get_mut(origin)?;
-        while let Some(idle) = stack.pop() {
-            if now_ns.saturating_sub(idle.since_ns) > IDLE_NS_MAX {
+        while let Some(mut idle) = stack.pop() {
+            if idle.is_cold(now_ns) {
                 // What lies below is older still.
                 stack.clear();
                 return None;
             }
-            if !idle.sender.is_closed() {
-                return Some(idle.sender);
+            if idle.connection.is_open() {
+                return Some(idle.connection);
             }
         }
         None
     }
 
     /// Gives a connection back after its answer was read to the end.
-    pub fn put(&self, origin: usize, sender: Sender, now_ns: u64) {
-        if sender.is_closed() {
-            return;
-        }
+    pub fn put(&self, origin: usize, connection: Connection, now_ns: u64) {
         let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
         if stacks.len() <= origin {
             stacks.resize_with(origin + 1, Vec::new);
         }
         let stack = &mut stacks[origin];
-        if stack.first().is_some_and(|oldest| now_ns.saturating_sub(oldest.since_ns) > IDLE_NS_MAX) {
-            let cold = stack.partition_point(|idle| now_ns.saturating_sub(idle.since_ns) > IDLE_NS_MAX);
-            stack.drain(..cold);
-        }
         if stack.len() < IDLE_MAX {
-            stack.push(Idle { sender, since_ns: now_ns });
+            stack.push(Idle { connection, since_ns: now_ns });
         }
+    }
+
+    /// Closes what is too old or was closed by the other side; nobody else watches over idle connections.
+    pub fn sweep(&self, now_ns: u64) {
+        let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        for stack in stacks.iter_mut() {
+            stack.retain_mut(|idle| !idle.is_cold(now_ns) && idle.connection.is_open());
+        }
+    }
+
+    /// Idle connections of all origins.
+    pub fn len(&self) -> usize {
+        self.stacks.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Vec::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
