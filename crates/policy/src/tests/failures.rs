@@ -486,24 +486,3 @@ fn f31_a_429_without_any_time_fails_over_and_learns_its_own() {
     }
     assert!(w.ns < 1_000 * SECOND + 3 * MINUTE);
 }
-
-#[test]
-fn many_answers_to_what_was_sent_before_are_one_piece_of_news() {
-    // Ten requests are in flight when the key is refused, or a limit without a time is hit: one cool-down, not ten
-    // doublings of it.
-    let mut w = World::new(fleet(1, &[]));
-    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
-    for lease in leases {
-        w.pass(0.2);
-        w.fail(lease, evidence(Sign::KeyRefused, Some(401)));
-    }
-    assert!(w.refused(0.0).retry_after_ns.unwrap() <= 66 * SECOND);
-    let mut w = World::new(fleet(1, &[]));
-    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
-    let start = w.ns;
-    for lease in leases {
-        w.pass(0.01);
-        w.fail(lease, limited(LimitScope::Account, None));
-    }
-    assert!(w.ns + w.refused(0.0).retry_after_ns.unwrap() - start <= 1_200 * MS);
-}

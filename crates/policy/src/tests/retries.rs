@@ -4,10 +4,10 @@ use super::harness::*;
 use crate::blame::Class;
 use crate::event::What;
 use crate::fleet::{AccountId, Fleet, ProviderId};
-use crate::outcome::{End, Evidence, Phase, Sign};
+use crate::outcome::{End, Evidence, LimitScope, Phase, Sign};
 use crate::refusal::RefusalKind;
-use crate::time::SECOND;
-use crate::{Decision, Next, Outcome};
+use crate::time::{MS, SECOND};
+use crate::{Decision, Lease, Next, Outcome};
 use std::collections::HashSet;
 
 fn crash() -> Evidence {
@@ -327,4 +327,25 @@ fn no_request_is_tried_more_often_than_allowed() {
         (lease, attempts) = (next, attempts + 1);
     }
     assert_eq!(attempts, 5);
+}
+
+#[test]
+fn many_answers_to_what_was_sent_before_are_one_piece_of_news() {
+    // Ten requests are in flight when the key is refused, or a limit without a time is hit: one cool-down, not ten
+    // doublings of it.
+    let mut w = World::new(fleet(1, &[]));
+    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
+    for lease in leases {
+        w.pass(0.2);
+        w.fail(lease, evidence(Sign::KeyRefused, Some(401)));
+    }
+    assert!(w.refused(0.0).retry_after_ns.unwrap() <= 66 * SECOND);
+    let mut w = World::new(fleet(1, &[]));
+    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
+    let start = w.ns;
+    for lease in leases {
+        w.pass(0.01);
+        w.fail(lease, limited(LimitScope::Account, None));
+    }
+    assert!(w.ns + w.refused(0.0).retry_after_ns.unwrap() - start <= 1_200 * MS);
 }
