@@ -8,7 +8,7 @@ mod cost;
 mod verdict;
 
 use self::cost::Offer;
-use self::verdict::Verdict;
+use self::verdict::{Seen, Verdict, best_of};
 use crate::ask::Ask;
 use crate::fleet::{AccountId, KeyId};
 use crate::lease::{Skipped, Why};
@@ -105,14 +105,6 @@ pub(crate) struct Scan {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     offers: Vec<Offer>,
-}
-
-/// What came of looking at a group.
-enum Seen {
-    Hit,
-    Blocked(u64),
-    /// Nothing here for this request, whatever the time.
-    Nothing,
 }
 
 /// One look over a route's candidates.
@@ -488,14 +480,5 @@ impl Look<'_, '_> {
             let domain = v.domain;
             self.scan.wait = Some(Wait { forecast, earliest, why, domain, target, account, need });
         }
-    }
-}
-
-fn best_of(a: Seen, b: Seen) -> Seen {
-    match (a, b) {
-        (Seen::Hit, _) | (_, Seen::Hit) => Seen::Hit,
-        (Seen::Blocked(a), Seen::Blocked(b)) => Seen::Blocked(a.min(b)),
-        (Seen::Blocked(a), Seen::Nothing) | (Seen::Nothing, Seen::Blocked(a)) => Seen::Blocked(a),
-        (Seen::Nothing, Seen::Nothing) => Seen::Nothing,
     }
 }

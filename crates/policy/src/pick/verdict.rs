@@ -92,3 +92,20 @@ impl Verdict {
         if self.at > self.now { self.at } else { self.now + SECOND }
     }
 }
+
+/// What came of looking at a group.
+pub(super) enum Seen {
+    Hit,
+    Blocked(u64),
+    /// Nothing here for this request, whatever the time.
+    Nothing,
+}
+
+pub(super) fn best_of(a: Seen, b: Seen) -> Seen {
+    match (a, b) {
+        (Seen::Hit, _) | (_, Seen::Hit) => Seen::Hit,
+        (Seen::Blocked(a), Seen::Blocked(b)) => Seen::Blocked(a.min(b)),
+        (Seen::Blocked(a), Seen::Nothing) | (Seen::Nothing, Seen::Blocked(a)) => Seen::Blocked(a),
+        (Seen::Nothing, Seen::Nothing) => Seen::Nothing,
+    }
+}
