@@ -7,7 +7,7 @@ use keymux_policy::event::Event;
 use keymux_policy::fleet::Fleet;
 use keymux_policy::lease::Settled;
 use keymux_policy::{
-    Ask, Decision, End, Lease, Measurement, Next, Outcome, Policy, Refusal, RefusalKind, Ticket, Woken,
+    Ask, Decision, End, Lease, Measurement, Next, Now, Outcome, Policy, Refusal, RefusalKind, Ticket, Woken,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,36 +61,17 @@ impl Scheduler {
 
     /// A request arrives.
     pub fn submit(self: &Arc<Self>, ask: Ask) -> Answer {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        let decision = core.policy.submit(now, ask);
+        let (core, decision) = self.act(|policy, now| policy.submit(now, ask));
         self.answer(core, as_next(decision))
     }
 
     fn finish(self: &Arc<Self>, lease: Lease, outcome: Outcome) -> Answer {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        let next = core.policy.finish(now, lease, outcome);
-        if core.policy.waiting() > 0 {
-            let Core { policy, woken, .. } = &mut *core;
-            policy.poll(now, woken);
-        }
+        let (core, next) = self.act(|policy, now| policy.finish(now, lease, outcome));
         self.answer(core, next)
     }
 
-    /// Lets out who may go. Called by the alarm task.
-    fn poll(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        let Core { policy, woken, .. } = &mut *core;
-        policy.poll(now, woken);
-        self.release(core);
-    }
-
     fn cancel(self: &Arc<Self>, ticket: Ticket) {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        core.policy.cancel(now, ticket);
+        let (mut core, ()) = self.act(|policy, now| policy.cancel(now, ticket));
         let parked = core.parked.remove(&ticket.as_u64());
         self.release(core);
         drop(parked);
@@ -98,22 +79,26 @@ impl Scheduler {
 
     /// Replaces the configuration.
     pub fn reconfigure(self: &Arc<Self>, fleet: Fleet) {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        core.policy.reconfigure(now, fleet);
-        let Core { policy, woken, .. } = &mut *core;
-        policy.poll(now, woken);
+        let (core, ()) = self.act(|policy, now| policy.reconfigure(now, fleet));
         self.release(core);
     }
 
     /// From now on nobody waits; who waits is refused.
     pub fn drain(self: &Arc<Self>) {
+        let (core, ()) = self.act(Policy::drain);
+        self.release(core);
+    }
+
+    /// Runs a verb, then lets out whom it set free: the policy says so by a wake that is due.
+    fn act<T>(&self, verb: impl FnOnce(&mut Policy, Now) -> T) -> (MutexGuard<'_, Core>, T) {
         let now = self.clock.now();
         let mut core = self.lock();
-        core.policy.drain(now);
         let Core { policy, woken, .. } = &mut *core;
-        policy.poll(now, woken);
-        self.release(core);
+        let said = verb(policy, now);
+        if policy.next_wake().is_some_and(|wake| wake <= now.mono_ns) {
+            policy.poll(now, woken);
+        }
+        (core, said)
     }
 
     /// Requests in the waiting room.
@@ -195,7 +180,11 @@ impl Scheduler {
                 continue;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(self.clock.at(at)) => self.poll(),
+                () = tokio::time::sleep_until(self.clock.at(at)) => {
+                    // What is due is let out by any verb, be it none.
+                    let (core, ()) = self.act(|_, _| ());
+                    self.release(core);
+                }
                 () = rearmed => {}
             }
         }
@@ -229,16 +218,16 @@ impl Held {
     /// The head of the answer came.
     pub fn head(&self, measured: &[Measurement]) {
         if let Some(lease) = &self.lease {
-            let now = self.scheduler.clock.now();
-            self.scheduler.lock().policy.head(now, lease, measured);
+            let (core, ()) = self.scheduler.act(|policy, now| policy.head(now, lease, measured));
+            self.scheduler.release(core);
         }
     }
 
     /// The first output came.
     pub fn first_output(&self) {
         if let Some(lease) = &self.lease {
-            let now = self.scheduler.clock.now();
-            self.scheduler.lock().policy.first_output(now, lease);
+            let (core, ()) = self.scheduler.act(|policy, now| policy.first_output(now, lease));
+            self.scheduler.release(core);
         }
     }
 
