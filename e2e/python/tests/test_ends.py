@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import threading
 import time
 
 import anthropic
@@ -135,6 +136,28 @@ def test_an_sdk_that_times_out_cancels_the_upstream_call(gateway, world):
     assert world.wait("openai", calls=before + 1, open=0)[before]["cancelled"]
 
 
+def test_a_caller_who_reads_nothing_holds_no_key_for_ever(workshop):
+    """Its stream is stopped by back pressure, not buffered, and after `body_timeout` the connection is closed."""
+    closed, sent = threading.Event(), []
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 4_000 + b'"}}]}\n\n'
+
+    def endless(connection, _request):
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        try:
+            while len(sent) < 100_000:
+                connection.send(event)
+                sent.append(1)
+        except OSError:
+            closed.set()
+
+    front, _ = workshop.in_front_of(endless, server='body_timeout = "500ms"\n')
+    with raw.Connection(front.address) as client:
+        client.send(chat([{"role": "user", "content": "hi"}], model="lab:m", stream=True))
+        client.read_head()
+        assert closed.wait(raw.PATIENCE_S), "the provider's stream is still open"
+        assert len(sent) < 100_000, "the whole stream was swallowed"
+
+
 def test_a_waiter_who_goes_away_leaves_the_queue(world, workshop):
     """Were the place kept, the upstream would be called for nobody as soon as the slot is free."""
     limits = 'limits = [{ concurrent = 1 }]'
@@ -165,7 +188,14 @@ def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(world, workshop
         idle.send(raw.request_bytes("/healthz", method="GET"))
         assert idle.read_message().status == 200
         front.child.send_signal(signal.SIGTERM)
+        front.alive = lambda: True
         try:
+            # Until the signal has been noticed it is an ordinary gateway.
+            status = 200
+            while status == 200:
+                idle.send(raw.request_bytes("/readyz", method="GET"))
+                status = idle.read_message().status
+            assert status == 503
             idle.send(chat(ASK))
             refused = idle.read_message()
             assert refused.status == 503 and int(refused.get("retry-after")) >= 1
@@ -176,7 +206,6 @@ def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(world, workshop
             body += piece
     assert b"[DONE]" in body and b'"error"' not in body, "what was in flight is finished"
     assert front.child.wait(raw.PATIENCE_S) == 0
-    front.alive = lambda: True
 
 
 def test_sighup_reloads_whole_or_not_at_all(world, workshop):
