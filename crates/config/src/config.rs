@@ -67,7 +67,7 @@ pub struct Server {
     pub drain_ms: u64,
     /// How long a request head may take.
     pub header_timeout_ms: u64,
-    /// Longest pause between two pieces of a request body.
+    /// Longest pause between two pieces of a request body, or in which a client takes no byte of its answer.
     pub body_timeout_ms: u64,
     /// How long an idle connection of a client is kept.
     pub keep_alive_ms: u64,

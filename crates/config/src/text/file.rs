@@ -75,7 +75,7 @@ section! {
         drain: Wait = "\"30s\"",
         /// How long a client may take to send its request head.
         header_timeout: Duration = "\"10s\"",
-        /// How long a client may pause between two pieces of its body.
+        /// How long a client may pause between two pieces of its body, or take no byte of its answer.
         body_timeout: Duration = "\"30s\"",
         /// How long an idle connection of a client is kept.
         keep_alive: Duration = "\"75s\"",

@@ -35,6 +35,8 @@ pub(super) struct Manner {
     pub head_bytes_max: usize,
     pub header_timeout_ns: u64,
     pub keep_alive_ns: u64,
+    /// A client that takes no byte of its answer for so long is gone, or holds a key's slot on purpose.
+    pub body_timeout_ns: u64,
 }
 
 /// Accepts and serves until the listener is dropped.
@@ -112,8 +114,13 @@ pub async fn on_stream<S>(worker: Arc<Worker>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let manner =
-        Manner { tls: None, head_bytes_max: 64 << 10, header_timeout_ns: u64::MAX, keep_alive_ns: u64::MAX };
+    let manner = Manner {
+        tls: None,
+        head_bytes_max: 64 << 10,
+        header_timeout_ns: u64::MAX,
+        keep_alive_ns: u64::MAX,
+        body_timeout_ns: u64::MAX,
+    };
     serve(worker, stream, &manner, &Watched::default()).await;
 }
 
@@ -166,6 +173,8 @@ struct Watch {
 const IDLE: u32 = 0;
 const HEAD: u32 = 1;
 const BUSY: u32 = 2;
+/// Busy, but the client takes no bytes.
+const STALLED: u32 = 3;
 
 impl Watch {
     fn new(now_ns: u64) -> Self {
@@ -176,6 +185,15 @@ impl Watch {
     fn enter(&self, state: u32, now_ns: u64) {
         self.since_ns.store(now_ns, Ordering::Relaxed);
         self.state.store(state, Ordering::Release);
+    }
+
+    /// A write was tried: did the client take anything?
+    fn wrote<T>(&self, polled: &Poll<T>, gateway: &Gateway) {
+        match (polled, self.state.load(Ordering::Relaxed)) {
+            (Poll::Pending, BUSY) => self.enter(STALLED, gateway.clock.mono_ns()),
+            (Poll::Ready(_), STALLED) => self.enter(BUSY, gateway.clock.mono_ns()),
+            _ => {}
+        }
     }
 }
 
@@ -203,6 +221,7 @@ async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>, manner: Manner) {
             let allowed = match watch.state.load(Ordering::Acquire) {
                 HEAD => manner.header_timeout_ns,
                 IDLE => manner.keep_alive_ns,
+                STALLED => manner.body_timeout_ns,
                 _ => return true,
             };
             if now_ns.saturating_sub(watch.since_ns.load(Ordering::Relaxed)) > allowed {
@@ -237,7 +256,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch.wrote(&polled, &self.gateway);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -253,7 +274,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        gather::write(&mut self.stream, cx, bufs)
+        let polled = gather::write(&mut self.stream, cx, bufs);
+        self.watch.wrote(&polled, &self.gateway);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

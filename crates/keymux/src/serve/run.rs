@@ -68,6 +68,7 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
         head_bytes_max: server.head_bytes_max,
         header_timeout_ns: server.header_timeout_ms.saturating_mul(1_000_000),
         keep_alive_ns: server.keep_alive_ms.saturating_mul(1_000_000),
+        body_timeout_ns: server.body_timeout_ms.saturating_mul(1_000_000),
     };
     let connector = Connector::new(client_config(server.ca_file.as_deref())?);
     let connections_max = connections_max(server.connections_max);
