@@ -8,11 +8,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::head::Head;
+use crate::scan::Scan;
 use crate::text::cut;
 
 /// How much of each text enters the hash, in bytes, with its whole length beside it. Two texts that agree so far share
 /// that much of a prompt cache anyway.
-const TEXT_BYTES_MAX: usize = 4 << 10;
+const TEXT_BYTES_MAX: usize = 1 << 10;
 
 /// How many messages are looked at for the first one that is no system message.
 const MESSAGES_MAX: usize = 8;
@@ -50,6 +51,31 @@ struct Message<'a> {
     content: Option<&'a RawValue>,
 }
 
+/// A message's role and content, as they are written, and its whole length.
+type Parts<'a> = (Option<&'a str>, Option<&'a str>, usize);
+
+fn quickly(window: &str) -> Option<Parts<'_>> {
+    let (mut role, mut content) = (None, None);
+    let mut scan = Scan::new(window);
+    scan.object(|scan, name| {
+        let (raw, _) = scan.raw()?;
+        let slot = match name {
+            "role" => &mut role,
+            "content" => &mut content,
+            _ => return Some(()),
+        };
+        // Given twice: the parser's question.
+        slot.replace(raw).is_none().then_some(())
+    })?;
+    Some((role.filter(|raw| *raw != "null"), content.filter(|raw| *raw != "null"), scan.at()))
+}
+
+fn slowly(window: &str) -> Option<Parts<'_>> {
+    let mut elements = serde_json::Deserializer::from_str(window).into_iter::<Message<'_>>();
+    let message = elements.next()?.ok()?;
+    Some((message.role.map(RawValue::get), message.content.map(RawValue::get), elements.byte_offset()))
+}
+
 /// Takes in the messages up to the first that is no system message. `list` is what follows the opening bracket.
 fn first_messages(list: &str, hash: &mut Hash) {
     let mut rest = list;
@@ -64,12 +90,13 @@ fn first_messages(list: &str, hash: &mut Hash) {
             return hash.text("message", first.and_then(Result::ok).map_or("", RawValue::get));
         }
         let window = cut(rest, MESSAGE_BYTES_MAX);
-        let mut elements = serde_json::Deserializer::from_str(window).into_iter::<Message<'_>>();
-        let Some(Ok(message)) = elements.next() else { return hash.beginning("message", window) };
-        let whole = &rest[..elements.byte_offset()];
-        rest = rest[whole.len()..].trim_ascii_start().trim_start_matches(',');
-        let role = message.role.map_or("", RawValue::get);
-        hash.text(role, message.content.map_or(whole, RawValue::get));
+        let Some((role, content, length)) = quickly(window).or_else(|| slowly(window)) else {
+            return hash.beginning("message", window);
+        };
+        let whole = &rest[..length];
+        rest = rest[length..].trim_ascii_start().trim_start_matches(',');
+        let role = role.unwrap_or_default();
+        hash.text(role, content.unwrap_or(whole));
         if !matches!(role, "\"system\"" | "\"developer\"") {
             return;
         }

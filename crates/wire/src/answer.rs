@@ -4,6 +4,8 @@
 //! One struct serves every dialect, because their field names do not clash. Values are kept as text or summed up as
 //! they pass; nothing of the answer's content is built.
 
+mod quick;
+
 use std::fmt;
 
 use serde::Deserialize;
@@ -34,7 +36,7 @@ pub fn read(kind: BodyKind, dialect: Dialect, body: &[u8]) -> Answer {
         return Answer { is_json_object: is_json_object(body), ..Answer::default() };
     };
     let usage = if kind == BodyKind::CountTokens { None } else { top.usage() };
-    Answer { is_json_object: true, usage, error: top.error(dialect), id: usage::name(top.id) }
+    Answer { is_json_object: true, usage, error: top.error(dialect), id: usage::name(top.id.map(Raw::get)) }
 }
 
 /// The body is one JSON object and nothing else. One pass; the answer of [`read`] says the same without a second one.
@@ -46,7 +48,24 @@ pub(crate) fn parse(body: &[u8]) -> Option<Top<'_>> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return None;
     }
-    serde_json::from_slice(body).ok()
+    let quick = std::str::from_utf8(body).ok().and_then(quick::top);
+    quick.or_else(|| serde_json::from_slice(body).ok())
+}
+
+/// A value as it was written.
+#[derive(Clone, Copy)]
+struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Raw(raw.get()))
+    }
 }
 
 /// The top level of an answer or event.
@@ -55,31 +74,31 @@ pub(crate) fn parse(body: &[u8]) -> Option<Top<'_>> {
 pub(crate) struct Top<'a> {
     /// What kind of event it is (Responses, Messages), or `error`.
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    kind: Option<Raw<'a>>,
     #[serde(borrow)]
-    object: Option<&'a RawValue>,
+    object: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub(crate) id: Option<&'a RawValue>,
+    id: Option<Raw<'a>>,
     #[serde(borrow)]
-    model: Option<&'a RawValue>,
+    model: Option<Raw<'a>>,
     #[serde(borrow)]
-    service_tier: Option<&'a RawValue>,
+    service_tier: Option<Raw<'a>>,
     #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+    usage: Option<Raw<'a>>,
     #[serde(borrow)]
-    error: Option<&'a RawValue>,
+    error: Option<Raw<'a>>,
     #[serde(borrow)]
-    status: Option<&'a RawValue>,
+    status: Option<Raw<'a>>,
     #[serde(borrow)]
     choices: Option<Choices<'a>>,
     // Groq puts a stream's usage here.
     #[serde(borrow)]
-    x_groq: Option<&'a RawValue>,
+    x_groq: Option<Raw<'a>>,
     // Responses: the response within an event. Messages: the message within message_start.
     #[serde(borrow)]
-    response: Option<&'a RawValue>,
+    response: Option<Raw<'a>>,
     #[serde(borrow)]
-    message: Option<&'a RawValue>,
+    message: Option<Raw<'a>>,
     // The parts of events that carry content.
     pub(crate) delta: Content,
     pub(crate) content_block: Content,
@@ -96,8 +115,9 @@ impl<'a> Top<'a> {
     fn own_usage(&self) -> Option<Usage> {
         let raw = self.usage.or_else(|| self.x_groq.and_then(within).and_then(|groq| groq.usage))?;
         let mut usage = usage::from_raw(raw.get())?;
-        usage.model = usage::name(self.model);
-        usage.service_tier = usage.service_tier.take().or_else(|| usage::name(self.service_tier));
+        usage.model = usage::name(self.model.map(Raw::get));
+        usage.service_tier =
+            usage.service_tier.take().or_else(|| usage::name(self.service_tier.map(Raw::get)));
         Some(usage)
     }
 
@@ -118,8 +138,8 @@ impl<'a> Top<'a> {
     /// The id of the response or message.
     pub(crate) fn answer_id(&self) -> Option<Box<str>> {
         match self.inner() {
-            Some(inner) => usage::name(inner.id),
-            None => usage::name(self.id),
+            Some(inner) => usage::name(inner.id.map(Raw::get)),
+            None => usage::name(self.id.map(Raw::get)),
         }
     }
 
@@ -139,16 +159,16 @@ impl<'a> Top<'a> {
         let object_error = self.object.is_some_and(|raw| raw.get() == "\"error\"");
         if object_error || (failed && self.id.is_some()) {
             // vLLM and Mistral write the error's fields at the top.
-            let message = self.message.map_or("null", RawValue::get);
-            let kind = self.kind.map_or("null", RawValue::get);
+            let message = self.message.map_or("null", Raw::get);
+            let kind = self.kind.map_or("null", Raw::get);
             return Some(error::from_object(dialect, &format!("{{\"message\":{message},\"type\":{kind}}}")));
         }
         None
     }
 }
 
-fn within(raw: &RawValue) -> Option<Top<'_>> {
-    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+fn within(raw: Raw<'_>) -> Option<Top<'_>> {
+    parse(raw.get().as_bytes())
 }
 
 /// A value of `error` that means there is one.
@@ -165,7 +185,18 @@ pub(crate) struct Choices<'a> {
     /// Any of them says that it is finished.
     pub(crate) finished: bool,
     finished_in_error: bool,
-    error: Option<&'a RawValue>,
+    error: Option<Raw<'a>>,
+}
+
+impl<'a> Choices<'a> {
+    fn add(&mut self, choice: &Choice<'a>) {
+        let reason = choice.finish_reason.filter(|raw| !matches!(raw.get(), "null" | "\"\""));
+        self.count += 1;
+        self.output |= choice.delta.filled || choice.text.filled || choice.message.filled;
+        self.finished |= reason.is_some();
+        self.finished_in_error |= reason.is_some_and(|raw| raw.get() == "\"error\"");
+        self.error = self.error.or(choice.error);
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
@@ -181,12 +212,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices<'de>, A::Error> {
                 let mut sum = Choices::default();
                 while let Some(choice) = seq.next_element::<Choice<'de>>()? {
-                    let reason = choice.finish_reason.filter(|raw| !matches!(raw.get(), "null" | "\"\""));
-                    sum.count += 1;
-                    sum.output |= choice.delta.filled || choice.text.filled || choice.message.filled;
-                    sum.finished |= reason.is_some();
-                    sum.finished_in_error |= reason.is_some_and(|raw| raw.get() == "\"error\"");
-                    sum.error = sum.error.or(choice.error);
+                    sum.add(&choice);
                 }
                 Ok(sum)
             }
@@ -202,9 +228,9 @@ struct Choice<'a> {
     message: Content,
     text: Content,
     #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
+    finish_reason: Option<Raw<'a>>,
     #[serde(borrow)]
-    error: Option<&'a RawValue>,
+    error: Option<Raw<'a>>,
 }
 
 /// A part of an event that may carry output.
@@ -214,6 +240,16 @@ pub(crate) struct Content {
     pub(crate) filled: bool,
     /// It says why the answer stopped.
     pub(crate) stopped: bool,
+}
+
+impl Content {
+    /// Takes in a member, by what its name says of it and how its value is written.
+    fn note(&mut self, member: Member, raw: &str) {
+        let empty = matches!(raw, "null" | "\"\"" | "[]" | "{}" | "true" | "false")
+            || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        self.filled |= !empty && member == Member::Content;
+        self.stopped |= !empty && member == Member::StopReason;
+    }
 }
 
 impl<'de> Deserialize<'de> for Content {
@@ -269,10 +305,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
         let mut content = Content::default();
         while let Some(member) = map.next_key_seed(MemberSeed)? {
             let raw: &'de RawValue = map.next_value()?;
-            let empty = matches!(raw.get(), "null" | "\"\"" | "[]" | "{}" | "true" | "false")
-                || raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
-            content.filled |= !empty && member == Member::Content;
-            content.stopped |= !empty && member == Member::StopReason;
+            content.note(member, raw.get());
         }
         Ok(content)
     }
@@ -284,6 +317,17 @@ enum Member {
     Scaffolding,
     StopReason,
     Content,
+}
+
+impl Member {
+    fn named(name: &str) -> Self {
+        match name {
+            "stop_reason" => Member::StopReason,
+            "role" | "type" | "id" | "index" | "status" | "phase" | "object" | "stop_sequence"
+            | "encrypted_content" => Member::Scaffolding,
+            _ => Member::Content,
+        }
+    }
 }
 
 struct MemberSeed;
@@ -304,11 +348,6 @@ impl Visitor<'_> for MemberSeed {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Member, E> {
-        Ok(match name {
-            "stop_reason" => Member::StopReason,
-            "role" | "type" | "id" | "index" | "status" | "phase" | "object" | "stop_sequence"
-            | "encrypted_content" => Member::Scaffolding,
-            _ => Member::Content,
-        })
+        Ok(Member::named(name))
     }
 }

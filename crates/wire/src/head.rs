@@ -170,15 +170,24 @@ pub fn parse(body: &[u8], kind: BodyKind) -> Result<Head<'_>, HeadError> {
         return Err(walk::not_an_object(text));
     }
     let mut head = walk::empty(kind, text);
+    if walk::quickly(&mut head, text).is_none() {
+        // Something is wrong with it, or unusual: the parser says what.
+        head = parse_slowly(text, kind)?;
+    }
+    if head.model.is_none() && kind != BodyKind::Other {
+        return Err(HeadError::MissingModel { models_given: head.models.is_some() });
+    }
+    Ok(head)
+}
+
+fn parse_slowly(text: &str, kind: BodyKind) -> Result<Head<'_>, HeadError> {
+    let mut head = walk::empty(kind, text);
     let mut refusal = None;
     let mut json = serde_json::Deserializer::from_str(text);
     let visitor = walk::HeadVisitor { head: &mut head, refusal: &mut refusal, body: text };
     let walked = json.deserialize_map(visitor).and_then(|()| json.end());
     if let Err(error) = walked {
         return Err(refusal.unwrap_or_else(|| HeadError::from_json(&error)));
-    }
-    if head.model.is_none() && kind != BodyKind::Other {
-        return Err(HeadError::MissingModel { models_given: head.models.is_some() });
     }
     Ok(head)
 }
@@ -196,7 +205,7 @@ fn offset_in(whole: &str, part: &str) -> usize {
 
 /// The value of a raw JSON string, borrowed if it holds no escapes. `None` if it is no string (or holds an unpaired
 /// surrogate, which no UTF-8 text can say).
-fn unescape(raw: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn unescape(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));

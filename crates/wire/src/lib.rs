@@ -18,6 +18,7 @@ pub mod error;
 pub mod estimate;
 pub mod head;
 pub mod limits;
+mod scan;
 pub mod splice;
 pub mod sse;
 pub mod stream;

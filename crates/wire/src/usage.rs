@@ -89,8 +89,8 @@ pub(crate) fn from_raw(raw: &str) -> Option<Usage> {
 }
 
 /// The name in a raw JSON string, bounded.
-pub(crate) fn name(raw: Option<&RawValue>) -> Option<Box<str>> {
-    let text: String = serde_json::from_str(raw?.get()).ok()?;
+pub(crate) fn name(raw: Option<&str>) -> Option<Box<str>> {
+    let text = crate::head::unescape(raw?)?;
     if text.is_empty() {
         return None;
     }
@@ -186,7 +186,7 @@ impl Said<'_> {
             upstream_cost_nano_usd: upstream_cost,
             is_byok: self.is_byok.is_some_and(|raw| raw.get() == "true"),
             model: None,
-            service_tier: name(self.service_tier),
+            service_tier: name(self.service_tier.map(RawValue::get)),
         })
     }
 }

@@ -2,9 +2,10 @@
 //! `writev`, whose set-up costs more than copying a few kilobytes does.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, ReadBuf};
 
 /// Slices that add up to no more than this are copied together.
 const GATHER_BYTES_MAX: usize = 4 << 10;
@@ -22,11 +23,10 @@ pub fn write<S: AsyncWrite + Unpin>(
     if total > GATHER_BYTES_MAX {
         return Pin::new(stream).poll_write_vectored(cx, slices);
     }
-    let mut together = [0_u8; GATHER_BYTES_MAX];
-    let mut end = 0;
+    let mut space = [MaybeUninit::uninit(); GATHER_BYTES_MAX];
+    let mut together = ReadBuf::uninit(&mut space);
     for slice in slices {
-        together[end..end + slice.len()].copy_from_slice(slice);
-        end += slice.len();
+        together.put_slice(slice);
     }
-    Pin::new(stream).poll_write(cx, &together[..end])
+    Pin::new(stream).poll_write(cx, together.filled())
 }

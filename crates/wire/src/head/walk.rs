@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::field::{self, Field, FieldSpans, Key};
 use super::{BodyKind, Head, HeadError, RawSpan, Text, raw_span, unescape};
+use crate::scan::Scan;
 
 /// Fills a [`Head`]; a refusal of ours goes to `refusal`, because serde's errors carry only text.
 pub(super) struct HeadVisitor<'h, 'a> {
@@ -63,6 +64,26 @@ pub(super) fn not_an_object(text: &str) -> HeadError {
         _ => "a number",
     };
     HeadError::NotAnObject { found }
+}
+
+/// Fills the head of a body in which nothing is wrong or unusual.
+pub(super) fn quickly<'a>(head: &mut Head<'a>, body: &'a str) -> Option<()> {
+    let mut scan = Scan::new(body);
+    scan.space();
+    scan.object(|scan, name| {
+        head.is_empty_object = false;
+        let (raw, span) = scan.raw()?;
+        match field::key(name) {
+            Key::Unknown => Some(()),
+            Key::Known(field) if !head.fields.has(field) => {
+                head.fields.note(field, &span);
+                take(head, field, RawSpan { raw, span }).ok()
+            }
+            Key::Known(_) | Key::Lookalike(..) => None,
+        }
+    })?;
+    scan.space();
+    scan.is_at_end().then_some(())
 }
 
 impl<'a> Visitor<'a> for HeadVisitor<'_, 'a> {
