@@ -26,6 +26,7 @@ use keymux_wire::{answer as wire_answer, limits};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Largest error answer that is read.
@@ -97,7 +98,8 @@ impl Context<'_> {
 /// Reads the answer as far as it must be read before the client may see it.
 pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story: Story) -> Tried {
     let Answered { head, exchange, sent_ns } = answered;
-    measure(&context, &head, &held);
+    let now = context.worker.gateway.clock.now();
+    measure(&context, &head, &held, now.unix_ns);
     if let Some(detail) = unfit(&head) {
         return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
     }
@@ -107,10 +109,10 @@ pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story
     match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
         Some(kind) => hold_back(context, head, exchange, kind, (held, sent_ns), story).await,
         None if is_json_endpoint(context.endpoint) || is(&head, b"application/json") => {
-            whole(context, head, exchange, (held, sent_ns), story).await
+            whole(context, head, exchange, (held, sent_ns, now.mono_ns), story).await
         }
         None => {
-            let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
+            let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
             let attempt = attempt_of(&context, held, first_output_ns);
             pass_on(&context, &head, exchange, None, VecDeque::new(), attempt, story)
         }
@@ -118,9 +120,8 @@ pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story
 }
 
 /// Tells the scheduler what the headers say about limits.
-fn measure(context: &Context<'_>, head: &Head, held: &Held) {
+fn measure(context: &Context<'_>, head: &Head, held: &Held, unix_ns: u64) {
     let mut stated = Vec::new();
-    let unix_ns = context.worker.gateway.clock.now().unix_ns;
     limits::read(context.upstream.profile, head.fields(), unix_ns, &mut stated);
     if !stated.is_empty() {
         let measured: Vec<_> = stated.iter().map(evidence::of_limit).collect();
@@ -173,7 +174,7 @@ async fn refused(
         Err(_) => (Bytes::new(), false),
     };
     if intact {
-        context.worker.dialer.give_back(&context.upstream, exchange);
+        context.worker.dialer.give_back(&context.upstream, exchange, context.now_ns());
     }
     let unix_ns = context.worker.gateway.clock.now().unix_ns;
     let facts = error::read(
@@ -208,10 +209,10 @@ async fn whole(
     context: Context<'_>,
     head: Head,
     mut exchange: Exchange,
-    (held, sent_ns): (Held, u64),
+    (held, sent_ns, head_ns): (Held, u64, u64),
     mut story: Story,
 ) -> Tried {
-    let first_output_ns = Some(context.now_ns().saturating_sub(sent_ns));
+    let first_output_ns = Some(head_ns.saturating_sub(sent_ns));
     let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.idle(), Some(context.until())).await;
     let body = match read {
         Ok(body) => body,
@@ -232,7 +233,8 @@ async fn whole(
             );
         }
     };
-    context.worker.dialer.give_back(&context.upstream, exchange);
+    let now_ns = context.now_ns();
+    context.worker.dialer.give_back(&context.upstream, exchange, now_ns);
     let said = wire_answer::read(surface::body_kind(context.endpoint), context.upstream.dialect, &body);
     if let Some(facts) = &said.error {
         let unix_ns = context.worker.gateway.clock.now().unix_ns;
@@ -255,7 +257,7 @@ async fn whole(
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
         context.worker.gateway.bound.remember(id, context.key.account);
     }
-    story.first_output(context.now_ns());
+    story.first_output(now_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
     settle(held, &context.key, used, first_output_ns);
     Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
@@ -306,8 +308,15 @@ async fn hold_back(
     let hold_until = context.worker.gateway.clock.at(context.now_ns().saturating_add(hold_ns));
     let mut bytes = 0;
     let over = loop {
-        let data = poll_fn(|cx| exchange.poll_data(cx));
-        let next = tokio::time::timeout_at(hold_until.min(context.until()), data).await;
+        // What came with the head costs no timer.
+        let at_once = poll_fn(|cx| Poll::Ready(exchange.poll_data(cx))).await;
+        let next = match at_once {
+            Poll::Ready(data) => Ok(data),
+            Poll::Pending => {
+                let data = poll_fn(|cx| exchange.poll_data(cx));
+                tokio::time::timeout_at(hold_until.min(context.until()), data).await
+            }
+        };
         match next {
             // Silence, but alive: the client may as well see it.
             Err(_) if context.now_ns() < context.plan.until_ns => break Hold::Go,

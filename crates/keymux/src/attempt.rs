@@ -1,7 +1,7 @@
 //! One attempt: a connection, the request on it, and the head of the answer. Says what was observed when it fails;
 //! whose fault that was is told elsewhere.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanos};
 use crate::live::Upstream;
 use crate::upstream::{ConnectError, Connection, Connector, Exchange, Fault, Head, Outgoing, Pool};
 use keymux_policy::{Evidence, Phase, Sign};
@@ -30,6 +30,8 @@ pub struct Answered {
 /// How long the phases up to the head may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// This instant (monotonic).
+    pub from_ns: u64,
     /// For a connection.
     pub connect: Duration,
     /// From sending to the head.
@@ -70,16 +72,17 @@ impl Dialer {
         request: Outgoing,
         patience: Patience,
     ) -> Result<Answered, Failed> {
-        let sent_ns = self.clock.mono_ns();
+        let sent_ns = patience.from_ns;
         let mut request = request;
         loop {
-            let connection = match self.pool.take(upstream.origin_id, sent_ns) {
-                Some(connection) => connection,
+            let (connection, from_ns) = match self.pool.take(upstream.origin_id, sent_ns) {
+                Some(connection) => (connection, sent_ns),
                 // Rare, and large.
-                None => Box::pin(self.open(upstream, patience.connect)).await?,
+                None => (Box::pin(self.open(upstream, patience.connect)).await?, self.clock.mono_ns()),
             };
+            let until = self.clock.at(from_ns.saturating_add(nanos(patience.first_byte)));
             let mut exchange = Exchange::new(connection, request);
-            let fault = match tokio::time::timeout(patience.first_byte, exchange.head()).await {
+            let fault = match tokio::time::timeout_at(until, exchange.head()).await {
                 Ok(Ok(head)) => return Ok(Answered { head, exchange, sent_ns }),
                 Ok(Err(fault)) => fault,
                 Err(_) => return Err(too_slow(patience)),
@@ -95,9 +98,9 @@ impl Dialer {
     }
 
     /// Gives a connection back, if it may carry another request.
-    pub fn give_back(&self, upstream: &Upstream, exchange: Exchange) {
+    pub fn give_back(&self, upstream: &Upstream, exchange: Exchange, now_ns: u64) {
         if let Some(connection) = exchange.into_connection() {
-            self.pool.put(upstream.origin_id, connection, self.clock.mono_ns());
+            self.pool.put(upstream.origin_id, connection, now_ns);
         }
     }
 

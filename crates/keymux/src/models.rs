@@ -183,12 +183,13 @@ async fn fetch(
     headers::to_provider(&mut head, &out, upstream, key);
     headers::end(&mut head, upstream);
     let request = Outgoing::new(head, Bytes::new());
-    let patience = Patience { connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
+    let from_ns = worker.gateway.clock.mono_ns();
+    let patience = Patience { from_ns, connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
     let mut answered = worker.dialer.send(upstream, request, patience).await.map_err(|f| f.detail)?;
     let status = answered.head.status;
     let body = crate::body::collect(&mut answered.exchange, LIST_BYTES_MAX, PATIENCE, None).await;
     let body: Bytes = body.map_err(|_| "the list broke off".to_owned())?;
-    worker.dialer.give_back(upstream, answered.exchange);
+    worker.dialer.give_back(upstream, answered.exchange, worker.gateway.clock.mono_ns());
     if !status.is_success() {
         return Err(format!("status {}", status.as_u16()));
     }

@@ -257,7 +257,7 @@ impl Relay {
         let Some(attempt) = self.attempt.take() else { return };
         // Dropped, it closes the connection: the provider stops.
         if let (Some(exchange), End::Done) = (self.exchange.take(), &end) {
-            attempt.worker.dialer.give_back(&attempt.upstream, exchange);
+            attempt.worker.dialer.give_back(&attempt.upstream, exchange, self.last_chunk_ns);
         }
         self.story.end(outcome, self.status, used);
         attempt.settle(end, used);

@@ -206,6 +206,7 @@ async fn attempt(
     let first_byte_ns =
         lease.first_byte_timeout_ns.map_or(configured_ns, |adaptive| adaptive.min(configured_ns));
     let patience = Patience {
+        from_ns: now_ns,
         connect: Duration::from_millis(timeouts.connect_ms).min(Duration::from_nanos(left_ns)),
         first_byte: Duration::from_nanos(first_byte_ns.min(left_ns)),
         clients_wish: plan.clients_wish && left_ns < first_byte_ns,
