@@ -41,6 +41,14 @@ fn framing<B>(request: &Request<B>) -> Result<(), Problem> {
             "The request has both Content-Length and Transfer-Encoding; send only one of them.",
         ));
     }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let strange = codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if strange || codings.next().is_some() {
+        return Err(Problem::new(
+            Kind::BadFraming,
+            "The only Transfer-Encoding that is understood here is `chunked`, once.",
+        ));
+    }
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(Problem::new(Kind::BadFraming, "An HTTP/1.1 request has exactly one Host header."));
@@ -219,6 +227,14 @@ mod tests {
         let server = server("");
         let two_lengths = [("host", "localhost"), ("content-length", "3"), ("transfer-encoding", "chunked")];
         assert_eq!(ask(&server, &two_lengths), Some(Kind::BadFraming));
+        for coding in ["chunked, chunked", "gzip, chunked", "identity", ""] {
+            let coded = [("host", "localhost"), ("transfer-encoding", coding)];
+            assert_eq!(ask(&server, &coded), Some(Kind::BadFraming), "{coding}");
+        }
+        let twice =
+            [("host", "localhost"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert_eq!(ask(&server, &twice), Some(Kind::BadFraming));
+        assert_eq!(ask(&server, &[("host", "localhost"), ("transfer-encoding", "Chunked")]), None);
         assert_eq!(ask(&server, &[("host", "localhost"), ("host", "localhost")]), Some(Kind::BadFraming));
         assert_eq!(ask(&server, &[]), Some(Kind::BadFraming));
     }

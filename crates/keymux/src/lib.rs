@@ -21,6 +21,7 @@ pub mod live;
 pub mod models;
 pub mod options;
 pub mod plan;
+pub mod redact;
 pub mod refuse;
 pub mod relay;
 pub mod reload;

@@ -41,6 +41,8 @@ pub struct Seen {
     pub usage: Option<Usage>,
     /// The answer's id.
     pub id: Option<Box<str>>,
+    /// A part of an oversized event has gone by, its end has not.
+    inside: bool,
     /// The well-formed end came.
     pub done: bool,
     /// The model said why it stopped.
@@ -60,6 +62,7 @@ impl StreamReader {
             events: 0,
             usage: None,
             id: None,
+            inside: false,
             done: false,
             finished: false,
             error: None,
@@ -109,15 +112,21 @@ impl StreamReader {
         self.tail.extend_from_slice(&rest);
     }
 
-    /// The stream ended: reads what is left, hands on what is left.
+    /// The stream ended: reads what is left, and hands it on if it makes the stream whole. Half an event is dropped: an
+    /// error event that follows it would be read as its end.
     pub fn finish(&mut self, out: &mut impl FnMut(Bytes)) {
         let seen = &mut self.seen;
         let mut take = false;
         self.scanner.finish(&mut |event| take |= seen.note(&event));
         let rest = self.tail.split().freeze();
-        if !rest.is_empty() && !take {
+        if !rest.is_empty() && !take && (self.is_complete() || self.seen.error.is_some()) {
             out(rest);
         }
+    }
+
+    /// Whether part of an event has left already (one that is too large to be held), so that no event can follow it.
+    pub fn is_inside_event(&self) -> bool {
+        self.seen.inside
     }
 }
 
@@ -128,6 +137,7 @@ fn offset(bytes: u64) -> usize {
 impl Seen {
     /// Notes an event. Returns whether it must be taken out.
     fn note(&mut self, event: &Event<'_>) -> bool {
+        self.inside = event.oversized && !event.complete;
         if event.oversized {
             self.output = true;
             return false;
@@ -226,6 +236,27 @@ mod tests {
         assert!(!reader.is_complete());
         assert!(reader.seen().output);
         assert_eq!(reader.seen().events, 1);
+    }
+
+    #[test]
+    fn half_an_event_at_the_end_is_dropped_unless_it_is_the_end() {
+        let half = STREAM.find("Hi ").unwrap();
+        let (out, _) = passed(&STREAM[..half], false, &[5]);
+        assert!(out.ends_with(": a comment\n\n"), "{out}");
+        let without_blank_line = STREAM.trim_end();
+        let (out, reader) = passed(without_blank_line, false, &[5]);
+        assert_eq!(out, without_blank_line);
+        assert!(reader.is_complete());
+    }
+
+    #[test]
+    fn no_event_can_follow_the_beginning_of_an_oversized_one() {
+        let mut reader = StreamReader::new(StreamKind::Chat, false);
+        let huge = format!("data: {{\"x\":\"{}", "y".repeat(EVENT_BYTES_MAX + 10));
+        reader.feed(&Bytes::from(huge), &mut |_| {});
+        assert!(reader.is_inside_event());
+        reader.feed(&Bytes::from_static(b"\"}\n\ndata: {}\n\n"), &mut |_| {});
+        assert!(!reader.is_inside_event());
     }
 
     #[test]
