@@ -1,6 +1,6 @@
 //! Is it the keys, or is it the provider? When at least two accounts, and at least half of those tried in the last
 //! ten seconds, fail the same way with no success in between, it is the provider, and what was held against the keys
-//! is taken back. With only two accounts a 401 or 402 is believed until a probe: both may well be out.
+//! is taken back. One request alone proves nothing where it may itself be the reason. With only two accounts a 401 or 402 is believed until a probe: both may well be out.
 
 use crate::blame::Class;
 use crate::fleet::AccountId;
@@ -14,15 +14,25 @@ const STRIKES_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Key,
+    /// This key may not do this; or nobody may.
+    Forbidden,
     Money,
     Server,
     Connect,
     Hang,
 }
 
+impl Way {
+    /// What was asked may be the reason: a request can crash, hang or be forbidden wherever it goes.
+    fn may_be_the_request(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Server | Self::Hang)
+    }
+}
+
 /// How an attempt failed, if that can be a provider's fault.
 pub(crate) fn way(class: Class, evidence: &Evidence) -> Option<Way> {
     match class {
+        Class::Key if evidence.sign == Sign::KeyForbidden => Some(Way::Forbidden),
         Class::Key if evidence.sign != Sign::KeyCap => Some(Way::Key),
         Class::Account => Some(Way::Money),
         Class::Target => Some(match evidence.sign {
@@ -39,6 +49,7 @@ pub(crate) fn way(class: Class, evidence: &Evidence) -> Option<Way> {
 pub(crate) struct Strike {
     pub(crate) account: AccountId,
     pub(crate) target: usize,
+    pub(crate) request: u64,
     pub(crate) way: Way,
     pub(crate) at: u64,
 }
@@ -88,8 +99,12 @@ impl Trouble {
             self.strikes.iter().filter(|s| s.way == strike.way).map(|s| s.account).collect();
         accounts.sort_unstable();
         accounts.dedup();
-        let judgement_of_keys = matches!(strike.way, Way::Key | Way::Money);
+        let judgement_of_keys = matches!(strike.way, Way::Key | Way::Forbidden | Way::Money);
         if accounts.len() < 2 || (judgement_of_keys && accounts_in_all <= 2) {
+            return false;
+        }
+        let others = || self.strikes.iter().any(|s| s.way == strike.way && s.request != strike.request);
+        if strike.way.may_be_the_request() && !others() {
             return false;
         }
         let first = (strike.at / SECOND).saturating_sub(SECONDS - 1);
@@ -110,7 +125,7 @@ mod tests {
     use super::*;
 
     fn strike(account: u32, way: Way, at: u64) -> Strike {
-        Strike { account: AccountId(account), target: 0, way, at }
+        Strike { account: AccountId(account), target: 0, request: at, way, at }
     }
 
     #[test]
@@ -147,6 +162,21 @@ mod tests {
         assert!(!t.failure(strike(1, Way::Connect, 2 * SECOND), 5));
         t.tried(3 * SECOND, &mut last[2]);
         assert!(t.failure(strike(2, Way::Connect, 3 * SECOND), 5), "three of five are");
+    }
+
+    #[test]
+    fn one_request_alone_is_no_proof_where_it_may_be_the_reason() {
+        let one = |account, way| Strike { request: 7, ..strike(account, way, SECOND) };
+        for way in [Way::Server, Way::Hang, Way::Forbidden] {
+            let mut t = Trouble::default();
+            assert!((0..5).all(|account| !t.failure(one(account, way), 5)), "{way:?}");
+            assert!(t.failure(strike(0, way, 2 * SECOND), 5), "{way:?}: another request says the same");
+        }
+        for way in [Way::Connect, Way::Key, Way::Money] {
+            let mut t = Trouble::default();
+            assert!(!t.failure(one(0, way), 5));
+            assert!(t.failure(one(1, way), 5), "{way:?}");
+        }
     }
 
     #[test]

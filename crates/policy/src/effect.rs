@@ -1,6 +1,8 @@
 //! What a verdict does to the health of keys, accounts, models and providers. Each class touches exactly what it
 //! speaks of; request-class outcomes touch nothing.
 
+mod forbid;
+
 use crate::Policy;
 use crate::blame::Class;
 use crate::breaker::Breaker;
@@ -107,6 +109,8 @@ impl Policy {
             }
         }
         request.flight.probes.clear();
+
+        self.forbidden_elsewhere(now, request);
         let provider = self.pool.targets[target].provider;
         self.pool.provider_mut(provider).trouble.success();
     }
@@ -169,6 +173,7 @@ impl Policy {
         match class {
             Class::Request | Class::Client | Class::Local | Class::Provider => {}
             Class::Quota => self.over_quota(now, request, evidence),
+            Class::Key if evidence.sign == Sign::KeyForbidden => self.forbidden(now, request, evidence),
             Class::Key => self.bench_key(now, request, evidence),
             Class::Account => self.bench_account(now, request, evidence),
             Class::Capacity => self.shut_capacity(now, request, evidence),
@@ -176,7 +181,7 @@ impl Policy {
         }
         self.end_probes(now, request);
         if let Some(way) = way {
-            self.correlate(now, target, way);
+            self.correlate(now, target, way, request.id);
         }
     }
 
@@ -254,10 +259,8 @@ impl Policy {
     }
 
     fn bench_key(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {
-        // What a key may not do, it may not do with this model: others go on.
-        let probe = if evidence.sign == Sign::KeyForbidden { Probe::TargetBench } else { Probe::KeyBench };
         let key = self.pool.targets[request.flight.target].key;
-        if let Some(until) = self.punish(now, request, probe, evidence.retry_after_ns, &KEY) {
+        if let Some(until) = self.punish(now, request, Probe::KeyBench, evidence.retry_after_ns, &KEY) {
             self.events.push(now, What::KeyBenched { key, why: Class::Key, until_mono_ns: until });
         }
     }
@@ -427,13 +430,13 @@ impl Policy {
     }
 
     /// Is it the provider rather than the keys? Then its breaker opens, and what was held against them is undone.
-    fn correlate(&mut self, now: Now, target: usize, way: Way) {
+    fn correlate(&mut self, now: Now, target: usize, way: Way, request: u64) {
         let t = &self.pool.targets[target];
         let (account, provider) = (t.account, t.provider);
         let second = &mut self.pool.accounts[account.0 as usize].tried_second;
         let p = &mut self.pool.providers[provider.0 as usize];
         p.trouble.tried(now.mono_ns, second);
-        let strike = Strike { account, target, way, at: now.mono_ns };
+        let strike = Strike { account, target, request, way, at: now.mono_ns };
         if !p.trouble.failure(strike, p.accounts) || p.breaker.is_open(now.mono_ns) {
             return;
         }
@@ -446,7 +449,8 @@ impl Policy {
                 continue;
             }
             let probes: &[Probe] = match way {
-                Way::Key => &[Probe::KeyBench, Probe::TargetBench],
+                Way::Key => &[Probe::KeyBench],
+                Way::Forbidden => &[Probe::TargetBench],
                 Way::Money => &[Probe::AccountBench],
                 Way::Server | Way::Connect | Way::Hang => &[Probe::TargetBreaker, Probe::ModelBreaker],
             };

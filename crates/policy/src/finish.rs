@@ -135,7 +135,8 @@ impl Policy {
                 return Next::Go(self.admit(now, request, &best, scan.skipped));
             }
         }
-        if matches!(class, Class::Target | Class::Local) {
+        let forbidden = request.forbidden.iter().any(|f| f.target == target);
+        if forbidden || matches!(class, Class::Target | Class::Local) {
             request.tried.push(target);
         }
         request.avoid = Some(account);
@@ -173,7 +174,10 @@ impl Policy {
 
     /// All that could be tried in this round was, and another round is allowed.
     fn may_begin_round(&self, request: &Request, scan: &Scan) -> bool {
-        scan.tried > 0 && request.round < self.pool.settings.retry.rounds_max
+        let retriable = |target: &usize| request.forbidden.iter().all(|f| f.target != *target);
+        scan.tried > 0
+            && request.tried.iter().any(retriable)
+            && request.round < self.pool.settings.retry.rounds_max
     }
 
     fn wait_or_give_up(&mut self, now: Now, request: Box<Request>, scan: &Scan) -> Next {

@@ -42,6 +42,7 @@ impl Policy {
             let Some(mut request) = self.requests.take(id) else { continue };
             if request.place.new_round {
                 request.tried.clear();
+                request.tried.extend(request.forbidden.iter().map(|f| f.target));
                 request.round += 1;
                 request.place.new_round = false;
             }

@@ -68,6 +68,14 @@ pub(crate) struct Crash {
     pub(crate) counted: bool,
 }
 
+/// A target that may not do what this request asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forbidden {
+    pub(crate) target: usize,
+    /// That is held against it.
+    pub(crate) benched: bool,
+}
+
 /// The last failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Last {
@@ -108,6 +116,7 @@ pub(crate) struct Request {
     pub(crate) same_key_retried: bool,
     pub(crate) crash: Option<Crash>,
     pub(crate) alike: bool,
+    pub(crate) forbidden: Vec<Forbidden>,
     pub(crate) last: Option<Last>,
     pub(crate) held: Vec<Reservation>,
     pub(crate) placed: Vec<Reservation>,
@@ -132,6 +141,7 @@ impl Request {
             same_key_retried: false,
             crash: None,
             alike: false,
+            forbidden: Vec::new(),
             last: None,
             held: Vec::new(),
             placed: Vec::new(),

@@ -4,6 +4,7 @@ mod choosing;
 mod failures;
 mod harness;
 mod overload;
+mod poison;
 mod quotas;
 mod random;
 mod retries;
