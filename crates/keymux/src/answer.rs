@@ -3,6 +3,7 @@
 
 use crate::attempt::{Answered, Failed};
 use crate::body::{self, Body, Stopped};
+use crate::dress::{answer_whole, dressed, relayed_error};
 use crate::errors::{Kind, Problem};
 use crate::live::{KeyEntry, Upstream};
 use crate::plan::Plan;
@@ -12,10 +13,10 @@ use crate::serve::Worker;
 use crate::story::{Outcome, Story};
 use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader};
 use crate::upstream::{Exchange, Head};
-use crate::{evidence, headers, surface};
+use crate::{evidence, surface};
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::CONTENT_LENGTH;
 use http_body_util::Full;
 use keymux_config::Timeouts;
 use keymux_policy::fleet::Endpoint;
@@ -194,7 +195,7 @@ async fn refused(
     match report(held, failed_attempt, &story, Some(&context.key)) {
         Answer::Done(_) => {
             story.end(Outcome::ProviderError, status, None);
-            Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
+            Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
         }
         next => Tried::Again(next, story),
     }
@@ -243,7 +244,7 @@ async fn whole(
         return match report(held, failure, &story, Some(&context.key)) {
             Answer::Done(_) => {
                 story.end(Outcome::ProviderError, head.status.as_u16(), None);
-                Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
+                Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
             }
             next => Tried::Again(next, story),
         };
@@ -394,39 +395,6 @@ fn pass_on(
     let relay = Relay::new(attempt, story, head.status.as_u16(), exchange, events, ready, context.limits());
     *response.body_mut() = Body::Relay(Box::new(relay));
     Tried::Over(Ok(response))
-}
-
-fn answer_whole(context: &Context<'_>, head: &Head, body: Bytes, story: &Story) -> Response<Body> {
-    dressed(context, head, story, Body::Whole(Full::new(body)))
-}
-
-const X_PROVIDER: HeaderName = HeaderName::from_static("x-keymux-provider");
-const X_KEY: HeaderName = HeaderName::from_static("x-keymux-key");
-const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-keymux-attempts");
-const X_QUEUE_MS: HeaderName = HeaderName::from_static("x-keymux-queue-ms");
-
-/// The answer without what must not cross, and with who gave it.
-fn dressed(context: &Context<'_>, head: &Head, story: &Story, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    let mut headers = headers::to_caller(head);
-    headers.insert(X_PROVIDER, context.upstream.shown.clone());
-    if context.expose_keys {
-        headers.insert(X_KEY, context.key.shown.clone());
-    }
-    headers.insert(X_ATTEMPTS, number(u64::from(story.attempts())));
-    headers.insert(X_QUEUE_MS, number(story.queue_ms()));
-    *response.headers_mut() = headers;
-    response
-}
-
-/// A number; the usual ones without an allocation.
-fn number(n: u64) -> HeaderValue {
-    match n {
-        0 => HeaderValue::from_static("0"),
-        1 => HeaderValue::from_static("1"),
-        n => HeaderValue::from(n),
-    }
 }
 
 /// Reports a failed attempt.

@@ -13,6 +13,7 @@ pub mod answer;
 pub mod attempt;
 pub mod body;
 pub mod bound;
+pub mod dress;
 pub mod evidence;
 pub mod guard;
 pub mod headers;

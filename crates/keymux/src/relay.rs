@@ -4,6 +4,7 @@
 use crate::body::Broken;
 use crate::evidence;
 use crate::live::{KeyEntry, Upstream};
+use crate::redact;
 use crate::scheduler::Held;
 use crate::serve::Worker;
 use crate::story::{Outcome, Story};
@@ -69,6 +70,13 @@ pub struct Limits {
     pub until_ns: u64,
     /// That end is the client's wish.
     pub clients_wish: bool,
+}
+
+impl Limits {
+    /// Whose time is over when the request's is.
+    fn over(&self) -> Sign {
+        if self.clients_wish { Sign::ClientTimeout } else { Sign::TotalTimeout }
+    }
 }
 
 /// An answer that is being passed on.
@@ -144,7 +152,16 @@ impl Relay {
             }
             let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
             match exchange.poll_data(cx) {
-                Poll::Ready(Some(Ok(chunk))) => self.take(chunk),
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.take(chunk);
+                    // A provider that never pauses would pass the end of the request's time unseen.
+                    if self.last_chunk_ns >= self.limits.until_ns
+                        && let Some(broken) =
+                            self.break_off(self.limits.over(), "it took too long".to_owned())
+                    {
+                        return Poll::Ready(Some(Err(broken)));
+                    }
+                }
                 Poll::Ready(Some(Err(fault))) => {
                     if let Some(broken) = self.break_off(Sign::Reset, fault.to_string()) {
                         return Poll::Ready(Some(Err(broken)));
@@ -172,9 +189,14 @@ impl Relay {
             self.last_chunk_ns = attempt.worker.gateway.clock.mono_ns();
         }
         let ready = &mut self.ready;
-        match &mut self.events {
-            Some(events) => events.reader.feed(&chunk, &mut |bytes| ready.push_back(bytes)),
-            None => ready.push_back(chunk),
+        let Some(events) = &mut self.events else { return ready.push_back(chunk) };
+        let before = ready.len();
+        events.reader.feed(&chunk, &mut |bytes| ready.push_back(bytes));
+        let sent = self.attempt.as_ref().and_then(|attempt| attempt.key.credential.as_ref());
+        if let (Some(_), Some((_, credential))) = (&events.reader.seen().error, sent) {
+            for piece in ready.iter_mut().skip(before) {
+                *piece = redact::credential(std::mem::take(piece), credential);
+            }
         }
     }
 
@@ -191,13 +213,7 @@ impl Relay {
             }
             // It fired for a deadline that later chunks may have moved.
             if clock.mono_ns() >= deadline {
-                return Some(if deadline == idle_end {
-                    Sign::IdleTimeout
-                } else if self.limits.clients_wish {
-                    Sign::ClientTimeout
-                } else {
-                    Sign::TotalTimeout
-                });
+                return Some(if deadline == idle_end { Sign::IdleTimeout } else { self.limits.over() });
             }
             timer.as_mut().reset(clock.at(deadline));
         }
@@ -230,6 +246,9 @@ impl Relay {
     /// would make the part look like the whole.
     fn break_off(&mut self, sign: Sign, detail: String) -> Option<Broken> {
         self.exchange = None;
+        if self.ended_well() {
+            return None;
+        }
         let used = self.counted();
         let evidence = crate::attempt::Failed::new(Phase::Stream, sign, "").evidence;
         let told = self.events.as_ref().map(|events| {
@@ -243,13 +262,25 @@ impl Relay {
         });
         tracing::debug!(id = self.story.id(), %detail, "an answer broke off");
         self.close(Outcome::Broken, End::Failed(evidence), used);
-        match told {
+        let inside = self.events.as_ref().is_some_and(|events| events.reader.is_inside_event());
+        match told.filter(|_| !inside) {
             Some(event) => {
                 self.ready.push_back(Bytes::from(event));
                 None
             }
             None => Some(Broken(detail)),
         }
+    }
+
+    /// After the stream's own last event nothing matters any more: not a pause, not a cut, not a client that leaves.
+    fn ended_well(&mut self) -> bool {
+        let Some(seen) = self.events.as_ref().map(|events| events.reader.seen()) else { return false };
+        if !seen.done {
+            return false;
+        }
+        let used = seen.usage.as_ref().map(evidence::of_usage).or_else(|| self.counted());
+        self.close(Outcome::Answered, End::Done, used);
+        true
     }
 
     /// Settles, and keeps the connection if its answer was read to the end.
@@ -279,6 +310,11 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.attempt.is_none() {
+            return;
+        }
+        // The provider may still have to end its body: the connection is not kept.
+        self.exchange = None;
+        if self.ended_well() {
             return;
         }
         let used = self.counted();
