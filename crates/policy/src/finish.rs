@@ -91,7 +91,7 @@ impl Policy {
     fn settle(&mut self, now: Now, request: &mut Request, outcome: &Outcome, class: Option<Class>) {
         let target = &self.pool.targets[request.flight.target];
         let charging = self.pool.provider(target.provider).charging;
-        let turn = self.pool.models[target.model].stats.turn_ns();
+        let turn = self.pool.models[target.model].stats.turn().ns;
         let fate = fate(outcome, class);
         let actual = estimate::settled(&request.flight.need, charging, fate, outcome.used.as_ref());
         let over = request.flight.sent.saturating_add(turn);

@@ -295,7 +295,7 @@ impl Look<'_, '_> {
             v.gate(account.free.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
         }
         v.gate(am.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
-        v.domains(self.pool, &am.domains, need, &q, model.stats.turn_ns());
+        v.domains(self.pool, &am.domains, need, &q, model.stats.turn());
         if v.blocked() {
             let first = self.first_untried(member, group);
             if first.is_none() {
@@ -413,8 +413,8 @@ impl Look<'_, '_> {
         v.gate(t.bench.pass(now), Why::Benched);
         v.gate(key.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
         v.gate(t.breaker.pass(now), Why::BreakerOpen);
-        let turn_ns = self.pool.models[t.model].stats.turn_ns();
-        v.domains(self.pool, &t.domains, need, &q, turn_ns);
+        let usual = self.pool.models[t.model].stats.turn();
+        v.domains(self.pool, &t.domains, need, &q, usual);
         if v.blocked() || q.line == Line::Behind {
             self.block(&v, t.key, Some(t.account), Some(target), *need);
             return if v.blocked() { Seen::Blocked(v.park_until()) } else { Seen::Hit };
@@ -474,8 +474,10 @@ impl Look<'_, '_> {
             self.scan.try_at = self.scan.try_at.min(v.at);
         }
         let forecast = v.forecast.max(v.at);
-        // Nobody knows when slots come back: half of what one would guess is taken for certain.
-        let earliest = if v.soft { v.at.max(v.now + (forecast - v.now) / 2) } else { forecast };
+        // Nobody knows when slots come back: half of what experience tells is taken for certain, of a mere guess
+        // nothing.
+        let sure = v.sure.max(v.at);
+        let earliest = if v.soft { v.at.max(v.now + (sure - v.now) / 2) } else { sure };
         if self.scan.wait.is_none_or(|w| (forecast, earliest) < (w.forecast, w.earliest)) {
             let domain = v.domain;
             self.scan.wait = Some(Wait { forecast, earliest, why, domain, target, account, need });

@@ -4,7 +4,7 @@ use super::{Line, Query};
 use crate::gate::Pass;
 use crate::lease::Why;
 use crate::pool::Pool;
-use crate::quota::Need;
+use crate::quota::{Meter, Need, Turn};
 use crate::time::SECOND;
 
 /// What stands against one candidate.
@@ -14,6 +14,8 @@ pub(super) struct Verdict {
     pub(super) at: u64,
     pub(super) soft: bool,
     pub(super) forecast: u64,
+    /// The forecast without what is only guessed of slots.
+    pub(super) sure: u64,
     pub(super) why: Option<Why>,
     pub(super) domain: Option<usize>,
     pub(super) probe: bool,
@@ -28,6 +30,7 @@ impl Verdict {
             at: now,
             soft: false,
             forecast: now,
+            sure: now,
             why: None,
             domain: None,
             probe: false,
@@ -51,18 +54,12 @@ impl Verdict {
                 self.soft |= soft;
                 self.at = self.at.max(until);
                 self.forecast = self.forecast.max(until);
+                self.sure = self.sure.max(until);
             }
         }
     }
 
-    pub(super) fn domains(
-        &mut self,
-        pool: &Pool,
-        domains: &[usize],
-        need: &Need,
-        q: &Query<'_>,
-        turn_ns: u64,
-    ) {
+    pub(super) fn domains(&mut self, pool: &Pool, domains: &[usize], need: &Need, q: &Query<'_>, turn: Turn) {
         for index in domains {
             let domain = &pool.domains[*index];
             let amount = need.of(domain.dimension);
@@ -77,11 +74,14 @@ impl Verdict {
             self.at = self.at.max(fit.at);
             if q.line == Line::Behind || self.blocked() {
                 let ahead = domain.queued * q.ahead;
-                let at = domain.forecast(q.now, ahead, amount, turn_ns);
+                let at = domain.forecast(q.now, ahead, amount, turn.ns);
                 if at > self.forecast && self.why.is_none() {
                     (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
                 }
                 self.forecast = self.forecast.max(at);
+                if turn.founded || !matches!(domain.meter, Meter::Slots { limit: 1.., .. }) {
+                    self.sure = self.sure.max(at);
+                }
             }
             self.utilisation = self.utilisation.max(domain.utilisation(q.now, amount));
         }

@@ -45,6 +45,20 @@ pub(crate) enum Fate {
     Broken,
 }
 
+/// So many requests must have ended before the guess of how long one takes refuses anybody. The average follows the
+/// last so many.
+const TURNS_MIN: u32 = 8;
+/// The guess before any has.
+const TURN_PRIOR_NS: u64 = 2 * SECOND;
+
+/// How long a request holds what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) ns: u64,
+    /// Enough was seen to refuse somebody for it; before that it is a hint for the client alone.
+    pub(crate) founded: bool,
+}
+
 /// What is learned about one upstream model from the usage that its answers report.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelStats {
@@ -54,6 +68,7 @@ pub(crate) struct ModelStats {
     output_var: f64,
     outputs: f64,
     turn_ns: u64,
+    turns: u32,
 }
 
 impl Default for ModelStats {
@@ -64,7 +79,8 @@ impl Default for ModelStats {
             output_mean: 0.0,
             output_var: 0.0,
             outputs: 0.0,
-            turn_ns: 2 * SECOND,
+            turn_ns: TURN_PRIOR_NS,
+            turns: 0,
         }
     }
 }
@@ -87,12 +103,15 @@ impl ModelStats {
     }
 
     /// How long a request usually takes.
-    pub(crate) fn turn_ns(&self) -> u64 {
-        self.turn_ns
+    pub(crate) fn turn(&self) -> Turn {
+        Turn { ns: self.turn_ns, founded: self.turns >= TURNS_MIN }
     }
 
     pub(crate) fn learn_turn(&mut self, took_ns: u64) {
-        self.turn_ns = (self.turn_ns / 8).saturating_mul(7).saturating_add(took_ns / 8);
+        // The plain mean of the first ones: the prior has no say once anything was seen.
+        self.turns = (self.turns + 1).min(TURNS_MIN);
+        let n = u64::from(self.turns);
+        self.turn_ns = (self.turn_ns / n).saturating_mul(n - 1).saturating_add(took_ns / n);
     }
 
     pub(crate) fn learn(&mut self, size: &Size, used: &Used) {
@@ -217,6 +236,23 @@ mod tests {
             (cut.of(Dimension::TotalTokens) - 1_512.0).abs() < 1e-9,
             "nobody knows: the reservation stands"
         );
+    }
+
+    #[test]
+    fn the_first_turn_replaces_the_guess_and_eight_found_it() {
+        let mut stats = ModelStats::default();
+        stats.learn_turn(SECOND / 20);
+        assert!(stats.turn().ns.abs_diff(SECOND / 20) < 100, "{:?}", stats.turn());
+        stats.learn_turn(SECOND / 10);
+        assert!(stats.turn().ns.abs_diff(SECOND * 3 / 40) < 100, "the mean: {:?}", stats.turn());
+        for _ in 0..5 {
+            stats.learn_turn(SECOND / 10);
+            assert!(!stats.turn().founded);
+        }
+        stats.learn_turn(SECOND / 10);
+        assert!(stats.turn().founded);
+        (0..100).for_each(|_| stats.learn_turn(SECOND));
+        assert!(stats.turn().ns.abs_diff(SECOND) < SECOND / 100, "it follows: {:?}", stats.turn());
     }
 
     #[test]

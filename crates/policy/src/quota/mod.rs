@@ -11,7 +11,7 @@ pub(crate) mod learn;
 pub(crate) mod window;
 
 pub(crate) use domain::{Domain, Hold, Meter, Source};
-pub(crate) use estimate::{Fate, ModelStats, Need};
+pub(crate) use estimate::{Fate, ModelStats, Need, Turn};
 
 /// Our clock against the provider's, and the network between them: what arrives within this time of something is
 /// taken to arrive on either side of it.

@@ -98,6 +98,49 @@ fn nobody_outlives_a_deadline_and_all_hear_a_true_time() {
 }
 
 #[test]
+fn a_burst_on_a_cold_slot_is_served_and_experience_refuses_what_is_hopeless() {
+    // One call at a time, of 50 ms each; all of a burst of ten fit into two seconds.
+    let mut w = World::new(fleet(1, &[slots(1)]));
+    for burst in 0..3 {
+        let mut lease = w.go();
+        for _ in 0..9 {
+            w.wait(2.0);
+        }
+        for _ in 0..9 {
+            w.pass(0.05);
+            w.ok(lease);
+            let woken = w.poll();
+            assert_eq!(woken.len(), 1, "burst {burst}");
+            lease = let_out(woken);
+        }
+        w.pass(0.05);
+        w.ok(lease);
+    }
+    // By now it is known: the hundredth in line comes too late for its two seconds, and hears it at once.
+    let lease = w.go();
+    let line = (0..150).take_while(|_| {
+        let ask = w.ask(2.0);
+        matches!(w.submit(ask), Decision::Wait { .. })
+    });
+    let line = line.count();
+    assert!((40..=90).contains(&line), "{line}");
+    w.ok(lease);
+}
+
+#[test]
+fn before_anything_is_known_of_slots_only_the_deadline_refuses() {
+    let mut w = World::new(fleet(1, &[slots(1)]));
+    let _lease = w.go();
+    let deadline = w.ns + 2 * SECOND;
+    for _ in 0..50 {
+        w.wait(2.0);
+    }
+    let woken = w.until_woken();
+    assert_eq!((w.ns, woken.len()), (deadline, 50));
+    assert!(woken.iter().all(|woken| matches!(woken.decision, Decision::Refuse(_))));
+}
+
+#[test]
 fn a_later_refusal_upstream_ends_a_wait_that_has_become_hopeless() {
     let mut w = one_a_second();
     let (_, _) = w.wait(5.0);
