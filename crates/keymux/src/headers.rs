@@ -38,14 +38,19 @@ fn stays_there(name: &str) -> bool {
         b'a' => {
             name.starts_with("anthropic-ratelimit-")
                 || name.starts_with("anthropic-priority-")
+                || name.starts_with("access-control-")
                 || matches!(name, "anthropic-organization-id" | "alt-svc" | "apim-request-id")
         }
         b'c' => name == "connection" || name.starts_with("cf-"),
         b'k' => name == "keep-alive",
+        b'l' => name == "location",
         b'n' => name == "nel",
         b'o' => matches!(name, "openai-organization" | "openai-project"),
         b'p' => name.starts_with("proxy-"),
-        b'r' => matches!(name, "report-to" | "retry-after" | "retry-after-ms"),
+        b'r' => {
+            matches!(name, "report-to" | "retry-after" | "retry-after-ms" | "ratelimit")
+                || name.starts_with("ratelimit-")
+        }
         b's' => matches!(name, "set-cookie" | "set-cookie2" | "strict-transport-security" | "server"),
         b't' => matches!(name, "trailer" | "transfer-encoding" | "te"),
         b'u' => name == "upgrade",
@@ -54,7 +59,11 @@ fn stays_there(name: &str) -> bool {
         b'x' => {
             name.starts_with("x-ratelimit-")
                 || name.starts_with("x-rate-limit-")
-                || matches!(name, "x-request-id" | "x-should-retry" | "x-ms-region" | "x-powered-by")
+                || name.starts_with("x-keymux-")
+                || name.starts_with("x-envoy-")
+                || name.starts_with("x-amz")
+                || name.starts_with("x-ms-")
+                || matches!(name, "x-request-id" | "x-should-retry" | "x-powered-by")
         }
         _ => false,
     }
@@ -164,6 +173,16 @@ pub fn to_caller(head: &Head) -> HeaderMap {
     out
 }
 
+/// The query without credentials: some clients put theirs there, and it is one of this gateway, not of a provider.
+pub fn query_from_caller(query: &str) -> Option<String> {
+    let stays = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        !matches!(name.as_str(), "key" | "api_key" | "api-key" | "apikey" | "token" | "access_token")
+    };
+    let rest: Vec<&str> = query.split('&').filter(stays).collect();
+    (!rest.is_empty()).then(|| rest.join("&"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +287,11 @@ mod tests {
             ("anthropic-organization-id", "org"),
             ("set-cookie", "a=b"),
             ("retry-after", "9"),
+            ("access-control-allow-origin", "*"),
+            ("ratelimit-limit", "9"),
+            ("location", "http://10.0.0.1/"),
+            ("x-keymux-key", "forged"),
+            ("x-envoy-upstream-service-time", "9"),
             ("x-request-id", "upstream"),
             ("connection", "Keep-Alive, X-Hop"),
             ("X-Hop", "1"),
@@ -335,5 +359,12 @@ mod tests {
             end(&mut out, &upstream);
             assert_eq!(String::from_utf8(out).unwrap(), wanted);
         }
+    }
+
+    #[test]
+    fn a_query_survives_but_for_credentials() {
+        assert_eq!(query_from_caller("beta=true").as_deref(), Some("beta=true"));
+        assert_eq!(query_from_caller("a=1&KEY=s&b&api_key=s&keys=2").as_deref(), Some("a=1&b&keys=2"));
+        assert_eq!(query_from_caller("token=s"), None);
     }
 }

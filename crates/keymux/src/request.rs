@@ -14,7 +14,7 @@ use crate::surface::{self, Lost, Surface};
 use crate::upstream::Outgoing;
 use crate::{guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -33,7 +33,12 @@ pub async fn handle(worker: Arc<Worker>, request: Request<Incoming>) -> Response
         Ok(response) => response,
         Err(problem) => {
             worker.gateway.metrics.refusal(problem.kind);
-            body::whole(problem.response(envelope))
+            let mut response = body::whole(problem.response(envelope));
+            if problem.kind == Kind::BadFraming {
+                // Where this request ends is not sure, so nothing behind it is one.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
         }
     };
     let headers = response.headers_mut();
@@ -102,7 +107,12 @@ async fn call(
         body::read(&parts.headers, incoming, server.body_bytes_max, idle).await.inspect_err(|problem| {
             story.refused(problem);
         })?;
-    let asked = Asked { endpoint, query: parts.uri.query().map(str::to_owned), headers: parts.headers, body };
+    let asked = Asked {
+        endpoint,
+        query: parts.uri.query().and_then(headers::query_from_caller),
+        headers: parts.headers,
+        body,
+    };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
         return Ok(keepalive::deferred(worker, snapshot, asked, options, story));
