@@ -8,7 +8,7 @@ use crate::blame::Class;
 use crate::breaker::Breaker;
 use crate::correlate::{self, Strike, Way};
 use crate::event::What;
-use crate::gate::{Gate, Pass};
+use crate::gate::{Gate, PROBE_EVERY_NS, Pass};
 use crate::outcome::{Evidence, LimitScope, Sign};
 use crate::pool::Pool;
 use crate::quota::{Meter, learn};
@@ -242,6 +242,9 @@ impl Policy {
             let until = stated
                 .unwrap_or_else(|| mono.saturating_add(gate.strike(cooldown.0, cooldown.1, &mut self.rng)));
             gate.probe_failed(mono, until);
+            if stated.is_some() {
+                gate.probe_between(mono);
+            }
             return Some(gate.until());
         }
         // What was sent before it shut can only extend a stated time.
@@ -255,6 +258,9 @@ impl Policy {
         } else {
             gate.shut_until(mono, until, class)
         };
+        if moved && stated.is_some() {
+            gate.probe_between(mono);
+        }
         moved.then_some(gate.until())
     }
 
@@ -294,6 +300,7 @@ impl Policy {
         let mut stated = evidence.retry_after_ns.filter(|s| *s > 0);
         if let (Some(dimension), Some(after), false) = (named, stated, daily)
             && dimension != crate::fleet::Dimension::Requests
+            && after <= PROBE_EVERY_NS
             && self.lower(now, request, dimension, after)
         {
             return;

@@ -6,10 +6,12 @@
 
 use crate::blame::Class;
 use crate::rng::Rng;
-use crate::time::MINUTE;
+use crate::time::{DAY, MINUTE};
 
 /// Stated times beyond this are probed in between.
-const PROBE_EVERY_NS: u64 = 5 * MINUTE;
+pub(crate) const PROBE_EVERY_NS: u64 = 5 * MINUTE;
+/// Daily limits exist; a stated time beyond this is not believed, and nobody is told more than the next probe.
+const BELIEVED_MAX_NS: u64 = DAY;
 
 /// May a request pass?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +63,15 @@ impl State {
         if !self.closed || (!self.by_probe && now >= self.until) {
             return Pass::Open;
         }
-        let due = if self.by_probe { self.until } else { self.probe_at };
+        let due = self.until.min(self.probe_at);
+        let by_itself = !self.by_probe && self.until - now <= BELIEVED_MAX_NS;
         if now < due {
-            Pass::Shut { until: self.until, soft: false }
+            Pass::Shut { until: if by_itself { self.until } else { due }, soft: false }
+        } else if self.probing && self.by_probe {
+            Pass::Shut { until: now, soft: true }
         } else if self.probing {
-            Pass::Shut { until: if self.by_probe { now } else { self.until }, soft: self.by_probe }
+            let next = if by_itself { self.until } else { now.saturating_add(PROBE_EVERY_NS) };
+            Pass::Shut { until: next, soft: false }
         } else {
             Pass::Probe
         }
@@ -120,17 +126,27 @@ impl Gate {
         let moved = s.close(now, until, why);
         if moved {
             s.by_probe = false;
-            s.probe_at =
-                if s.until - now > PROBE_EVERY_NS { now.saturating_add(PROBE_EVERY_NS) } else { u64::MAX };
+            s.probe_at = u64::MAX;
+            self.probe_between(now);
         }
         moved
+    }
+
+    /// The end is a stated one: should it be far away, it is probed before.
+    pub(crate) fn probe_between(&mut self, now: u64) {
+        let s = self.state();
+        let far = s.until.saturating_sub(now) > PROBE_EVERY_NS;
+        s.probe_at = if far { s.probe_at.min(now.saturating_add(PROBE_EVERY_NS)) } else { u64::MAX };
     }
 
     /// Shuts until a probe at `until` or later succeeds. Never shortens.
     pub(crate) fn shut_for_probe(&mut self, now: u64, until: u64, why: Class) -> bool {
         let s = self.state();
         let moved = s.close(now, until, why);
-        s.by_probe |= moved;
+        if moved {
+            s.by_probe = true;
+            s.probe_at = u64::MAX;
+        }
         moved
     }
 
@@ -150,7 +166,7 @@ impl Gate {
     pub(crate) fn end_probe(&mut self, now: u64) {
         let s = self.state();
         s.probing = false;
-        if !s.by_probe {
+        if !s.by_probe || s.probe_at != u64::MAX {
             s.probe_at = now.saturating_add(PROBE_EVERY_NS);
         }
     }
@@ -231,6 +247,29 @@ mod tests {
         assert_eq!(g.pass(10 * MINUTE), Pass::Shut { until: 60 * MINUTE, soft: false }, "not shortened");
         assert_eq!(g.pass(11 * MINUTE), Pass::Probe);
         assert_eq!(g.pass(60 * MINUTE), Pass::Open);
+    }
+
+    #[test]
+    fn a_year_is_not_believed_whatever_opens_the_gate() {
+        let year = 365 * DAY;
+        let mut quota = Gate::default();
+        quota.shut_until(0, year, Class::Quota);
+        let mut key = Gate::default();
+        key.shut_for_probe(0, year, Class::Key);
+        key.probe_between(0);
+        for g in [&mut quota, &mut key] {
+            assert_eq!(g.pass(MINUTE), Pass::Shut { until: 5 * MINUTE, soft: false });
+            assert_eq!(g.pass(5 * MINUTE), Pass::Probe);
+            g.begin_probe();
+            assert!(matches!(g.pass(6 * MINUTE), Pass::Shut { until, .. } if until <= 11 * MINUTE));
+            g.probe_failed(6 * MINUTE, year);
+            assert_eq!(g.pass(10 * MINUTE), Pass::Shut { until: 11 * MINUTE, soft: false });
+            assert_eq!(g.pass(11 * MINUTE), Pass::Probe);
+        }
+        // Our own cool-down of an hour is no stated time.
+        let mut g = Gate::default();
+        g.shut_for_probe(0, 60 * MINUTE, Class::Key);
+        assert_eq!(g.pass(59 * MINUTE), Pass::Shut { until: 60 * MINUTE, soft: false });
     }
 
     #[test]

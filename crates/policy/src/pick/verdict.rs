@@ -1,7 +1,7 @@
 //! What stands against one candidate: gates and limits, until when, and which of them binds.
 
 use super::{Line, Query};
-use crate::gate::Pass;
+use crate::gate::{PROBE_EVERY_NS, Pass};
 use crate::lease::Why;
 use crate::pool::Pool;
 use crate::quota::{Meter, Need, Turn};
@@ -87,9 +87,10 @@ impl Verdict {
         }
     }
 
-    /// How long something blocked is not drawn again; what comes back earlier is opened by whoever releases it.
+    /// How long something blocked is not drawn again; what comes back earlier is opened by whoever releases it, and
+    /// what is shut for longer may want a probe.
     pub(super) fn park_until(&self) -> u64 {
-        if self.at > self.now { self.at } else { self.now + SECOND }
+        if self.at > self.now { self.at.min(self.now + PROBE_EVERY_NS) } else { self.now + SECOND }
     }
 }
 

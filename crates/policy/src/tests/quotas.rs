@@ -209,6 +209,45 @@ fn a_daily_limit_without_a_time_lasts_until_midnight_and_is_probed_in_between() 
 }
 
 #[test]
+fn a_year_that_a_provider_states_is_neither_told_nor_waited_for() {
+    let year = Some(365.0 * 86_400.0);
+    let tokens = Sign::RateLimited {
+        dimension: Some(Dimension::TotalTokens),
+        scope: LimitScope::AccountModel,
+        daily: false,
+    };
+    let named =
+        crate::Evidence { retry_after_ns: year.map(crate::time::ns_of), ..evidence(tokens, Some(429)) };
+    let refused = crate::Evidence { sign: Sign::KeyRefused, status: Some(401), ..named.clone() };
+    let empty = crate::Evidence { sign: Sign::NoMoney, status: Some(402), ..named.clone() };
+    let full = crate::Evidence { sign: Sign::Overloaded, status: Some(503), ..named.clone() };
+    // Few keys, which are all looked at, and many, which are drawn.
+    for accounts in [1, 40] {
+        for evidence in [limited(LimitScope::Account, year), limited(LimitScope::Key, year)]
+            .into_iter()
+            .chain([named.clone(), refused.clone(), empty.clone(), full.clone()])
+        {
+            let mut f = fleet(accounts, &[bucket(Dimension::TotalTokens, 1e6, 1e4)]);
+            f.settings.retry.attempts_max = 1;
+            let mut w = World::new(f);
+            for _ in 0..accounts {
+                let ask = w.ask(0.0);
+                let Decision::Go(lease) = w.submit(ask) else { break };
+                w.fail(lease, evidence.clone());
+            }
+            let told = w.refused(0.0).retry_after_ns;
+            assert!(told.is_some_and(|ns| ns <= 5 * MINUTE), "{accounts} {:?}: {told:?}", evidence.sign);
+            w.ns += 5 * MINUTE;
+            let probe = w.go();
+            assert!(probe.probe, "{:?}", evidence.sign);
+            w.ok(probe);
+            let lease = w.go();
+            assert!(accounts > 1 || !lease.probe, "{:?}: the probe opened it", evidence.sign);
+        }
+    }
+}
+
+#[test]
 fn free_models_share_a_limit_of_their_own() {
     let mut f = Fleet { providers: vec![provider(0)], ..Fleet::default() };
     add_account(&mut f, 0, 1, vec![]);
