@@ -6,6 +6,9 @@ use crate::answer::{Answer, Delta, Finish, Kind};
 use crate::dialect::Dialect;
 use crate::json::{dollars, quote};
 
+/// What a chunk of a stream calls itself.
+const CHUNK: &str = "chat.completion.chunk";
+
 pub(crate) fn finish_reason(answer: &Answer) -> &'static str {
     match answer.finish {
         Finish::Stop => "stop",
@@ -23,9 +26,11 @@ pub(crate) fn usage(answer: &Answer) -> String {
     );
     if answer.dialect == Dialect::Openrouter {
         let cost = dollars(answer.cost_nano_usd);
+        let details =
+            answer.cost_details("upstream_inference_prompt_cost", "upstream_inference_completions_cost");
         let _ = write!(
             text,
-            r#","cost":{cost},"is_byok":false,"cost_details":{{"upstream_inference_cost":null}},"prompt_tokens_details":{{"cached_tokens":{},"cache_write_tokens":{},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{}}}}}"#,
+            r#","cost":{cost},"is_byok":false,"cost_details":{details},"prompt_tokens_details":{{"cached_tokens":{},"cache_write_tokens":{},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{}}}}}"#,
             answer.cached, answer.cache_write, answer.reasoning
         );
     } else {
@@ -38,12 +43,14 @@ pub(crate) fn usage(answer: &Answer) -> String {
     text
 }
 
-/// The fields that every chunk or body of this answer begins with.
+/// The fields that every chunk or body of this answer begins with. OpenRouter knows no fingerprint of this provider:
+/// null in a body, where the field is required, and absent from a chunk, where it may only be a string.
 fn lead(answer: &Answer, object: &str) -> String {
     let (id, model, created) = (quote(&answer.id), quote(&answer.model), answer.created_s);
     if answer.dialect == Dialect::Openrouter {
+        let fingerprint = if object == CHUNK { "" } else { r#","system_fingerprint":null"# };
         format!(
-            r#"{{"id":{id},"provider":"Simulated","model":{model},"object":"{object}","created":{created},"system_fingerprint":null"#
+            r#"{{"id":{id},"provider":"Simulated","model":{model},"object":"{object}","created":{created}{fingerprint}"#
         )
     } else {
         format!(
@@ -53,7 +60,7 @@ fn lead(answer: &Answer, object: &str) -> String {
 }
 
 fn chunk(answer: &Answer, choices: &str, usage_field: Option<&str>, out: &mut String) {
-    let lead = lead(answer, "chat.completion.chunk");
+    let lead = lead(answer, CHUNK);
     let _ = write!(out, "data: {lead},\"choices\":[{choices}]");
     match usage_field {
         Some(usage) => {
@@ -126,7 +133,7 @@ pub(crate) fn close(answer: &Answer, out: &mut String) {
 
 pub(crate) fn error_event(answer: &Answer, out: &mut String) {
     if answer.dialect == Dialect::Openrouter {
-        let lead = lead(answer, "chat.completion.chunk");
+        let lead = lead(answer, CHUNK);
         let _ = write!(
             out,
             "data: {lead},\"error\":{{\"code\":502,\"message\":\"Provider disconnected unexpectedly\",\"metadata\":{{\"error_type\":\"provider_unavailable\",\"provider_name\":\"Simulated\"}}}},\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"\"}},\"finish_reason\":\"error\",\"native_finish_reason\":\"error\",\"logprobs\":null}}]}}\n\n"

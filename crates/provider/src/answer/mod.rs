@@ -11,6 +11,7 @@ pub(crate) mod responses;
 use std::borrow::Cow;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::json::dollars;
 use crate::rng::mix;
 
 /// What is answered where the request wants a JSON object.
@@ -47,6 +48,8 @@ pub(crate) struct Answer {
     pub(crate) visible_each: u64,
     pub(crate) reasoning_each: u64,
     pub(crate) cost_nano_usd: u64,
+    /// The part of the cost that is for output.
+    pub(crate) output_cost_nano_usd: u64,
     pub(crate) previous: Option<String>,
     pub(crate) store: bool,
     /// Output stops for an error of the provider's.
@@ -173,6 +176,16 @@ impl Answer {
     /// An id that belongs to this answer: `call_…`, `msg_…`.
     pub(crate) fn sub_id(&self, prefix: &str, salt: u64) -> String {
         format!("{prefix}{:016x}", mix(self.seed ^ salt))
+    }
+
+    /// OpenRouter's `cost_details`. What only BYOK has is null; the parts of prompt and output are always there,
+    /// under names that differ between its chat and its Responses skin.
+    pub(crate) fn cost_details(&self, prompt: &str, output: &str) -> String {
+        format!(
+            r#"{{"upstream_inference_cost":null,"{prompt}":{},"{output}":{}}}"#,
+            dollars(self.cost_nano_usd - self.output_cost_nano_usd),
+            dollars(self.output_cost_nano_usd)
+        )
     }
 
     /// Writes the answer in one piece.

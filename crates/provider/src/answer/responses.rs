@@ -9,7 +9,8 @@ use crate::json::{dollars, quote};
 fn usage(answer: &Answer) -> String {
     let (input, output) = (answer.input, answer.output);
     let cost = if answer.dialect == Dialect::Openrouter {
-        format!(r#","cost":{},"is_byok":false"#, dollars(answer.cost_nano_usd))
+        let details = answer.cost_details("upstream_inference_input_cost", "upstream_inference_output_cost");
+        format!(r#","cost":{},"is_byok":false,"cost_details":{details}"#, dollars(answer.cost_nano_usd))
     } else {
         String::new()
     };

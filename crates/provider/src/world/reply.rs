@@ -391,6 +391,7 @@ fn answer(
         visible_each: each - reasoning_each,
         reasoning_each,
         cost_nano_usd: model.map_or(0, price),
+        output_cost_nano_usd: model.map_or(0, |m| course.output_tokens * m.output_nano_usd),
         previous: call.previous_response.map(str::to_owned),
         store: call.store,
         failed: course.error_inside,

@@ -80,6 +80,22 @@ fn openrouter_comments_first_and_always_ends_with_usage_and_cost() {
     let told = (usage["usage"]["cost"].as_f64().unwrap() * 1e9).round().to_string();
     assert_eq!(told, billed.to_string(), "the books and the answer agree");
     assert_eq!(usage["usage"]["is_byok"], false);
+    let part = |name: &str| usage["usage"]["cost_details"][name].as_f64().unwrap();
+    let (prompt, output) =
+        (part("upstream_inference_prompt_cost"), part("upstream_inference_completions_cost"));
+    assert!(prompt > 0.0 && output > prompt, "output is dearer here: {prompt} {output}");
+    assert_eq!(((prompt + output) * 1e9).round().to_string(), told, "the parts are the whole");
+    let chunks = || events.iter().filter(|e| e.name != ":" && e.data.starts_with('{'));
+    assert!(chunks().count() > 2);
+    for chunk in chunks() {
+        let fingerprint = &chunk.json()["system_fingerprint"];
+        assert!(
+            chunk.json().get("system_fingerprint").is_none() || fingerprint.is_string(),
+            "its SDK takes no null"
+        );
+    }
+    let whole = body(&mut post(&mut world, at(2000), "/api/v1/chat/completions", &chat(SAID)));
+    assert!(whole.as_object().unwrap().contains_key("system_fingerprint"), "required, and null");
 }
 
 #[test]
