@@ -1,4 +1,4 @@
-//! Every error that keymux itself answers with: one table gives the status, the codes of both envelopes, the metric
+//! Every error that keymux itself answers with: one table gives the status, the codes of all envelopes, the metric
 //! label, and `docs/errors.md`. What a provider answers is relayed and stands not here.
 
 use bytes::Bytes;
@@ -126,7 +126,8 @@ impl Problem {
     pub fn response(&self, envelope: Envelope) -> Response<Full<Bytes>> {
         let row = self.kind.row();
         let type_ = match envelope {
-            Envelope::OpenAi => row.openai_type,
+            // OpenRouter's envelope has no type; its machine code stands in the metadata.
+            Envelope::OpenAi | Envelope::OpenRouter => row.openai_type,
             Envelope::Anthropic => row.anthropic_type,
         };
         let code = self.code.unwrap_or(row.code);
@@ -162,7 +163,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 pub fn docs() -> String {
     use std::fmt::Write as _;
     let mut text = String::from(
-        "# Errors\n\nGenerated from `crates/keymux/src/errors.rs`; a test keeps it fresh.\n\nWhat a provider answers is relayed unchanged. These are keymux' own, in the envelope of the endpoint's dialect.\n\n| code | status | `type` (OpenAI) | `type` (Anthropic) | try again? | meaning |\n| --- | --- | --- | --- | --- | --- |\n",
+        "# Errors\n\nGenerated from `crates/keymux/src/errors.rs`; a test keeps it fresh.\n\nWhat a provider answers is relayed unchanged. These are keymux' own, in the envelope that the path promises: Anthropic's for `messages`, OpenRouter's for the rest below `/api/v1` (`error.code` is the status as a number, the code of this table stands in `error.metadata.error_type`), else OpenAI's.\n\n| code | status | `type` (OpenAI) | `type` (Anthropic) | try again? | meaning |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for row in ROWS {
         let next = match row.next {

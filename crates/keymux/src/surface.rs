@@ -92,10 +92,14 @@ pub fn body_kind(endpoint: Endpoint) -> BodyKind {
     }
 }
 
-/// The envelope of errors, by path: Anthropic's SDK understands no other.
+/// The envelope of errors, by path. Each vendor's SDK understands no other: Anthropic's calls `messages` under either
+/// prefix, `OpenRouter`'s lives below `/api/v1`. Slashes too many change nothing, as in [`normal`].
 pub fn envelope(path: &str) -> Envelope {
+    let path = normal(path);
     if path.ends_with("/messages") || path.ends_with("/messages/count_tokens") {
         Envelope::Anthropic
+    } else if path.starts_with("/api/v1/") {
+        Envelope::OpenRouter
     } else {
         Envelope::OpenAi
     }
@@ -178,5 +182,11 @@ mod tests {
         assert_eq!(envelope("/v1/messages"), Envelope::Anthropic);
         assert_eq!(envelope("/api/v1/messages/count_tokens"), Envelope::Anthropic);
         assert_eq!(envelope("/v1/chat/completions"), Envelope::OpenAi);
+        assert_eq!(envelope("/v1/api/v1/models"), Envelope::OpenAi);
+        assert_eq!(envelope("/api/v1/chat/completions"), Envelope::OpenRouter);
+        assert_eq!(envelope("/api/v1/models/a/b"), Envelope::OpenRouter);
+        assert_eq!(envelope("//api/v1//responses/"), Envelope::OpenRouter);
+        assert_eq!(envelope("/v1//messages/"), Envelope::Anthropic);
+        assert_eq!(envelope("/"), Envelope::OpenAi);
     }
 }

@@ -9,16 +9,19 @@ pub enum Envelope {
     OpenAi,
     /// `{"type":"error","error":{"type","message"},"request_id"}`.
     Anthropic,
+    /// `{"error":{"code","message","metadata"}}`, where the code is the HTTP status as a number.
+    OpenRouter,
 }
 
-/// One refusal, to be written in either envelope.
+/// One refusal, to be written in any envelope.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorBody<'a> {
     /// The HTTP status it goes out with.
     pub status: u16,
     /// `OpenAI`'s type. In Anthropic's envelope the type follows from the status, because that set is closed.
     pub type_: &'a str,
-    /// The machine's word for it; Anthropic's envelope carries it as `error.code`, which its clients ignore.
+    /// The machine's word for it; Anthropic's envelope carries it as `error.code`, which its clients ignore,
+    /// `OpenRouter`'s as `metadata.error_type`.
     pub code: &'a str,
     /// The field to blame.
     pub param: Option<&'a str>,
@@ -54,6 +57,22 @@ impl ErrorBody<'_> {
             message: &'a str,
             code: &'a str,
         }
+        #[derive(Serialize)]
+        struct OpenRouter<'a> {
+            error: OpenRouterError<'a>,
+        }
+        #[derive(Serialize)]
+        struct OpenRouterError<'a> {
+            code: u16,
+            message: &'a str,
+            metadata: OpenRouterMetadata<'a>,
+        }
+        #[derive(Serialize)]
+        struct OpenRouterMetadata<'a> {
+            error_type: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            param: Option<&'a str>,
+        }
         let ErrorBody { status, type_, code, param, message, request_id } = *self;
         let body = match envelope {
             Envelope::OpenAi => {
@@ -62,6 +81,10 @@ impl ErrorBody<'_> {
             Envelope::Anthropic => {
                 let error = AnthropicError { r#type: anthropic_type(status), message, code };
                 serde_json::to_vec(&Anthropic { r#type: "error", error, request_id })
+            }
+            Envelope::OpenRouter => {
+                let metadata = OpenRouterMetadata { error_type: code, param };
+                serde_json::to_vec(&OpenRouter { error: OpenRouterError { code: status, message, metadata } })
             }
         };
         // Strings always serialise.
@@ -122,6 +145,18 @@ mod tests {
         let bytes = error_body(Envelope::OpenAi, 500, "server_error", "x", None, "m");
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         assert!(body["error"].as_object().unwrap().contains_key("param"));
+    }
+
+    #[test]
+    fn openrouter_envelope_has_the_status_for_its_code() {
+        for (param, metadata) in [
+            (Some("n"), json!({"error_type":"invalid_type","param":"n"})),
+            (None, json!({"error_type":"invalid_type"})),
+        ] {
+            let bytes = error_body(Envelope::OpenRouter, 400, "t", "invalid_type", param, "m");
+            let body: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(body, json!({"error":{"code":400,"message":"m","metadata":metadata}}));
+        }
     }
 
     #[test]
