@@ -65,7 +65,9 @@ pub async fn list(
         }
         text.push_str(item);
     }
-    text.push_str(r#"],"has_more":false}"#);
+    // `has_more` is for OpenAI's and Anthropic's clients, the rest for OpenRouter's, which refuse a list without it.
+    let ends = format!(r#"],"has_more":false,"total_count":{},"links":{{"next":null}}}}"#, items.len());
+    text.push_str(&ends);
     Ok(json(text))
 }
 
