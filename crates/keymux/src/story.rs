@@ -140,8 +140,6 @@ impl Drop for Story {
         if gateway.log_requests.load(Ordering::Relaxed) {
             observe::request_line(&self.record);
         }
-        if gateway.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            gateway.idle.notify_waiters();
-        }
+        gateway.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -184,28 +184,81 @@ def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(world, workshop
     with raw.Connection(front.address) as streaming, raw.Connection(front.address) as idle:
         streaming.send(chat(steered(output_tokens=150, per_token_ms=5, text=None), stream=True))
         streaming.read_head()
-        # A connection that was open before: after the signal it gets an answer or a close, never silence.
+        # A connection that was open before: after the signal it gets an answer and a close, never silence.
         idle.send(raw.request_bytes("/healthz", method="GET"))
         assert idle.read_message().status == 200
         front.child.send_signal(signal.SIGTERM)
         front.alive = lambda: True
-        try:
-            # Until the signal has been noticed it is an ordinary gateway.
-            status = 200
-            while status == 200:
-                idle.send(raw.request_bytes("/readyz", method="GET"))
-                status = idle.read_message().status
-            assert status == 503
-            idle.send(chat(ASK))
-            refused = idle.read_message()
-            assert refused.status == 503 and int(refused.get("retry-after")) >= 1
-        except (raw.Closed, ConnectionError):
-            pass
+        # Until the signal has been noticed it is an ordinary gateway.
+        status = 200
+        while status == 200:
+            ready = raw.exchange(front.address, raw.request_bytes("/readyz", method="GET"))
+            status = ready.status
+        assert status == 503 and ready.get("connection") == "close"
+        idle.send(chat(ASK))
+        refused = idle.read_message()
+        assert refused.status == 503 and int(refused.get("retry-after")) >= 1
+        assert refused.get("connection") == "close" and idle.is_closed()
         body = b""
         while piece := streaming.read_piece():
             body += piece
     assert b"[DONE]" in body and b'"error"' not in body, "what was in flight is finished"
     assert front.child.wait(raw.PATIENCE_S) == 0
+
+
+def large_answers(workshop, server=""):
+    """A gateway whose provider answers with more than the sockets on the way can hold."""
+    answer = json.dumps({"id": "1", "choices": [], "filler": "x" * (7 << 20)}).encode()
+    upstream = workshop.upstream(lambda connection, _: connection.send(raw.response_bytes(answer)) or True)
+    settings = harness.SERVER + server
+    return workshop.gateway(settings + harness.provider("lab", f"{upstream.url}/v1", n=1)), len(answer)
+
+
+def unhurried(address) -> raw.Connection:
+    """A caller whose own system takes little off its hands."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    sock.settimeout(raw.PATIENCE_S)
+    sock.connect(address)
+    return raw.Connection(sock)
+
+
+def in_flight(front) -> int:
+    return int(re.search(r"^keymux_in_flight_requests (\d+)", front.metrics(), re.M)[1])
+
+
+def test_sigterm_lets_an_answer_be_read_to_its_end(workshop):
+    """Its story is over as soon as it is handed to the connection; its bytes are not."""
+    front, size = large_answers(workshop)
+    with unhurried(front.address) as slow:
+        slow.send(chat(ASK, model="lab:m"))
+        length = int(slow.read_head().get("content-length"))
+        assert length == size
+        deadline = time.monotonic() + raw.PATIENCE_S
+        while in_flight(front):
+            assert time.monotonic() < deadline, "the story does not end"
+        front.child.send_signal(signal.SIGTERM)
+        front.alive = lambda: True
+        while "stopping" not in front.log():
+            assert time.monotonic() < deadline, front.log()
+        assert len(slow.read_exactly(length)) == size
+    assert front.child.wait(raw.PATIENCE_S) == 0
+    assert "requests in flight" not in front.log()
+
+
+def test_a_slow_reader_of_a_plain_answer_is_not_idle(workshop):
+    """`keep_alive` is for connections on which nothing happens."""
+    front, size = large_answers(workshop, 'keep_alive = "500ms"\nbody_timeout = "20s"\n')
+    with unhurried(front.address) as slow, raw.Connection(front.address) as idle:
+        slow.send(chat(ASK, model="lab:m"))
+        length = int(slow.read_head().get("content-length"))
+        # A connection that really is idle, from later on, tells that the time is over.
+        idle.send(raw.request_bytes("/healthz", method="GET"))
+        assert idle.read_message().status == 200 and idle.is_closed()
+        assert len(slow.read_exactly(length)) == size
+        # And it goes on as any other.
+        slow.send(raw.request_bytes("/healthz", method="GET"))
+        assert slow.read_message().status == 200 and slow.is_closed()
 
 
 def test_sighup_reloads_whole_or_not_at_all(world, workshop):

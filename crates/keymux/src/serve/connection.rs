@@ -5,6 +5,7 @@ use super::{Gateway, Worker};
 use crate::body::Body;
 use crate::request;
 use crate::upstream::gather;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -13,7 +14,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,21 +29,10 @@ const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client that still sends is listened to after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How a connection is served.
-#[derive(Clone)]
-pub(super) struct Manner {
-    pub tls: Option<TlsAcceptor>,
-    pub head_bytes_max: usize,
-    pub header_timeout_ns: u64,
-    pub keep_alive_ns: u64,
-    /// A client that takes no byte of its answer for so long is gone, or holds a key's slot on purpose.
-    pub body_timeout_ns: u64,
-}
-
 /// Accepts and serves until the listener is dropped.
-pub(super) async fn accept(worker: Arc<Worker>, listener: TcpListener, manner: Manner) {
+pub(super) async fn accept(worker: Arc<Worker>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let watched = Arc::new(Watched::default());
-    crate::rt::spawn(sweep(Arc::downgrade(&watched), worker.clone(), manner.clone()));
+    crate::rt::spawn(sweep(Arc::downgrade(&watched), worker.clone()));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -59,17 +49,17 @@ pub(super) async fn accept(worker: Arc<Worker>, listener: TcpListener, manner: M
         };
         // It costs only latency if it fails.
         let _ = stream.set_nodelay(true);
-        let (worker, manner, watched) = (worker.clone(), manner.clone(), watched.clone());
+        let (worker, tls, watched) = (worker.clone(), tls.clone(), watched.clone());
         crate::rt::spawn(async move {
             let _seat = seat;
-            match manner.tls.clone() {
-                None => serve(worker, stream, &manner, &watched).await,
+            match tls {
+                None => serve(worker, stream, &watched).await,
                 Some(tls) => {
                     // Boxed, or every plain connection would have room for a TLS one.
                     Box::pin(async move {
                         if let Ok(Ok(stream)) = tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await
                         {
-                            serve(worker, stream, &manner, &watched).await;
+                            serve(worker, stream, &watched).await;
                         }
                     })
                     .await;
@@ -114,27 +104,22 @@ pub async fn on_stream<S>(worker: Arc<Worker>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let manner = Manner {
-        tls: None,
-        head_bytes_max: 64 << 10,
-        header_timeout_ns: u64::MAX,
-        keep_alive_ns: u64::MAX,
-        body_timeout_ns: u64::MAX,
-    };
-    serve(worker, stream, &manner, &Watched::default()).await;
+    // Nobody sweeps these, so no time runs out.
+    serve(worker, stream, &Watched::default()).await;
 }
 
-async fn serve<S>(worker: Arc<Worker>, stream: S, manner: &Manner, watched: &Watched)
+async fn serve<S>(worker: Arc<Worker>, stream: S, watched: &Watched)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let watch = Arc::new(Watch::new(worker.gateway.clock.mono_ns()));
+    let watch = Arc::new(Watch::new(worker.gateway.clone()));
     watched.add(&watch);
-    let io = TokioIo::new(WatchedIo { stream, watch: watch.clone(), gateway: worker.gateway.clone() });
+    let head_bytes_max = worker.gateway.live.load().config.server.head_bytes_max;
+    let io = TokioIo::new(WatchedIo { stream, watch: watch.clone() });
     let service = Serving { worker, watch: watch.clone() };
     let mut connection = std::pin::pin!(
         http1::Builder::new()
-            .max_header_size(manner.head_bytes_max)
+            .max_header_size(head_bytes_max)
             .serve_connection(io, service)
             .without_shutdown()
     );
@@ -162,11 +147,14 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
-/// What a connection is doing, for the sweep.
+/// What a connection is doing, for the sweep and for the drain.
 struct Watch {
+    gateway: Arc<Gateway>,
     /// Since when it is in this state (monotonic).
     since_ns: AtomicU64,
     state: AtomicU32,
+    /// The answer's body has been handed over whole; some of it may still wait to be written.
+    over: AtomicBool,
     end: Notify,
 }
 
@@ -177,22 +165,58 @@ const BUSY: u32 = 2;
 const STALLED: u32 = 3;
 
 impl Watch {
-    fn new(now_ns: u64) -> Self {
+    fn new(gateway: Arc<Gateway>) -> Self {
         // A fresh connection that says nothing is as slow as a slow head.
-        Self { since_ns: AtomicU64::new(now_ns), state: AtomicU32::new(HEAD), end: Notify::new() }
+        Self {
+            since_ns: AtomicU64::new(gateway.clock.mono_ns()),
+            gateway,
+            state: AtomicU32::new(HEAD),
+            over: AtomicBool::new(false),
+            end: Notify::new(),
+        }
     }
 
-    fn enter(&self, state: u32, now_ns: u64) {
-        self.since_ns.store(now_ns, Ordering::Relaxed);
+    fn is_busy(&self) -> bool {
+        matches!(self.state.load(Ordering::Relaxed), BUSY | STALLED)
+    }
+
+    fn enter(&self, state: u32) {
+        self.since_ns.store(self.gateway.clock.mono_ns(), Ordering::Relaxed);
         self.state.store(state, Ordering::Release);
     }
 
+    /// A request has come whole but for its body.
+    fn begin(&self) {
+        self.over.store(false, Ordering::Relaxed);
+        // A pipelined request comes while the answer before it is still being written.
+        if !self.is_busy() {
+            self.gateway.writes.begin();
+        }
+        self.state.store(BUSY, Ordering::Release);
+    }
+
     /// A write was tried: did the client take anything?
-    fn wrote<T>(&self, polled: &Poll<T>, gateway: &Gateway) {
+    fn wrote<T>(&self, polled: &Poll<T>) {
         match (polled, self.state.load(Ordering::Relaxed)) {
-            (Poll::Pending, BUSY) => self.enter(STALLED, gateway.clock.mono_ns()),
-            (Poll::Ready(_), STALLED) => self.enter(BUSY, gateway.clock.mono_ns()),
+            (Poll::Pending, BUSY) => self.enter(STALLED),
+            (Poll::Ready(_), STALLED) => self.enter(BUSY),
             _ => {}
+        }
+    }
+
+    /// All that hyper had to write is with the operating system.
+    fn flushed(&self) {
+        if self.is_busy() && self.over.load(Ordering::Relaxed) {
+            self.enter(IDLE);
+            self.gateway.writes.end();
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.is_busy() {
+            self.gateway.writes.end();
         }
     }
 }
@@ -209,21 +233,26 @@ impl Watched {
     }
 }
 
-async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>, manner: Manner) {
+async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         every.tick().await;
         let Some(watched) = watched.upgrade() else { return };
         let now_ns = worker.gateway.clock.mono_ns();
         worker.dialer.pool.sweep(now_ns);
+        // Read anew each time: a reload may have changed them.
+        let live = worker.gateway.live.load_full();
+        let server = &live.config.server;
         watched.all.lock().unwrap_or_else(PoisonError::into_inner).retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
-            let allowed = match watch.state.load(Ordering::Acquire) {
-                HEAD => manner.header_timeout_ns,
-                IDLE => manner.keep_alive_ns,
-                STALLED => manner.body_timeout_ns,
+            let allowed_ms = match watch.state.load(Ordering::Acquire) {
+                HEAD => server.header_timeout_ms,
+                IDLE => server.keep_alive_ms,
+                // A client that takes no byte for so long is gone, or holds a key's slot on purpose.
+                STALLED => server.body_timeout_ms,
                 _ => return true,
             };
+            let allowed = allowed_ms.saturating_mul(1_000_000);
             if now_ns.saturating_sub(watch.since_ns.load(Ordering::Relaxed)) > allowed {
                 watch.end.notify_one();
             }
@@ -236,7 +265,6 @@ async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>, manner: Manner) {
 struct WatchedIo<S> {
     stream: S,
     watch: Arc<Watch>,
-    gateway: Arc<Gateway>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
@@ -248,7 +276,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before && self.watch.state.load(Ordering::Relaxed) == IDLE {
-            self.watch.enter(HEAD, self.gateway.clock.mono_ns());
+            self.watch.enter(HEAD);
         }
         polled
     }
@@ -257,12 +285,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch.wrote(&polled, &self.gateway);
+        self.watch.wrote(&polled);
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Asked only once everything has been written.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_ready() {
+            self.watch.flushed();
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -275,7 +308,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = gather::write(&mut self.stream, cx, bufs);
-        self.watch.wrote(&polled, &self.gateway);
+        self.watch.wrote(&polled);
         polled
     }
 
@@ -289,15 +322,12 @@ struct Serving {
     watch: Arc<Watch>,
 }
 
-/// The connection is busy while this lives.
-struct Busy {
-    watch: Arc<Watch>,
-    gateway: Arc<Gateway>,
-}
+/// The answer is not over while this lives; the connection is busy until it has been flushed as well.
+struct Busy(Arc<Watch>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.watch.enter(IDLE, self.gateway.clock.mono_ns());
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -307,12 +337,15 @@ impl Service<http::Request<Incoming>> for Serving {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let gateway = self.worker.gateway.clone();
-        self.watch.state.store(BUSY, Ordering::Release);
-        let busy = Busy { watch: self.watch.clone(), gateway };
+        self.watch.begin();
+        let busy = Busy(self.watch.clone());
         let worker = self.worker.clone();
         Box::pin(async move {
-            let response = request::handle(worker, request).await;
+            let gateway = worker.gateway.clone();
+            let mut response = request::handle(worker, request).await;
+            if gateway.draining.load(Ordering::Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|body| WatchedBody { body, _busy: busy }))
         })
     }

@@ -4,6 +4,7 @@ mod connection;
 mod listener;
 mod run;
 mod tls;
+mod writes;
 
 pub use connection::on_stream;
 pub use run::{Bound as BoundAddresses, Running, Stop, start};
@@ -18,9 +19,10 @@ use crate::scheduler::Scheduler;
 use arc_swap::ArcSwap;
 use keymux_config::Config;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use writes::Writes;
 
 /// What all workers share.
 pub struct Gateway {
@@ -40,8 +42,8 @@ pub struct Gateway {
     pub draining: AtomicBool,
     /// Requests being served.
     pub in_flight: AtomicUsize,
-    /// Told when the last request in flight has ended.
-    pub idle: Notify,
+    /// Connections that owe their client an answer.
+    writes: Writes,
     /// Whether each request is logged.
     pub log_requests: AtomicBool,
     /// A name where there is none yet.
@@ -49,6 +51,8 @@ pub struct Gateway {
     names: Mutex<Names>,
     connections: AtomicUsize,
     connections_max: usize,
+    /// Where it listens since its start, whatever a later configuration says.
+    listens_on: IpAddr,
 }
 
 /// Counts a waiter while it lives.
@@ -67,6 +71,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let mut names = Names::default();
         let log_requests = AtomicBool::new(config.server.log.requests);
+        let listens_on = config.server.listen.ip();
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
         Ok(Arc::new(Self {
             scheduler: Scheduler::new(clock.clone(), fleet, seed),
@@ -77,17 +82,31 @@ impl Gateway {
             lists: Lists::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            idle: Notify::new(),
+            writes: Writes::default(),
             log_requests,
             nobody: Arc::from("-"),
             names: Mutex::new(names),
             connections: AtomicUsize::new(0),
             connections_max,
+            listens_on,
         }))
     }
 
     /// Puts another configuration in force, whole or not at all.
+    ///
+    /// # Errors
+    /// One line: what HTTP cannot carry, or that it would leave the gateway open to other machines. A configuration
+    /// is checked against the address that it names, but the sockets stay where they are until a restart.
     pub fn reconfigure(&self, config: Config) -> Result<(), String> {
+        let server = &config.server;
+        if !self.listens_on.is_loopback() && server.token.is_none() && !server.allow_open {
+            return Err(format!(
+                "server.token: the gateway still listens on {}, and without a token anyone who reaches it could \
+                 spend your keys; another server.listen needs a restart, so keep the token until then, or say \
+                 allow_open = true",
+                self.listens_on
+            ));
+        }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let log_requests = config.server.log.requests;
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &self.metrics)?;

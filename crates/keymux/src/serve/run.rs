@@ -1,7 +1,7 @@
 //! From a configuration to a running gateway, and back to nothing: bind, start the workers and the control plane,
 //! drain, stop.
 
-use super::connection::{Manner, accept};
+use super::connection::accept;
 use super::{Gateway, Worker, listener, tls};
 use crate::attempt::Dialer;
 use crate::upstream::{Connector, Pool, client_config};
@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 /// Descriptors that are kept for files, the admin listener and the standard streams.
 const DESCRIPTORS_KEPT: u64 = 128;
@@ -63,13 +64,7 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
     };
     let address = |l: &TcpListener| l.local_addr().map_err(|e| format!("a listener has no address: {e}"));
     let bound = Bound { listen: address(&listeners[0])?, admin: admin.as_ref().map(address).transpose()? };
-    let manner = Manner {
-        tls: server.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()?,
-        head_bytes_max: server.head_bytes_max,
-        header_timeout_ns: server.header_timeout_ms.saturating_mul(1_000_000),
-        keep_alive_ns: server.keep_alive_ms.saturating_mul(1_000_000),
-        body_timeout_ns: server.body_timeout_ms.saturating_mul(1_000_000),
-    };
+    let tls = server.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()?;
     let connector = Connector::new(client_config(server.ca_file.as_deref())?);
     let connections_max = connections_max(server.connections_max);
     let gateway = Gateway::new(config, connections_max, seed)?;
@@ -84,7 +79,7 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
         Runtime::PerCore => {
             for (index, listener) in listeners.into_iter().enumerate() {
                 let worker = Worker::new(gateway.clone(), dialer(index), seed.wrapping_add(index as u64));
-                let serve = worker_future(worker, listener, manner.clone(), stopped.clone());
+                let serve = worker_future(worker, listener, tls.clone(), stopped.clone());
                 threads.push(spawned(&format!("worker-{index}"), serve)?);
             }
         }
@@ -95,7 +90,7 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
             let serve = move || async move {
                 if let Some(listener) = listener {
                     // This thread only waits for the shared runtime's.
-                    rt::spawn_on(&runtime, worker_future(worker, listener, manner, stopped)()).await;
+                    rt::spawn_on(&runtime, worker_future(worker, listener, tls, stopped)()).await;
                 }
                 runtime.shutdown_background();
             };
@@ -126,14 +121,14 @@ fn cannot_listen(setting: &str, address: SocketAddr, error: &io::Error) -> Strin
 fn worker_future(
     worker: Arc<Worker>,
     listener: TcpListener,
-    manner: Manner,
+    tls: Option<TlsAcceptor>,
     mut stopped: Stop,
 ) -> impl FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send {
     move || {
         Box::pin(async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => tokio::select! {
-                    () = accept(worker, listener, manner) => {}
+                    () = accept(worker, listener, tls) => {}
                     _ = stopped.wait_for(|stop| *stop) => {}
                 },
                 Err(error) => tracing::error!(%error, "a listener could not be used"),
@@ -179,21 +174,13 @@ fn connections_max(configured: Option<usize>) -> usize {
 
 impl Running {
     /// Refuses new requests, lets those in flight finish for at most `within`, then stops. Says how many were cut.
+    /// A request is finished when the last byte of its answer is written, not when it is known.
     pub async fn drain(self, within: Duration) -> usize {
         let gateway = self.gateway.clone();
         gateway.draining.store(true, Ordering::Release);
         gateway.scheduler.drain();
-        let finished = async {
-            loop {
-                let idle = gateway.idle.notified();
-                if gateway.in_flight.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                idle.await;
-            }
-        };
-        let _ = tokio::time::timeout(within, finished).await;
-        gateway.in_flight.load(Ordering::Acquire)
+        let _ = tokio::time::timeout(within, gateway.writes.none()).await;
+        gateway.writes.count()
     }
 }
 
