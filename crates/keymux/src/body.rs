@@ -16,6 +16,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long a request's body may take altogether: a byte now and then would hold a connection for ever.
+const UPLOAD: Duration = Duration::from_secs(600);
+
 /// The body of an answer.
 pub enum Body {
     /// Known whole.
@@ -72,7 +75,7 @@ pub async fn read(
     idle: Duration,
 ) -> Result<Bytes, Problem> {
     if let Some(coding) =
-        headers.get(CONTENT_ENCODING).filter(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
+        headers.get_all(CONTENT_ENCODING).iter().find(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
         let message =
@@ -84,12 +87,17 @@ pub async fn read(
     if stated.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    match collect(&mut body, bytes_max, idle, None).await {
+    let until = tokio::time::sleep(UPLOAD).deadline();
+    match collect(&mut body, bytes_max, idle, Some(until)).await {
         Ok(bytes) => Ok(bytes),
         Err(Stopped::TooLarge(_)) => Err(too_large(bytes_max)),
         Err(Stopped::Idle) => Err(Problem::new(
             Kind::BodyTimeout,
-            format!("The body stopped coming for {} s; send it whole.", idle.as_secs()),
+            format!(
+                "The body stopped coming for {} s, or was not whole after {} s; send it whole, and faster.",
+                idle.as_secs(),
+                UPLOAD.as_secs()
+            ),
         )),
         Err(Stopped::Broken(detail)) => {
             Err(Problem::new(Kind::InvalidBody, format!("The body broke off: {detail}."))
@@ -198,4 +206,36 @@ pub async fn collect(
         whole.extend_from_slice(chunk);
     }
     Ok(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte now and then, for ever.
+    struct Trickle(u32);
+
+    impl Pieces for Trickle {
+        fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+            self.0 += 1;
+            if self.0.is_multiple_of(3) {
+                return Poll::Ready(Some(Ok(Bytes::from_static(b"x"))));
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+
+        fn is_over(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_body_that_trickles_ends_at_its_deadline() {
+        let stopped = crate::rt::single().unwrap().block_on(async {
+            let until = tokio::time::sleep(Duration::ZERO).deadline();
+            collect(&mut Trickle(0), 1_000_000, Duration::from_secs(60), Some(until)).await
+        });
+        assert!(matches!(stopped, Err(Stopped::Idle)));
+    }
 }

@@ -1,5 +1,6 @@
 //! `x-keymux-keepalive: 1`: an answer that begins before it is decided who gives it. While the request waits, comment
-//! lines keep the connection warm; a later refusal can then only be an error event.
+//! lines keep the connection warm; a later refusal can then only be an error event. What is decided at once is answered
+//! as ever.
 
 use crate::body::{Body, Broken};
 use crate::errors::Problem;
@@ -8,7 +9,7 @@ use crate::options::Options;
 use crate::request::{Asked, carry_out};
 use crate::serve::Worker;
 use crate::story::Story;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http_body::Body as _;
@@ -23,6 +24,8 @@ use tokio::time::Interval;
 
 /// Time between two comments.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long a decision may take before the answer begins without it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 const COMMENT: &[u8] = b": waiting for a key with room\n\n";
 
 type Decided = Pin<Box<dyn Future<Output = Result<Response<Body>, Problem>> + Send>>;
@@ -37,30 +40,35 @@ pub struct Deferred {
 enum State {
     Deciding(Decided),
     Answering(Body),
+    Wrapping(Body, BytesMut),
     Over,
 }
 
-/// Begins the answer now.
-pub fn deferred(
+/// Answers as ever if it is decided soon, else begins the answer now.
+pub async fn deferred(
     worker: Arc<Worker>,
     snapshot: Arc<Snapshot>,
     asked: Asked,
     options: Options,
     story: Story,
-) -> Response<Body> {
+) -> Result<Response<Body>, Problem> {
     let kind = match asked.endpoint {
         Endpoint::Messages => StreamKind::Messages,
         Endpoint::Responses => StreamKind::Responses,
         Endpoint::Completions => StreamKind::Completions,
         _ => StreamKind::Chat,
     };
-    let deciding = async move { carry_out(&worker, &snapshot, &asked, &options, story).await };
-    let state = State::Deciding(Box::pin(deciding));
+    let mut deciding: Decided =
+        Box::pin(async move { carry_out(&worker, &snapshot, &asked, &options, story).await });
+    if let Ok(decided) = tokio::time::timeout(AT_ONCE, &mut deciding).await {
+        return decided;
+    }
+    let state = State::Deciding(deciding);
     let beat = tokio::time::interval(PAUSE);
     let mut response = Response::new(Body::Deferred(Box::new(Deferred { state, kind, beat })));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    Ok(response)
 }
 
 impl Deferred {
@@ -73,15 +81,12 @@ impl Deferred {
                         self.state = State::Answering(response.into_body());
                     }
                     Poll::Ready(Ok(response)) => {
-                        self.state = State::Over;
-                        let status = response.status().as_u16();
-                        let message = format!("The provider answered {status} without a stream.");
-                        return Poll::Ready(Some(Ok(self.told(&message, "provider_error"))));
+                        // A plain answer: the provider's error, in its own words.
+                        self.state = State::Wrapping(response.into_body(), BytesMut::new());
                     }
                     Poll::Ready(Err(problem)) => {
                         self.state = State::Over;
-                        let code = problem.code.unwrap_or(problem.kind.row().code);
-                        return Poll::Ready(Some(Ok(self.told(&problem.message, code))));
+                        return Poll::Ready(Some(Ok(self.told(&problem))));
                     }
                     Poll::Pending => {
                         return self.beat.poll_tick(cx).map(|_| Some(Ok(Bytes::from_static(COMMENT))));
@@ -92,14 +97,44 @@ impl Deferred {
                         .poll_frame(cx)
                         .map(|frame| frame.map(|frame| frame.map(|f| f.into_data().unwrap_or_default())));
                 }
+                State::Wrapping(body, whole) => match Pin::new(body).poll_frame(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(frame))) => {
+                        whole.extend_from_slice(&frame.into_data().unwrap_or_default());
+                    }
+                    Poll::Ready(Some(Err(broken))) => return Poll::Ready(Some(Err(broken))),
+                    Poll::Ready(None) => {
+                        let event = wrapped(self.kind, whole);
+                        self.state = State::Over;
+                        return Poll::Ready(Some(Ok(event)));
+                    }
+                },
                 State::Over => return Poll::Ready(None),
             }
         }
     }
 
-    fn told(&self, message: &str, code: &str) -> Bytes {
-        Bytes::from(error_event(self.kind, message, "server_error", code))
+    fn told(&self, problem: &Problem) -> Bytes {
+        let row = problem.kind.row();
+        let type_ = if self.kind == StreamKind::Messages { row.anthropic_type } else { row.openai_type };
+        let code = problem.code.unwrap_or(row.code);
+        Bytes::from(error_event(self.kind, &problem.message, type_, code))
     }
+}
+
+/// A whole body as one event. It may have several lines.
+fn wrapped(kind: StreamKind, whole: &[u8]) -> Bytes {
+    let mut event = Vec::with_capacity(whole.len() + 32);
+    if kind == StreamKind::Messages {
+        event.extend_from_slice(b"event: error\n");
+    }
+    for line in whole.split(|byte| *byte == b'\n') {
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(line.trim_ascii_end());
+        event.push(b'\n');
+    }
+    event.push(b'\n');
+    Bytes::from(event)
 }
 
 fn is_stream(response: &Response<Body>) -> bool {

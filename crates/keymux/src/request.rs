@@ -115,7 +115,7 @@ async fn call(
     };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
-        return Ok(keepalive::deferred(worker, snapshot, asked, options, story));
+        return keepalive::deferred(worker, snapshot, asked, options, story).await;
     }
     carry_out(&worker, &snapshot, &asked, &options, story).await
 }
