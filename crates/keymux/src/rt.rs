@@ -47,6 +47,11 @@ where
     })
 }
 
+/// Starts a named thread for what may block. Nobody waits for its end.
+pub fn aside(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name).spawn(work).map(drop)
+}
+
 /// Processors that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

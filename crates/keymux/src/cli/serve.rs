@@ -2,10 +2,12 @@
 
 use super::{Failure, color, say, state, world};
 use crate::reload::{Looked, Reloader};
-use crate::serve::{BoundAddresses, Running, start};
+use crate::serve::{BoundAddresses, Gateway, Running, start};
 use crate::{observe, rt};
-use keymux_config::{Config, Problems, from_env, from_toml};
+use keymux_config::{Config, World, from_env, from_toml};
+use std::mem::take;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -52,7 +54,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let admin_token =
         if config.server.admin.is_some() { state::admin_token(&config)? } else { String::new() };
-    let drain = Duration::from_millis(config.server.drain_ms);
     let reloader = args.config.clone().map(|path| Reloader::new(path, text, config.clone()));
     let running = start(config, admin_token, state::seed()).map_err(Failure::Mend)?;
     if args.print_addr {
@@ -60,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     tracing::info!(listen = %running.bound.listen, "keymux serves");
     let runtime = rt::single().map_err(|e| Failure::Failed(e.to_string()))?;
-    runtime.block_on(until_told(running, reloader, drain))
+    runtime.block_on(until_told(running, reloader))
 }
 
 /// One line that a script can read.
@@ -73,25 +74,38 @@ fn on(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|e| Failure::Failed(format!("signals cannot be heard: {e}")))
 }
 
-async fn until_told(
-    running: Running,
-    mut reloader: Option<Reloader>,
-    drain: Duration,
-) -> Result<(), Failure> {
+async fn until_told(running: Running, mut reloader: Option<Reloader>) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     let mut hang_up = on(SignalKind::hangup())?;
     let mut every = tokio::time::interval(LOOK);
+    // A look runs programs and reads files, so it has a thread of its own, and the signals are heard meanwhile.
+    let (looked, mut looks) = tokio::sync::mpsc::channel(1);
+    let mut hung_up = false;
     loop {
-        let always = tokio::select! {
+        tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => true,
-            _ = every.tick() => false,
-        };
-        if let Some(reloader) = &mut reloader {
-            look(reloader, &running, always);
+            _ = hang_up.recv() => hung_up = true,
+            Some(back) = looks.recv() => {
+                reloader = Some(back);
+                // A signal that came during the look means what stands there now.
+                if !hung_up {
+                    continue;
+                }
+            }
+            _ = every.tick() => {}
+        }
+        if let Some(mut reloader) = reloader.take() {
+            let (gateway, looked, always) = (running.gateway.clone(), looked.clone(), take(&mut hung_up));
+            let look = move || {
+                look(&mut reloader, &gateway, always);
+                // Nobody waits for it any more if the gateway is stopping.
+                let _ = looked.blocking_send(reloader);
+            };
+            rt::aside("reload".to_owned(), look).map_err(|e| Failure::Failed(e.to_string()))?;
         }
     }
+    let drain = Duration::from_millis(running.gateway.live.load().config.server.drain_ms);
     tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is in flight");
     let left = tokio::select! {
         left = running.drain(drain) => left,
@@ -105,10 +119,10 @@ async fn until_told(
     Ok(())
 }
 
-fn look(reloader: &mut Reloader, running: &Running, always: bool) {
+fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {
     let shown = reloader.path.display().to_string();
-    let parse = |text: &str| -> Result<Config, Problems> { world::with(|w| from_toml(&shown, text, w)) };
-    match world::with(|w| reloader.look(&running.gateway, w, parse, always)) {
+    let parse = |text: &str, w: &World<'_>| from_toml(&shown, text, w);
+    match world::with(|w| reloader.look(gateway, w, parse, always)) {
         Looked::Same if always => tracing::info!("reload: nothing has changed"),
         Looked::Same => {}
         Looked::Changed(changes) => {
