@@ -94,12 +94,14 @@ fn server(old: &Server, new: &Server, changes: &mut Changes) {
     changes.restart(&old.ca_file, &new.ca_file, "server.ca_file");
     changes.restart(&old.log.format, &new.log.format, "log.format");
     changes.restart(&old.log.level, &new.log.level, "log.level");
-    for (old, new, name) in
-        [(&old.token, &new.token, "server.token"), (&old.admin_token, &new.admin_token, "server.admin_token")]
-    {
-        if !same(old.as_ref(), new.as_ref()) {
-            changes.add(ChangeKind::Changed, format!("{name} changed"));
-        }
+    if !same(old.token.as_ref(), new.token.as_ref()) {
+        changes.add(ChangeKind::Changed, "server.token changed".to_owned());
+    }
+    if old.admin_token.is_some() && new.admin_token.is_none() {
+        // The one in the data directory is read at the start.
+        changes.restart(&true, &false, "server.admin_token");
+    } else if !same(old.admin_token.as_ref(), new.admin_token.as_ref()) {
+        changes.add(ChangeKind::Changed, "server.admin_token changed".to_owned());
     }
     changes.if_other(&old.allow_open, &new.allow_open, "server.allow_open");
     changes.if_other(&old.cors_origins, &new.cors_origins, "server.cors_origins");

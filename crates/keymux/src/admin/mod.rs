@@ -24,7 +24,16 @@ use std::sync::atomic::Ordering;
 #[derive(Clone)]
 struct Admin {
     gateway: Arc<Gateway>,
+    /// The token of the start.
     token: Secret,
+}
+
+impl Admin {
+    /// The token in force: a reload may have set another one.
+    fn token(&self) -> Secret {
+        let live = self.gateway.live.load();
+        live.config.server.admin_token.as_ref().unwrap_or(&self.token).clone()
+    }
 }
 
 const COOKIE_NAME: &str = "keymux_admin";
@@ -72,18 +81,25 @@ async fn guard(
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    let fits = |shown: &str| same_secret(&admin.token, shown);
+    let token = admin.token();
+    let fits = |shown: &str| same_secret(&token, shown);
     if bearer(headers).is_some_and(fits) || cookie(headers).is_some_and(fits) {
         return next.run(request).await;
     }
     if request.method() == Method::GET && query.get("token").is_some_and(|shown| fits(shown)) {
-        let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", admin.token.expose());
-        let path = request.uri().path().to_owned();
+        let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", token.expose());
+        let path = local(request.uri().path());
         return (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, path)]).into_response();
     }
     let told = "Send the admin token as `Authorization: Bearer …`, or open this page with `?token=…`.\n\
                 It is in the file `admin-token` in the data directory, unless `server.admin_token` sets it.\n";
     (StatusCode::UNAUTHORIZED, told).into_response()
+}
+
+/// The path to go on with. A browser reads two slashes at its start as the name of another host, and a backslash as
+/// a slash.
+fn local(path: &str) -> String {
+    format!("/{}", path.trim_start_matches(['/', '\\']))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -111,4 +127,19 @@ async fn page_of(State(admin): State<Admin>) -> Response {
         (axum::http::header::CONTENT_SECURITY_POLICY, page::POLICY),
     ];
     (headers, page::html(&state::json(&admin.gateway))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_leads_nowhere_but_here() {
+        assert_eq!(local("/"), "/");
+        assert_eq!(local("/admin/state"), "/admin/state");
+        for path in ["//evil.test/", "///evil.test/", "/\\evil.test/", "//"] {
+            let went = local(path);
+            assert!(went.starts_with('/') && !went[1..].starts_with(['/', '\\']), "{path} -> {went}");
+        }
+    }
 }
