@@ -9,6 +9,7 @@ use keymux_policy::fleet::{
     RouteSpec,
 };
 use keymux_wire as wire;
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -237,6 +238,13 @@ fn put<T>(slots: &mut Vec<Option<T>>, id: u32, value: T) {
     slots[index] = Some(value);
 }
 
+/// A name that no other origin has. Two proxies that differ in their credential alone share no connection, but names
+/// live as long as the process, so the credential stands in them as a digest.
+fn origin_name(origin: &Origin) -> String {
+    let credential = origin.proxy.as_ref().and_then(|p| p.authorization.as_ref()).map(Sha256::digest);
+    format!("{origin:?} {credential:?}")
+}
+
 fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Upstream, String> {
     let base = &provider.base;
     let proxy = provider.proxy.as_ref().map(|p| Proxy {
@@ -246,7 +254,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
         authorization: p.authorization.as_ref().map(|a| format!("Basic {}", a.expose())),
     });
     let origin = Origin { https: base.https, host: base.host.clone(), port: base.port, proxy };
-    let origin_id = names.id(What::Origin, &format!("{origin:?}")) as usize;
+    let origin_id = names.id(What::Origin, &origin_name(&origin)) as usize;
     let bad = |what: &str| format!("provider {}: {what} cannot be sent in HTTP", provider.name);
     let mut headers = Vec::new();
     for (name, value) in &provider.headers {
@@ -312,4 +320,23 @@ fn credential(
     let mut value = HeaderValue::try_from(text).map_err(bad)?;
     value.set_sensitive(true);
     Ok(Some((name, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_differ_by_their_proxys_credential_and_do_not_show_it() {
+        let name = |authorization: Option<&str>| {
+            let authorization = authorization.map(str::to_owned);
+            let proxy = Some(Proxy { https: false, host: "proxy.test".to_owned(), port: 1, authorization });
+            origin_name(&Origin { https: true, host: "host.test".to_owned(), port: 443, proxy })
+        };
+        let marked = name(Some("Basic MARKED"));
+        assert_eq!(marked, name(Some("Basic MARKED")));
+        assert!(!marked.contains("MARKED"), "{marked}");
+        assert_ne!(marked, name(Some("Basic other")));
+        assert_ne!(marked, name(None));
+    }
 }

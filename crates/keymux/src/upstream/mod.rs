@@ -28,7 +28,7 @@ pub struct Origin {
 }
 
 /// An HTTP proxy. HTTPS goes through it by `CONNECT`, plain HTTP by absolute request targets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Proxy {
     /// By TLS.
     pub https: bool,
@@ -38,4 +38,17 @@ pub struct Proxy {
     pub port: u16,
     /// `Proxy-Authorization`, ready to send.
     pub authorization: Option<String>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { https, host, port, authorization } = self;
+        let shown = authorization.as_ref().map(|_| "…");
+        f.debug_struct("Proxy")
+            .field("https", https)
+            .field("host", host)
+            .field("port", port)
+            .field("authorization", &shown)
+            .finish()
+    }
 }
