@@ -59,8 +59,10 @@ def test_models_are_listed_as_openrouter_lists_them(world, workshop):
 def test_errors_are_understood_by_the_sdk(gateway, router):
     with pytest.raises(errors.BadRequestResponseError):
         router.chat.send(model="vendor/large", messages=steered(status=400))
-    with pytest.raises(errors.NotFoundResponseError):
+    with pytest.raises(errors.NotFoundResponseError) as caught:
         router.chat.send(model="never-heard-of", messages=ASK)
+    ours = caught.value.data.error
+    assert ours.code == 404 and ours.metadata == {"error_type": "model_not_found", "param": "model"}, "our word stands in the metadata"
     with sdk(gateway.url, "wrong") as stranger, pytest.raises(errors.UnauthorizedResponseError):
         stranger.chat.send(model="vendor/large", messages=ASK)
 
