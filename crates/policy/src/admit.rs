@@ -2,14 +2,18 @@
 //! the waiting room, and saying no with a true time.
 
 use crate::Policy;
+use crate::blame::Class;
 use crate::fleet::{AccountId, KeyId};
 use crate::gate::Pass;
 use crate::lease::{Lease, Skipped, Why};
 use crate::pick::{self, Best, Line, Query, Scan, Wait};
-use crate::refusal::{BindingLimit, Refusal, RefusalKind};
-use crate::request::{Flight, Probe, Request, Reservation};
+use crate::refusal::{BindingLimit, Out, Refusal, RefusalKind};
+use crate::request::{Flight, Last, Probe, Request, Reservation};
 use crate::time::{MS, Now};
 use std::sync::Arc;
+
+/// Candidates that a refusal names.
+const OUT_MAX: usize = 3;
 
 pub(crate) const PROBES: [Probe; 11] = [
     Probe::Provider,
@@ -295,7 +299,7 @@ impl Policy {
         if let Some(wait) = &scan.wait {
             let kind = match wait.why {
                 Why::Limit(dimension) => RefusalKind::QuotaExhausted { limit: self.binding(wait, dimension) },
-                _ => RefusalKind::AllOut,
+                _ => self.all_out(now, scan),
             };
             let after = wait.forecast.saturating_sub(now.mono_ns).max(MS);
             return Refusal { kind, retry_after_ns: Some(after) };
@@ -313,13 +317,43 @@ impl Policy {
         } else if let Some(domain) = scan.never {
             RefusalKind::QuotaExhausted { limit: Some(self.limit_of(domain)) }
         } else if let Some(last) = request.last {
-            RefusalKind::Exhausted { last: last.class }
+            self.exhausted(last)
         } else if scan.try_at == u64::MAX && self.keyless(request) {
             RefusalKind::NoKey
         } else {
-            RefusalKind::AllOut
+            self.all_out(now, scan)
         };
         Refusal { kind, retry_after_ns: None }
+    }
+
+    pub(crate) fn exhausted(&self, last: Last) -> RefusalKind {
+        let target = self.pool.targets.get(last.target);
+        let provider = target.map(|t| self.pool.provider(t.provider).name.clone());
+        RefusalKind::Exhausted { last: last.class, sign: last.sign, provider }
+    }
+
+    fn all_out(&self, now: Now, scan: &Scan) -> RefusalKind {
+        let out = scan.skipped.iter().filter_map(|skipped| {
+            let key = self.pool.key(skipped.key);
+            let account = self.pool.account(key.account);
+            let why = match skipped.why {
+                Why::Benched if account.bench.is_shut(now.mono_ns) => account.bench.why(),
+                Why::Benched => Class::Key,
+                Why::BreakerOpen => Class::Target,
+                Why::ProviderDown => Class::Provider,
+                Why::NoCapacity => Class::Capacity,
+                Why::Limit(_) => Class::Quota,
+                Why::Disabled | Why::Tried | Why::NotAllowed | Why::NotServed => return None,
+            };
+            Some(Out {
+                provider: self.pool.provider(account.provider).name.clone(),
+                account: account.name.clone(),
+                key: key.name.clone(),
+                why,
+                after_ns: skipped.until_mono_ns.map(|at| at.saturating_sub(now.mono_ns)),
+            })
+        });
+        RefusalKind::AllOut { out: out.take(OUT_MAX).collect() }
     }
 
     fn keyless(&self, request: &Request) -> bool {

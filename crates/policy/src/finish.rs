@@ -121,7 +121,8 @@ impl Policy {
         let target = request.flight.target;
         let account = self.pool.targets[target].account;
         let seen = !matches!(class, Class::Quota | Class::Key | Class::Account | Class::Capacity);
-        request.last = Some(Last { class, relayable: evidence.status.is_some() && seen });
+        request.last =
+            Some(Last { class, sign: evidence.sign, target, relayable: evidence.status.is_some() && seen });
         if class == Class::Request {
             return self.elsewhere(now, request, evidence, account);
         }
@@ -200,7 +201,7 @@ impl Policy {
             refusal = Refusal { kind: RefusalKind::Draining, retry_after_ns: None };
         } else if matches!(last.class, Class::Target | Class::Local | Class::Provider | Class::Request) {
             let after = refusal.retry_after_ns.map(|after| after.max(SECOND));
-            refusal = Refusal { kind: RefusalKind::Exhausted { last: last.class }, retry_after_ns: after };
+            refusal = Refusal { kind: self.exhausted(last), retry_after_ns: after };
         }
         self.totals.refused += 1;
         self.close(request);

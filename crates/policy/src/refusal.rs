@@ -1,6 +1,8 @@
 //! A refusal is a value that answers "which limit, and when could I?".
 
+use crate::blame::Class;
 use crate::fleet::Dimension;
+use crate::outcome::Sign;
 use std::sync::Arc;
 
 /// Why a request is refused.
@@ -14,7 +16,10 @@ pub enum RefusalKind {
     /// The waiting room is full.
     RoomFull,
     /// Every candidate is out (broken, benched, without capacity) for longer than the deadline.
-    AllOut,
+    AllOut {
+        /// The first few, with what is wrong with each.
+        out: Vec<Out>,
+    },
     /// Larger than any limit could ever admit.
     TooLarge {
         /// The limit.
@@ -34,7 +39,11 @@ pub enum RefusalKind {
     /// Every candidate was tried and failed, and no allowance is left.
     Exhausted {
         /// The blame of the last attempt.
-        last: crate::blame::Class,
+        last: Class,
+        /// What was seen of it.
+        sign: Sign,
+        /// Its provider's name, where that still exists.
+        provider: Option<Arc<str>>,
     },
     /// The gateway is shutting down.
     Draining,
@@ -53,6 +62,21 @@ pub struct BindingLimit {
     pub dimension: Dimension,
     /// How much it admits at most, where known.
     pub size: Option<f64>,
+}
+
+/// A candidate that is out, by the names that may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// The account's name.
+    pub account: Arc<str>,
+    /// The key's name; one of them where all keys of the account are out.
+    pub key: Arc<str>,
+    /// Whose fault it is. `Class::Key` speaks of the key, `Class::Account` of its account, others of the provider.
+    pub why: Class,
+    /// When it may be tried again, from now, where that is known.
+    pub after_ns: Option<u64>,
 }
 
 /// A refusal.

@@ -6,6 +6,7 @@ use crate::ask::{Ask, Class as Priority};
 use crate::blame::Class;
 use crate::correlate::Way;
 use crate::fleet::AccountId;
+use crate::outcome::Sign;
 use crate::quota::Need;
 
 /// An amount taken from (or placed on) a domain.
@@ -80,6 +81,8 @@ pub(crate) struct Forbidden {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Last {
     pub(crate) class: Class,
+    pub(crate) sign: Sign,
+    pub(crate) target: usize,
     /// It had an answer that a client may see.
     pub(crate) relayable: bool,
 }

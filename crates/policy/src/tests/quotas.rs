@@ -184,11 +184,11 @@ fn an_in_flight_budget_passes_and_a_lack_of_money_does_not() {
     let mut w = World::new(fleet(1, &[]));
     let lease = w.go();
     let next = w.fail(lease, evidence(Sign::NoMoney, Some(402)));
-    assert!(matches!(&next, Next::Refuse(r) if r.kind == RefusalKind::AllOut), "{next:?}");
+    assert!(matches!(&next, Next::Refuse(r) if matches!(r.kind, RefusalKind::AllOut { .. })), "{next:?}");
     w.pass(70.0);
     let probe = w.go();
     assert!(probe.probe);
-    assert!(matches!(w.refused(0.0).kind, RefusalKind::AllOut), "one probe only");
+    assert!(matches!(w.refused(0.0).kind, RefusalKind::AllOut { .. }), "one probe only");
 }
 
 #[test]
@@ -245,6 +245,36 @@ fn a_year_that_a_provider_states_is_neither_told_nor_waited_for() {
             assert!(accounts > 1 || !lease.probe, "{:?}: the probe opened it", evidence.sign);
         }
     }
+}
+
+#[test]
+fn an_hour_is_probed_in_between_though_another_account_has_room() {
+    let mut w = World::new(fleet(40, &[]));
+    let mut out = None;
+    for _ in 0..40 {
+        let lease = w.go();
+        if out.is_none() {
+            out = Some(lease.key);
+            let next = again(w.fail(lease, limited(LimitScope::Account, Some(3_600.0))));
+            w.ok(next);
+        } else {
+            w.ok(lease);
+        }
+    }
+    // It is drawn until it is known to be shut, then no more.
+    for _ in 0..400 {
+        let lease = w.go();
+        assert!(Some(lease.key) != out);
+        w.ok(lease);
+    }
+    w.ns += 5 * MINUTE;
+    let probed = (0..400).any(|_| {
+        let lease = w.go();
+        let probe = lease.probe;
+        w.ok(lease);
+        probe
+    });
+    assert!(probed);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn without_an_answer_to_relay_the_refusal_says_whose_fault_it_was() {
     let lease = w.go();
     let next = w.fail(lease, Evidence { phase: Phase::Connect, ..evidence(Sign::ConnectFailed, None) });
     assert!(
-        matches!(&next, Next::Refuse(r) if r.kind == RefusalKind::Exhausted { last: Class::Target }),
+        matches!(&next, Next::Refuse(r) if matches!(&r.kind, RefusalKind::Exhausted { last: Class::Target, sign: Sign::ConnectFailed, provider: Some(p) } if &**p == "p0")),
         "{next:?}"
     );
 }
@@ -163,7 +163,10 @@ fn the_only_keys_own_401_is_never_shown_to_the_client() {
     let mut w = World::new(fleet(1, &[]));
     let lease = w.go();
     let Next::Refuse(refusal) = w.fail(lease, evidence(Sign::KeyRefused, Some(401))) else { panic!() };
-    assert_eq!(refusal.kind, RefusalKind::AllOut);
+    let RefusalKind::AllOut { out } = &refusal.kind else { panic!("{refusal:?}") };
+    let [one] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((&*one.provider, &*one.account, &*one.key, one.why), ("p0", "a0", "k0", Class::Key));
+    assert_eq!(one.after_ns, refusal.retry_after_ns);
     let after = refusal.retry_after_ns.unwrap();
     assert!(after > 50 * SECOND && after < 70 * SECOND, "when it is probed: {after}");
 }
