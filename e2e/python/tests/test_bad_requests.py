@@ -61,6 +61,8 @@ def told(answer: raw.Message, path: str, status: int, *words: str) -> dict:
     body = answer.json
     if path.startswith(ANTHROPIC):
         assert body["type"] == "error" and set(body["error"]) >= {"type", "message"}
+    elif path.startswith("/api/v1/"):
+        assert body["error"]["code"] == status and body["error"]["message"] and body["error"]["metadata"]["error_type"]
     else:
         assert set(body["error"]) >= {"message", "type", "param", "code"}
     for word in words:
