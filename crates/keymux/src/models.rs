@@ -80,12 +80,26 @@ pub async fn one(
 ) -> Result<Response<Body>, Problem> {
     let name = percent_decoded(name);
     let items = items(worker, snapshot, request.headers()).await;
-    if let Some((_, item)) = items.into_iter().find(|(id, _)| *id == name) {
-        return Ok(json(item));
+    if let Some(item) = named(&items, &name, snapshot) {
+        return Ok(json(item.to_owned()));
     }
     let shown: String = name.chars().take(120).collect();
     let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
     Err(Problem::new(Kind::ModelUnknown, message))
+}
+
+/// The item of this name. Models of the default provider are listed by their bare names, but are asked for behind the
+/// provider's as well.
+fn named<'a>(items: &'a [(String, String)], name: &str, snapshot: &Snapshot) -> Option<&'a str> {
+    let find = |name: &str| items.iter().find(|(id, _)| id == name).map(|(_, item)| item.as_str());
+    let behind_default = || {
+        let (prefix, rest) = name.split_once(':')?;
+        let default = snapshot.config.providers.get(snapshot.config.default_provider?)?;
+        // A route of that name is another thing.
+        let routed = snapshot.config.routes.iter().any(|route| *route.model == *rest);
+        (*default.name == *prefix && !routed).then(|| find(rest))?
+    };
+    find(name).or_else(behind_default)
 }
 
 /// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.

@@ -28,7 +28,11 @@ impl Options {
         let mut options = Self::default();
         for (name, value) in headers {
             let Some(what) = name.as_str().strip_prefix("x-keymux-") else { continue };
-            let text = value.to_str().map_err(|_| bad(what, "is not plain text", ""))?.trim();
+            let text = value.to_str().map_err(|_| {
+                let message = format!("x-keymux-{what}: give it in visible ASCII characters only.");
+                Problem::new(Kind::InvalidHeader, message)
+            })?;
+            let text = text.trim();
             match what {
                 "priority" => {
                     options.priority = Some(match text {
