@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a request's body may take altogether: a byte now and then would hold a connection for ever.
-const UPLOAD: Duration = Duration::from_secs(600);
+const UPLOAD: Duration = Duration::from_mins(10);
 
 /// The body of an answer.
 pub enum Body {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, Response, StatusCode};
 use http_body_util::Full;
-use keymux_wire::body::{Envelope, error_body};
+use keymux_wire::body::{Envelope, ErrorBody};
 
 /// What a caller should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +122,8 @@ impl Problem {
         self
     }
 
-    /// The answer in the endpoint's dialect.
-    pub fn response(&self, envelope: Envelope) -> Response<Full<Bytes>> {
+    /// The answer in the endpoint's dialect; Anthropic's says the request's id in its body.
+    pub fn response(&self, envelope: Envelope, request_id: Option<&str>) -> Response<Full<Bytes>> {
         let row = self.kind.row();
         let type_ = match envelope {
             // OpenRouter's envelope has no type; its machine code stands in the metadata.
@@ -131,7 +131,8 @@ impl Problem {
             Envelope::Anthropic => row.anthropic_type,
         };
         let code = self.code.unwrap_or(row.code);
-        let body = error_body(envelope, row.status, type_, code, self.param.as_deref(), &self.message);
+        let (param, message) = (self.param.as_deref(), &*self.message);
+        let body = ErrorBody { status: row.status, type_, code, param, message, request_id }.render(envelope);
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() =
             StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -208,14 +209,15 @@ mod tests {
                 Kind::NoKey,
             ];
             for kind in kind.into_iter().filter(|k| *k as usize == index) {
-                let response = Problem::new(kind, "x").after(Some(1_200_000_000)).response(Envelope::OpenAi);
+                let response =
+                    Problem::new(kind, "x").after(Some(1_200_000_000)).response(Envelope::OpenAi, None);
                 assert_eq!(response.headers()["retry-after"], "2", "{}", row.code);
                 assert_eq!(response.headers()["retry-after-ms"], "1200");
-                let untold = Problem::new(kind, "x").response(Envelope::OpenAi);
+                let untold = Problem::new(kind, "x").response(Envelope::OpenAi, None);
                 assert_eq!(untold.headers()["retry-after"], "1");
             }
         }
-        let mend = Problem::new(Kind::InvalidBody, "x").response(Envelope::Anthropic);
+        let mend = Problem::new(Kind::InvalidBody, "x").response(Envelope::Anthropic, None);
         assert_eq!(mend.headers()["x-should-retry"], "false");
     }
 }

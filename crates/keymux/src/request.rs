@@ -33,7 +33,7 @@ pub async fn handle(worker: Arc<Worker>, request: Request<Incoming>) -> Response
         Ok(response) => response,
         Err(problem) => {
             worker.gateway.metrics.refusal(problem.kind);
-            let mut response = body::whole(problem.response(envelope));
+            let mut response = body::whole(problem.response(envelope, Some(&id)));
             if problem.kind == Kind::BadFraming {
                 // Where this request ends is not sure, so nothing behind it is one.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
