@@ -234,7 +234,7 @@ mod tests {
     fn a_body_that_trickles_ends_at_its_deadline() {
         let stopped = crate::rt::single().unwrap().block_on(async {
             let until = tokio::time::sleep(Duration::ZERO).deadline();
-            collect(&mut Trickle(0), 1_000_000, Duration::from_secs(60), Some(until)).await
+            collect(&mut Trickle(0), 1_000_000, Duration::from_mins(1), Some(until)).await
         });
         assert!(matches!(stopped, Err(Stopped::Idle)));
     }
