@@ -7,9 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use serde::Serialize;
 
 use crate::answer::{self, Top};
@@ -193,31 +190,69 @@ fn last_word(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, word)| word)
 }
 
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
-static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
-static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
-
 fn chat_may_matter(event: &Event<'_>) -> bool {
     let data = event.data;
     // A chunk is an object; the end, an empty block and garbage are not.
-    event.oversized
-        || event.event.is_some()
-        || data.first() != Some(&b'{')
-        || [&USAGE, &FINISH, &ERROR].into_iter().any(|finder| says(finder, data))
+    event.oversized || event.event.is_some() || data.first() != Some(&b'{') || says_more_than_content(data)
 }
 
-/// The event holds such a member with a value other than null. `"finish_reason":"error"` is found as a finish.
-fn says(finder: &Finder<'_>, data: &[u8]) -> bool {
-    let mut rest = data;
-    while let Some(at) = finder.find(rest) {
-        rest = &rest[at + finder.needle().len()..];
-        let value = rest.trim_ascii_start();
-        let value = value.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
-        if value.is_some_and(|value| !value.starts_with(b"null")) {
+/// How many places are looked at together.
+const BLOCK: usize = 64;
+/// What a place needs around it: three bytes before, two behind.
+const MARGIN: usize = 5;
+
+/// The chunk has a member `usage`, `error` or `finish_reason` that is not null, or says `"error"` of itself.
+/// `"finish_reason":"error"` is found as a finish.
+///
+/// One pass over blocks of bytes, in a form that the compiler turns into a few wide comparisons; only where a block
+/// has a place that looks like the end of such a name are its quotes looked at one by one.
+fn says_more_than_content(data: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(block) = data.get(at..).and_then(|rest| rest.first_chunk()) {
+        if block_may_matter(block) && quotes_matter(data, at + 3, at + 3 + BLOCK) {
             return true;
         }
+        at += BLOCK;
     }
-    false
+    // The last bytes once more as a whole block, then those too near to the end to have a margin.
+    let tail = match data.last_chunk() {
+        Some(block) if !block_may_matter(block) => data.len() - 2,
+        Some(_) => at + 3,
+        None => 0,
+    };
+    quotes_matter(data, tail, data.len())
+}
+
+/// Some quote follows `g` or `o` (they differ in one bit) and one more byte, as the last ones of `usage`, `error` and
+/// `finish_reason` do, and is not that of a member that is null (written without spaces). With an `i` before
+/// (`obfuscation`) it is none of them.
+fn block_may_matter(block: &[u8; BLOCK + MARGIN]) -> bool {
+    let mut found = 0_u8;
+    for i in 0..BLOCK {
+        // Zero if nothing speaks against it; without branches, so that many places are compared at once.
+        let against = (block[i + 3] ^ b'"')
+            | ((block[i + 1] | 8) ^ b'o')
+            | u8::from(block[i] == b'i')
+            | u8::from(block[i + 5] == b'n');
+        found |= u8::from(against == 0);
+    }
+    found != 0
+}
+
+/// One of the quotes from `from` up to `to` ends a name that matters.
+fn quotes_matter(data: &[u8], from: usize, to: usize) -> bool {
+    memchr::memchr_iter(b'"', &data[from..to]).any(|at| {
+        let (before, rest) = data.split_at(from + at);
+        let error = before.ends_with(b"\"error");
+        if !(error || before.ends_with(b"\"usage") || before.ends_with(b"\"finish_reason")) {
+            return false;
+        }
+        match rest[1..].trim_ascii_start().strip_prefix(b":") {
+            Some(value) => !value.trim_ascii_start().starts_with(b"null"),
+            // No name but a value: vLLM's `"object":"error"`.
+            None => error,
+        }
+    })
 }
 
 /// The type of the event, from its name or from where the dialects write it, says that it is only content.

@@ -277,6 +277,8 @@ fn after_output_only_what_matters_is_read() {
         (StreamKind::Chat, None, r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#),
         (StreamKind::Chat, None, r#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#),
         (StreamKind::Chat, None, r#"{"error":{"code":500,"message":"x"}}"#),
+        (StreamKind::Chat, None, r#"{"object":"error","message":"x"}"#),
+        (StreamKind::Chat, None, r#"{"message":"x","object" : "error"}"#),
         (StreamKind::Chat, Some("error"), "died"),
         (
             StreamKind::Messages,
@@ -334,4 +336,84 @@ proptest! {
         let _ = read(stream, &event(None, &data));
         let _ = read_after_output(stream, &event(Some(&data), &data));
     }
+
+    /// Every member that matters is found wherever in a chunk it stands, however it is written and whatever is around
+    /// it; what is taken for mere output has nothing to tell.
+    #[test]
+    fn after_output_a_chunk_tells_what_a_full_read_tells(
+        mut members in proptest::collection::vec(0..MEMBERS.len(), 0..5),
+        in_choice in proptest::collection::vec(0..IN_CHOICE.len(), 0..4),
+        text in "[aegnorsu\"\\\\ :,é]{0,150}",
+        id in "[a-z0-9]{0,80}",
+        style in 0..4_usize,
+    ) {
+        let mut names: Vec<&str> = Vec::new();
+        members.retain(|which| {
+            let name = name_of(MEMBERS[*which]);
+            let new = !names.contains(&name);
+            names.push(name);
+            new
+        });
+        let mut names: Vec<&str> = Vec::new();
+        let mut choice = format!("\"delta\":{{\"content\":{}}}", serde_json::to_string(&text).unwrap());
+        for which in in_choice {
+            let member = IN_CHOICE[which];
+            if !names.contains(&name_of(member)) {
+                names.push(name_of(member));
+                choice = if which % 2 == 0 { format!("{member},{choice}") } else { format!("{choice},{member}") };
+            }
+        }
+        let members: Vec<&str> = members.into_iter().map(|which| MEMBERS[which]).collect();
+        let half = members.len() / 2;
+        let parts = [
+            &members[..half],
+            &[&format!("\"id\":\"{id}\""), &format!("\"choices\":[{{{choice}}}]")],
+            &members[half..],
+        ];
+        let data = format!("{{{}}}", parts.concat().join(","));
+        // With spaces behind or before every colon outside of strings, or line breaks.
+        let spaced = |with: &str| data.replace("\":", with);
+        let data = if text.contains(':') {
+            data
+        } else {
+            [data.clone(), spaced("\": "), spaced("\" :"), spaced("\" \n:\t ")][style].clone()
+        };
+        let after = read_after_output(StreamKind::Chat, &event(None, &data));
+        let whole = chat(&data);
+        prop_assert_eq!(after.usage, whole.usage, "{}", &data);
+        prop_assert_eq!(after.finish, whole.finish, "{}", &data);
+        if after.kind != Kind::Output || matches!(whole.kind, Kind::Error(_) | Kind::Done | Kind::UsageOnly) {
+            prop_assert_eq!(after.kind, whole.kind, "{}", &data);
+        }
+    }
+}
+
+/// Members of a chunk, of which some matter.
+const MEMBERS: [&str; 11] = [
+    r#""usage":null"#,
+    r#""usage":{"prompt_tokens":7,"completion_tokens":2}"#,
+    r#""error":null"#,
+    r#""error":{"code":503,"message":"Overloaded"}"#,
+    r#""error":"boom""#,
+    r#""object":"error""#,
+    r#""object":"chat.completion.chunk""#,
+    r#""obfuscation":"error usage""#,
+    r#""model":"gpt-5-mini-2025-08-07""#,
+    r#""x_groq":{"id":"r","usage":{"prompt_tokens":9}}"#,
+    r#""service_tier":null"#,
+];
+
+/// Members of a choice, of which some matter.
+const IN_CHOICE: [&str; 7] = [
+    r#""finish_reason":null"#,
+    r#""finish_reason":"stop""#,
+    r#""finish_reason":"error""#,
+    r#""native_finish_reason":null"#,
+    r#""native_finish_reason":"STOP""#,
+    r#""error":{"code":502,"message":"x"}"#,
+    r#""logprobs":null"#,
+];
+
+fn name_of(member: &str) -> &str {
+    member.split('"').nth(1).unwrap()
 }
