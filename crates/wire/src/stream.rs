@@ -226,15 +226,13 @@ fn says_more_than_content(data: &[u8]) -> bool {
 /// Some quote follows `g` or `o` (they differ in one bit) and one more byte, as the last ones of `usage`, `error` and
 /// `finish_reason` do, and is not that of a member that is null (written without spaces). With an `i` before
 /// (`obfuscation`) it is none of them.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches many places are compared at once")]
 fn block_may_matter(block: &[u8; BLOCK + MARGIN]) -> bool {
     let mut found = 0_u8;
     for i in 0..BLOCK {
-        // Zero if nothing speaks against it; without branches, so that many places are compared at once.
-        let against = (block[i + 3] ^ b'"')
-            | ((block[i + 1] | 8) ^ b'o')
-            | u8::from(block[i] == b'i')
-            | u8::from(block[i + 5] == b'n');
-        found |= u8::from(against == 0);
+        let place =
+            (block[i + 3] == b'"') & (block[i + 1] | 8 == b'o') & (block[i] != b'i') & (block[i + 5] != b'n');
+        found |= u8::from(place);
     }
     found != 0
 }
