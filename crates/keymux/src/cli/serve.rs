@@ -55,13 +55,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let admin_token =
         if config.server.admin.is_some() { state::admin_token(&config)? } else { String::new() };
     let reloader = args.config.clone().map(|path| Reloader::new(path, text, config.clone()));
+    let runtime = rt::single().map_err(|e| Failure::Failed(e.to_string()))?;
+    // Heard before anybody can know that we are there: unheard, the first SIGHUP would end the process.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::hear()?
+    };
     let running = start(config, admin_token, state::seed()).map_err(Failure::Mend)?;
     if args.print_addr {
         say(&addresses(&running.bound));
     }
     tracing::info!(listen = %running.bound.listen, "keymux serves");
-    let runtime = rt::single().map_err(|e| Failure::Failed(e.to_string()))?;
-    runtime.block_on(until_told(running, reloader))
+    runtime.block_on(until_told(running, reloader, signals))
 }
 
 /// One line that a script can read.
@@ -74,9 +79,29 @@ fn on(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|e| Failure::Failed(format!("signals cannot be heard: {e}")))
 }
 
-async fn until_told(running: Running, mut reloader: Option<Reloader>) -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let mut hang_up = on(SignalKind::hangup())?;
+/// What operators say.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn hear() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn until_told(
+    running: Running,
+    mut reloader: Option<Reloader>,
+    signals: Signals,
+) -> Result<(), Failure> {
+    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let mut every = tokio::time::interval(LOOK);
     // A look runs programs and reads files, so it has a thread of its own, and the signals are heard meanwhile.
     let (looked, mut looks) = tokio::sync::mpsc::channel(1);
