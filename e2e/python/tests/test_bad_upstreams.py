@@ -208,7 +208,8 @@ def test_an_endless_event_does_not_fill_the_memory(workshop):
         size, tail = 0, b""
         while got := client.sock.recv(1 << 20):
             size, tail = size + len(got), (tail + got)[-2_000:]
-    assert size >= 3_000 * 65_536
+    # What was not yet written when the end was missed is cut with the rest.
+    assert size >= 2_900 * 65_536
     # The event had begun and never ended: no other may follow it, and no proper end makes it look whole.
     assert b'"error"' not in tail and not tail.endswith(b"0\r\n\r\n")
     with open(f"/proc/{front.child.pid}/status") as status:
