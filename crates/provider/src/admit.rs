@@ -98,14 +98,13 @@ pub(crate) fn admit(
     Ok(taken)
 }
 
-/// Where refused requests count: takes a request from every request limit that has one left.
+/// Where refused requests count: takes a request from every request limit, as far as anything is left.
 fn count_refused(limiters: &mut [Limiter], ids: &[usize], now: Now) {
     for &id in ids {
         if let Some(limiter) = limiters.get_mut(id)
             && limiter.dimension == Dimension::Requests
-            && limiter.remaining(now) > 0
         {
-            limiter.charge(now, 1);
+            limiter.count_refused(now);
         }
     }
 }

@@ -187,6 +187,17 @@ impl Limiter {
         }
     }
 
+    /// Counts a refused call, as far as anything is left: a refusal takes a bucket's fraction of a unit too, so that
+    /// whoever knocks faster than it refills never gets in.
+    pub(crate) fn count_refused(&mut self, now: Now) {
+        self.advance(now);
+        match &mut self.level {
+            Level::Bucket { level, .. } => *level -= i128::from(self.period_ns).min((*level).max(0)),
+            Level::Window { used, .. } if *used < self.limit => *used += 1,
+            Level::Window { .. } | Level::Held { .. } => {}
+        }
+    }
+
     /// Gives back what was reserved and not used: only to the window that was charged, never above capacity.
     pub(crate) fn refund(&mut self, now: Now, mark: u64, amount: u64) {
         self.advance(now);
@@ -298,6 +309,18 @@ mod tests {
         assert_eq!(l.fits(almost.plus(1), 1), Fit::Fits);
         assert_eq!(l.fits(at(0), 4), Fit::Never);
         assert_eq!(l.full_in(almost.plus(1)), SECOND - 333_333_334);
+    }
+
+    #[test]
+    fn who_knocks_faster_than_a_bucket_refills_never_gets_in_where_refusals_count() {
+        let mut l = limiter(&LimitSpec { limit: 2, period_ms: 1_000, ..LimitSpec::default() });
+        l.charge(at(0), 2);
+        for ms in (400..4_000).step_by(400) {
+            assert!(matches!(l.fits(at(ms), 1), Fit::Wait(_)), "{ms}");
+            l.count_refused(at(ms));
+        }
+        assert_eq!(l.fits(at(4_000), 1), Fit::Wait(Some(100 * MS)), "nothing is owed beyond what was left");
+        assert_eq!(l.fits(at(4_100), 1), Fit::Fits);
     }
 
     #[test]

@@ -196,8 +196,9 @@ fn of_source(source: Option<LimitSource>, limited: Limited) -> Refusal {
 fn axis(limited: &Limited) -> &'static str {
     let day = limited.period_ns >= crate::time::DAY;
     match limited.dimension {
-        Dimension::Requests | Dimension::Concurrent if day => "requests per day (RPD)",
-        Dimension::Requests | Dimension::Concurrent => "requests per min (RPM)",
+        Dimension::Concurrent => "concurrent requests",
+        Dimension::Requests if day => "requests per day (RPD)",
+        Dimension::Requests => "requests per min (RPM)",
         _ if day => "tokens per day (TPD)",
         Dimension::InputTokens => "input tokens per min",
         Dimension::OutputTokens => "output tokens per min",

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::{Dialect, HeaderFamily};
-use crate::fault::FaultSpec;
+use crate::fault::{FaultSpec, RateLimitTime};
 
 /// Everything the gateway can be pointed at.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -25,6 +25,8 @@ pub struct ProviderSpec {
     pub dialect: Dialect,
     /// Which rate-limit headers it sends; by default its dialect's own.
     pub headers: Option<HeaderFamily>,
+    /// In what form refusals by its limits say when to come back; by default its header family's own.
+    pub refusal_time: Option<RateLimitTime>,
     /// What it serves; empty means every name.
     #[serde(rename = "model")]
     pub models: Vec<ModelSpec>,
@@ -55,6 +57,7 @@ impl Default for ProviderSpec {
             name: "openai".to_owned(),
             dialect: Dialect::default(),
             headers: None,
+            refusal_time: None,
             models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),

@@ -15,7 +15,7 @@ use crate::account::{Account, Key};
 use crate::admit::{self, Taken, Used};
 use crate::call::{Course, How};
 use crate::dialect::{Dialect, HeaderFamily};
-use crate::fault::{Fault, FaultSpec};
+use crate::fault::{Fault, FaultSpec, RateLimitTime};
 use crate::limit::Limiter;
 use crate::record::{Books, Closing, KeyTotals, Name, Record, Summary};
 use crate::rng::Rng;
@@ -41,6 +41,7 @@ struct Provider {
     name: Name,
     dialect: Dialect,
     family: HeaderFamily,
+    refusal_time: Option<RateLimitTime>,
     models: Vec<ModelSpec>,
     by_model: HashMap<String, usize>,
     /// Limiters of shared capacity, by model.

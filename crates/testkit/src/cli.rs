@@ -1,6 +1,7 @@
-//! The command line: `serve`, `load`, `streams`.
+//! The command line: `serve`, `load`, `script`, `streams`.
 
 mod load;
+mod script;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ enum Command {
     Serve(Serve),
     /// Send requests at a fixed rate whatever the answers do; latency counts from the instant due.
     Load(load::LoadArgs),
+    /// Send the requests of a file at their instants; through one target, or round-robin over several.
+    Script(script::ScriptArgs),
     /// Open many slow streams, hold them, and count those that are lost.
     Streams(load::StreamsArgs),
 }
@@ -63,6 +66,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Load(load) => load.run(),
+        Command::Script(script) => script.run(),
         Command::Streams(streams) => streams.run(),
     }
 }

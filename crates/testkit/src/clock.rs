@@ -40,7 +40,7 @@ pub(crate) fn instant() -> Instant {
     clippy::disallowed_methods,
     reason = "real sockets live in real time; this is testkit's one clock file"
 )]
-fn unix_ns() -> u64 {
+pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos)
 }
 

@@ -24,7 +24,10 @@ mod socket;
 pub use capture::Captured;
 pub use handle::{Handle, NotInTime, Options, Server};
 pub use keymux_provider as provider;
-pub use load::{Answered, Latencies, Load, Sample, Shape, Shot, StreamLoad, StreamSummary, Summary};
+pub use load::{
+    Answered, Latencies, Load, Replies, Reply, Sample, Script, ScriptRequest, ScriptTarget, Shape, Shot,
+    StreamLoad, StreamSummary, Summary,
+};
 pub use presets::{PRESETS, preset, spec_from_text};
 pub use rt::raise_descriptor_limit;
 pub use socket::Identity;

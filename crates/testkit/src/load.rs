@@ -5,12 +5,14 @@
 mod connection;
 mod metronome;
 mod run;
+mod script;
 mod streams;
 mod summary;
 
 use std::time::Duration;
 
 pub use run::Answered;
+pub use script::{Replies, Reply, Script, ScriptRequest, ScriptTarget};
 pub use streams::{StreamLoad, StreamSummary};
 pub use summary::{Latencies, Sample, Summary};
 

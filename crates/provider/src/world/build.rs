@@ -47,6 +47,7 @@ fn build_provider(
         name: Name::from(spec.name.as_str()),
         dialect: spec.dialect,
         family: spec.headers.unwrap_or_else(|| spec.dialect.own_headers()),
+        refusal_time: spec.refusal_time,
         shared: spec.models.iter().map(|model| shared(model, limiters)).collect(),
         by_model: HashMap::new(),
         models: Vec::new(),

@@ -171,12 +171,14 @@ impl World {
             source: None,
             real: true,
         };
-        let form = match family {
+        let stated = self.providers.get(provider).and_then(|p| p.refusal_time);
+        let wait = denied.wait_ns.filter(|_| stated != Some(RateLimitTime::None));
+        let form = stated.unwrap_or(match family {
             HeaderFamily::Openrouter => RateLimitTime::ResetHeader,
             HeaderFamily::None | HeaderFamily::Mistral => RateLimitTime::None,
             _ => RateLimitTime::RetryAfter,
-        };
-        Refusal::new(Why::RateLimit(limited), rule).after(denied.wait_ns, form)
+        });
+        Refusal::new(Why::RateLimit(limited), rule).after(wait, form)
     }
 
     /// Writes the call down as admitted and works out its course and answer.

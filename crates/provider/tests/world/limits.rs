@@ -448,3 +448,35 @@ fn only_refusals_by_a_limit_carry_its_headers() {
     let refused = post(&mut world, at(0), "/v1/chat/completions", &chat("hi"));
     assert_eq!(header(&refused, "x-ratelimit-remaining-requests"), Some("0"));
 }
+
+#[test]
+fn refusals_by_limits_say_when_in_the_form_that_the_provider_has() {
+    let refused = |dialect: &str, form: &str| {
+        let limits = json!([{ "limit": 1, "period_ms": 10_000 }]);
+        let mut world = one(dialect, &json!({ "limits": limits, "headers": "none", "refusal_time": form }));
+        post(&mut world, at(0), "/v1/chat/completions", &chat("hi"));
+        let mut reply = post(&mut world, at(500), "/v1/chat/completions", &chat("hi"));
+        assert_eq!(reply.status, 429);
+        let text = body(&mut reply).to_string();
+        let retry_after = header(&reply, "retry-after").map(str::to_owned);
+        (retry_after, header(&reply, "retry-after-ms").map(str::to_owned), text)
+    };
+    for dialect in ["openai", "openrouter"] {
+        let (seconds, ms, _) = refused(dialect, "retry_after");
+        assert_eq!((seconds.as_deref(), ms), (Some("10"), None), "{dialect}");
+        let (seconds, ms, _) = refused(dialect, "retry_after_ms");
+        assert_eq!((seconds, ms.as_deref()), (None, Some("9500")), "{dialect}");
+        let (seconds, ms, text) = refused(dialect, "none");
+        assert_eq!((seconds, ms), (None, None), "{dialect}");
+        assert!(!text.contains("try again") && !text.contains("Reset"), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_for_too_many_at_once_says_so() {
+    let mut world = one("openai", &json!({ "limits": [{ "dimension": "concurrent", "limit": 1 }] }));
+    post(&mut world, at(0), "/v1/chat/completions", &chat("hi"));
+    let mut reply = post(&mut world, at(1), "/v1/chat/completions", &chat("hi"));
+    let text = body(&mut reply).to_string();
+    assert!(reply.status == 429 && text.contains("concurrent") && !text.contains("per min"), "{text}");
+}

@@ -149,12 +149,12 @@ impl Worker {
     }
 }
 
-fn read_head(headers: &HeaderMap, answered: &mut Answered) {
+pub(crate) fn read_head(headers: &HeaderMap, answered: &mut Answered) {
     answered.key = headers.get("x-keymux-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
     answered.retry_after = headers.contains_key("retry-after");
 }
 
-async fn read_body(
+pub(crate) async fn read_body(
     response: Response<Incoming>,
     shot: &Shot,
     due: Instant,

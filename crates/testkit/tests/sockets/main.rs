@@ -7,6 +7,8 @@ mod faults;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod tls;
