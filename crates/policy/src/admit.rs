@@ -124,7 +124,7 @@ impl Policy {
         }
         let pm = &self.pool.provider_models[self.pool.targets[target].provider_model];
         let class = crate::health::size_class(request.ask.size.input_tokens);
-        pm.first_byte.as_ref()?[class].timeout_ns(now.mono_ns, request.attempt)
+        pm.first_byte.as_ref()?[class].timeout_ns(now.mono_ns, request.spent().max(1))
     }
 
     /// Stride scheduling: the chosen one's next turn comes a stride later.

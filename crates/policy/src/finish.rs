@@ -123,10 +123,11 @@ impl Policy {
         let seen = !matches!(class, Class::Quota | Class::Key | Class::Account | Class::Capacity);
         request.last =
             Some(Last { class, sign: evidence.sign, target, relayable: evidence.status.is_some() && seen });
+        request.refusals += u32::from(class == Class::Quota);
         if class == Class::Request {
             return self.elsewhere(now, request, evidence, account);
         }
-        if request.attempt >= self.pool.settings.retry.attempts_max {
+        if request.spent() >= self.pool.settings.retry.attempts_max {
             return self.give_up(now, request);
         }
         if stale {
@@ -221,7 +222,7 @@ impl Policy {
         request.barred.push(account);
         if !walks
             || request.barred.len() > ELSEWHERE_MAX
-            || request.attempt >= self.pool.settings.retry.attempts_max
+            || request.spent() >= self.pool.settings.retry.attempts_max
         {
             return self.done(request, Some(Class::Request));
         }

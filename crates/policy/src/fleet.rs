@@ -284,7 +284,7 @@ pub struct BreakerSettings {
 pub struct RetrySettings {
     /// Walks over all candidates that one request may take.
     pub rounds_max: u32,
-    /// Attempts of one request in all, whatever the reason (quota refusals included).
+    /// Attempts of one request in all. Those that a rate limit refused do not count: only the deadline ends them.
     pub attempts_max: u32,
     /// Retries as a share of the requests over the last 10 s.
     pub budget_ratio: f64,

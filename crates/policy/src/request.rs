@@ -107,6 +107,8 @@ pub(crate) struct Request {
     /// Order of arrival over all requests.
     pub(crate) seq: u64,
     pub(crate) attempt: u32,
+    /// Attempts that a rate limit refused: measurements, which use up nothing of what a request may try.
+    pub(crate) refusals: u32,
     pub(crate) round: u32,
     pub(crate) waited_ns: u64,
     /// Targets tried in this round.
@@ -135,6 +137,7 @@ impl Request {
             route,
             seq,
             attempt: 0,
+            refusals: 0,
             round: 1,
             waited_ns: 0,
             tried: Vec::new(),
@@ -167,6 +170,11 @@ impl Request {
         self.tried.clear();
         self.flight.probes = old.flight.probes;
         self.flight.probes.clear();
+    }
+
+    /// Attempts that count against those it may have.
+    pub(crate) fn spent(&self) -> u32 {
+        self.attempt - self.refusals
     }
 
     /// Who comes before whom, as far as saving up goes.

@@ -345,7 +345,7 @@ section! {
     Retry in "[retry]" {
         /// Walks over all keys that one request may take.
         rounds_max: Count = "2",
-        /// Attempts of one request in all.
+        /// Attempts of one request in all; those that a rate limit refused do not count.
         attempts_max: Count = "32",
         /// Retries as a share of the requests over the last 10 s.
         budget_ratio: Ratio = "0.2",

@@ -326,10 +326,25 @@ fn no_request_is_tried_more_often_than_allowed() {
     let mut w = World::new(f);
     let mut lease = w.go();
     let mut attempts = 1;
-    while let Next::Go(next) = w.fail(lease, limited(crate::outcome::LimitScope::Account, Some(100.0))) {
+    while let Next::Go(next) = w.fail(lease, evidence(Sign::KeyCap, Some(403))) {
         (lease, attempts) = (next, attempts + 1);
     }
     assert_eq!(attempts, 5);
+}
+
+#[test]
+fn refusals_by_limits_use_up_no_attempts() {
+    let mut f = fleet(1, &[]);
+    f.settings.retry.attempts_max = 2;
+    let mut w = World::new(f);
+    let ask = w.ask(100.0);
+    let Decision::Go(mut lease) = w.submit(ask) else { panic!() };
+    for refusals in 0..8 {
+        let next = w.fail(lease, limited(LimitScope::Account, Some(1.0)));
+        assert!(matches!(next, Next::Wait { .. }), "{refusals}: {next:?}");
+        lease = let_out(w.until_woken());
+    }
+    w.ok(lease);
 }
 
 #[test]
