@@ -22,9 +22,9 @@ def free_port() -> int:
 
 
 class Process:
-    """A process pinned to one core, with its children, its log in a file."""
+    """A process pinned to one core (or a list of them, as taskset writes it), with its children, its log in a file."""
 
-    def __init__(self, name: str, command: list[str], core: int, folder: Path, env: dict[str, str] | None = None):
+    def __init__(self, name: str, command: list[str], core: int | str, folder: Path, env: dict[str, str] | None = None):
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
