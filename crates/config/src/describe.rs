@@ -11,6 +11,11 @@ pub fn endpoint_path(endpoint: Endpoint) -> &'static str {
     endpoint.word()
 }
 
+/// The endpoint at this path below `/v1/`.
+pub fn endpoint_at(path: &str) -> Option<Endpoint> {
+    Endpoint::WORDS.iter().find(|(word, _)| *word == path).map(|(_, endpoint)| *endpoint)
+}
+
 impl Config {
     /// What it means: listeners, providers with their keys, accounts and limits, routes. No secrets.
     pub fn describe(&self) -> String {

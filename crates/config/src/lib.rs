@@ -24,13 +24,12 @@ pub use config::{
     Account, Auth, Config, Dialect, Key, LimitHeaders, Log, LogFormat, LogLevel, ModelsFetch, Provider,
     Route, Runtime, Server, Target, Timeouts, TimeoutsPatch, TlsFiles,
 };
-pub use describe::endpoint_path;
+pub use describe::{endpoint_at, endpoint_path};
 pub use diff::{Change, ChangeKind, diff};
 pub use env::from_env;
 pub use keymux_policy::fleet::{Charging, Endpoint, EndpointSet, LimitSpec, ModelSet, Settings, Strategy};
 pub use lookup::Resolution;
 pub use problem::{Problem, Problems, Severity};
-pub use resolve::read_again;
 pub use schema::{reference, schema};
 pub use secret::{NotASecret, Secret, SecretSource};
 pub use url::{BadUrl, BaseUrl, ProxyUrl};

@@ -51,8 +51,10 @@ impl Config {
         }
         if let Some((provider, rest)) = model.split_once(':')
             && let Some(&provider) = self.names.providers.get(provider)
-            && !rest.is_empty()
         {
+            if rest.is_empty() {
+                return Resolution::Unknown { suggestions: Vec::new() };
+            }
             return Resolution::Adhoc { provider, model: rest.to_owned() };
         }
         match self.default_provider {

@@ -7,15 +7,22 @@ use crate::errors::{Kind, Problem};
 use crate::headers;
 use crate::live::{KeyEntry, Snapshot, Upstream};
 use crate::serve::Worker;
+use crate::surface;
 use crate::upstream::Outgoing;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use keymux_config::Route;
+use keymux_wire::body::Envelope;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// A list younger than this is not fetched again.
@@ -57,7 +64,7 @@ pub async fn list(
     snapshot: &Snapshot,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Problem> {
-    let items = items(worker, snapshot, request.headers()).await;
+    let items = items(worker, snapshot, request).await;
     let mut text = String::from(r#"{"object":"list","data":["#);
     for (index, (_, item)) in items.iter().enumerate() {
         if index > 0 {
@@ -68,7 +75,7 @@ pub async fn list(
     // `has_more` is for OpenAI's and Anthropic's clients, the rest for OpenRouter's, which refuse a list without it.
     let ends = format!(r#"],"has_more":false,"total_count":{},"links":{{"next":null}}}}"#, items.len());
     text.push_str(&ends);
-    Ok(json(text))
+    Ok(json_of(text))
 }
 
 /// One model.
@@ -79,9 +86,9 @@ pub async fn one(
     name: &str,
 ) -> Result<Response<Body>, Problem> {
     let name = percent_decoded(name);
-    let items = items(worker, snapshot, request.headers()).await;
+    let items = items(worker, snapshot, request).await;
     if let Some(item) = named(&items, &name, snapshot) {
-        return Ok(json(item.to_owned()));
+        return Ok(json_of(item.to_owned()));
     }
     let shown: String = name.chars().take(120).collect();
     let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
@@ -103,44 +110,126 @@ fn named<'a>(items: &'a [(String, String)], name: &str, snapshot: &Snapshot) -> 
 }
 
 /// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
-async fn items(worker: &Arc<Worker>, snapshot: &Snapshot, headers: &HeaderMap) -> Vec<(String, String)> {
+async fn items(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    request: &Request<Incoming>,
+) -> Vec<(String, String)> {
+    let lists = side_by_side(
+        (0..snapshot.config.providers.len())
+            .map(|index| Box::pin(async move { list_of(worker, snapshot, index, request.headers()).await })),
+    )
+    .await;
     let mut items: Vec<(String, String)> = Vec::new();
     for route in snapshot.config.routes.iter().filter(|route| route.variant_of.is_none()) {
-        let id = serde_json::Value::from(&*route.model);
-        let text = format!(r#"{{"id":{id},"object":"model","created":0,"owned_by":"keymux"}}"#);
-        items.push((route.model.to_string(), text));
+        items.push((route.model.to_string(), of_route(route, &lists)));
     }
     let default = snapshot.config.default_provider;
-    for (index, provider) in snapshot.config.providers.iter().enumerate() {
-        let Some(upstream) = snapshot.upstream(snapshot.provider_ids[index]) else { continue };
-        if provider.models == keymux_config::ModelsFetch::Off {
-            continue;
-        }
-        let enabled = provider.keys.iter().position(|k| k.enabled);
-        let Some(entry) = enabled.and_then(|key| snapshot.key(snapshot.key_ids[index][key])) else {
-            continue;
-        };
-        let Some(listed) = fetched(worker, upstream, entry, headers).await else { continue };
-        for model in listed.iter() {
+    for (index, list) in lists.iter().enumerate() {
+        let name = &snapshot.config.providers[index].name;
+        for model in list.iter().flat_map(|list| list.iter()) {
             if Some(index) == default {
                 items.push((model.id.clone(), model.raw.get().to_owned()));
             } else {
-                let id = format!("{}:{}", upstream.name, model.id);
+                let id = format!("{name}:{}", model.id);
                 items.push((id.clone(), renamed(model, &id)));
             }
         }
     }
     let mut known = std::collections::HashSet::new();
     items.retain(|(id, _)| known.insert(id.clone()));
+    if surface::envelope(request.uri().path()) == Envelope::OpenRouter {
+        for (id, text) in &mut items {
+            completed(id, text);
+        }
+    }
     items
+}
+
+/// The models of one provider, unless it lists none.
+async fn list_of(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    index: usize,
+    headers: &HeaderMap,
+) -> Option<Arc<Vec<Listed>>> {
+    let provider = &snapshot.config.providers[index];
+    let upstream = snapshot.upstream(snapshot.provider_ids[index])?;
+    if provider.models == keymux_config::ModelsFetch::Off {
+        return None;
+    }
+    let enabled = provider.keys.iter().position(|k| k.enabled)?;
+    let entry = snapshot.key(snapshot.key_ids[index][enabled])?;
+    fetched(worker, upstream, entry, headers).await
+}
+
+/// Waits for all of them at once: a slow provider costs its own time, not the sum.
+async fn side_by_side<F: Future + Unpin>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waits: Vec<Result<F::Output, F>> = futures.map(Err).collect();
+    poll_fn(|cx| {
+        let mut all = true;
+        for wait in &mut waits {
+            if let Err(future) = wait {
+                match Pin::new(future).poll(cx) {
+                    Poll::Ready(output) => *wait = Ok(output),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waits.into_iter().filter_map(Result::ok).collect()
+}
+
+/// A route is described as its first target is, where that one's provider lists it.
+fn of_route(route: &Route, lists: &[Option<Arc<Vec<Listed>>>]) -> String {
+    let listed =
+        route.tiers.iter().flatten().find_map(|target| {
+            lists[target.provider].as_ref()?.iter().find(|model| *model.id == *target.model)
+        });
+    match listed {
+        Some(model) => renamed(model, &route.model),
+        None => {
+            json!({"id": &*route.model, "object": "model", "created": 0, "owned_by": "keymux"}).to_string()
+        }
+    }
+}
+
+/// Adds what `OpenRouter`'s SDKs refuse a model without, as unknown: a price that is not known is `-1` there.
+fn completed(id: &str, text: &mut String) {
+    if text.contains("\"canonical_slug\"") && text.contains("\"links\"") {
+        return;
+    }
+    let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(text) else { return };
+    let unknown = json!({
+        "name": id,
+        "canonical_slug": id,
+        "created": 0,
+        "context_length": null,
+        "architecture": {"modality": null, "input_modalities": ["text"], "output_modalities": ["text"]},
+        "pricing": {"prompt": "-1", "completion": "-1"},
+        "top_provider": {"context_length": null, "max_completion_tokens": null, "is_moderated": false},
+        "per_request_limits": null,
+        "supported_parameters": [],
+        "supported_voices": null,
+        "default_parameters": null,
+        "links": {"details": format!("/api/v1/models/{id}")},
+    });
+    if let Value::Object(unknown) = unknown {
+        for (field, value) in unknown {
+            object.entry(field).or_insert(value);
+        }
+    }
+    *text = Value::Object(object).to_string();
 }
 
 /// The provider's object under another id.
 fn renamed(model: &Listed, id: &str) -> String {
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(model.raw.get()) {
+    match serde_json::from_str::<Map<String, Value>>(model.raw.get()) {
         Ok(mut object) => {
             object.insert("id".to_owned(), id.into());
-            serde_json::Value::Object(object).to_string()
+            Value::Object(object).to_string()
         }
         Err(_) => model.raw.get().to_owned(),
     }
@@ -217,7 +306,7 @@ async fn fetch(
     Ok(list.data.into_iter().filter_map(named).collect())
 }
 
-fn json(text: String) -> Response<Body> {
+fn json_of(text: String) -> Response<Body> {
     let mut response = Response::new(Body::Whole(Full::new(Bytes::from(text))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -242,7 +242,9 @@ pub fn outgoing(
         }
         Read::Form(_) => {}
         Read::Json(head) => {
-            if head.model.as_ref().is_some_and(|m| *m.value != **model) {
+            if head.leads_list && upstream.dialect != Dialect::OpenRouter {
+                edits.extend(splice::model_for_list(body, head, model));
+            } else if head.model.as_ref().is_some_and(|m| *m.value != **model) {
                 edits.extend(splice::set_model(head, model));
             }
             if upstream.dialect == Dialect::OpenRouter {

@@ -248,7 +248,7 @@ fn outbound(
     key: &crate::live::KeyEntry,
     body: Bytes,
 ) -> Outgoing {
-    let path = surface::upstream_path(asked.endpoint);
+    let path = keymux_config::endpoint_path(asked.endpoint);
     let (mark, query) = asked.query.as_ref().map_or(("", ""), |query| ("?", query.as_str()));
     // Room for a small body too, which is copied behind the head.
     let mut head = Vec::with_capacity(1024 + body.len().min(Outgoing::TOGETHER_BYTES_MAX));

@@ -51,7 +51,7 @@ impl Story {
         gateway.metrics.in_flight.inc();
         let record = Record {
             id,
-            endpoint: crate::surface::label(endpoint),
+            endpoint: keymux_config::endpoint_path(endpoint),
             model: String::new(),
             provider: gateway.nobody.clone(),
             key: gateway.nobody.clone(),

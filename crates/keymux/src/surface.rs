@@ -2,6 +2,7 @@
 //! listed is 404, a provider's management paths always.
 
 use http::Method;
+use keymux_config::endpoint_at;
 use keymux_policy::fleet::Endpoint;
 use keymux_wire::body::Envelope;
 use keymux_wire::head::BodyKind;
@@ -30,25 +31,6 @@ pub enum Lost {
     Method(&'static str),
 }
 
-/// The paths below `/v1` that call a model. One table: an endpoint's path, what its body is, how its stream reads.
-const CALLS: &[(&str, Endpoint)] = &[
-    ("chat/completions", Endpoint::ChatCompletions),
-    ("messages", Endpoint::Messages),
-    ("responses", Endpoint::Responses),
-    ("embeddings", Endpoint::Embeddings),
-    ("completions", Endpoint::Completions),
-    ("messages/count_tokens", Endpoint::CountTokens),
-    ("moderations", Endpoint::Moderations),
-    ("rerank", Endpoint::Rerank),
-    ("images/generations", Endpoint::ImagesGenerations),
-    ("images/edits", Endpoint::ImagesEdits),
-    ("images/variations", Endpoint::ImagesVariations),
-    ("images", Endpoint::Images),
-    ("audio/speech", Endpoint::AudioSpeech),
-    ("audio/transcriptions", Endpoint::AudioTranscriptions),
-    ("audio/translations", Endpoint::AudioTranslations),
-];
-
 /// Finds out what is asked for.
 pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
     let (surface, allow, fits) = match path {
@@ -62,8 +44,8 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
             } else if let Some(id) = below.strip_prefix("models/").filter(|id| !id.is_empty()) {
                 (Surface::Model(id), "GET", is_get(method))
             } else {
-                let (_, endpoint) = CALLS.iter().find(|(p, _)| *p == below).ok_or(Lost::Path)?;
-                (Surface::Call(*endpoint), "POST", method == Method::POST)
+                let endpoint = endpoint_at(below).ok_or(Lost::Path)?;
+                (Surface::Call(endpoint), "POST", method == Method::POST)
             }
         }
     };
@@ -72,11 +54,6 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
 
 fn is_get(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-/// The path below a provider's base URL.
-pub fn upstream_path(endpoint: Endpoint) -> &'static str {
-    CALLS.iter().find(|(_, e)| *e == endpoint).map_or("", |(path, _)| path)
 }
 
 /// What kind of body the endpoint takes.
@@ -103,11 +80,6 @@ pub fn envelope(path: &str) -> Envelope {
     } else {
         Envelope::OpenAi
     }
-}
-
-/// The name of an endpoint in metrics and logs.
-pub fn label(endpoint: Endpoint) -> &'static str {
-    upstream_path(endpoint)
 }
 
 /// Whether the endpoint can answer with a stream of events.
@@ -139,9 +111,14 @@ mod tests {
 
     #[test]
     fn both_prefixes_lead_to_the_same() {
-        for (path, endpoint) in CALLS {
+        for (path, endpoint) in [
+            ("chat/completions", Endpoint::ChatCompletions),
+            ("messages/count_tokens", Endpoint::CountTokens),
+            ("images", Endpoint::Images),
+            ("images/edits", Endpoint::ImagesEdits),
+        ] {
             for prefix in ["/v1/", "/api/v1/"] {
-                assert_eq!(find(&Method::POST, &format!("{prefix}{path}")), Ok(Surface::Call(*endpoint)));
+                assert_eq!(find(&Method::POST, &format!("{prefix}{path}")), Ok(Surface::Call(endpoint)));
             }
         }
         assert_eq!(find(&Method::GET, "/v1/models/a/b:c"), Ok(Surface::Model("a/b:c")));

@@ -88,7 +88,7 @@ fn invalid(message: impl Into<String>, param: Option<&'static str>) -> Refusal {
 }
 
 /// Reads the body of a POST.
-pub(crate) fn read(request: &HttpRequest<'_>, endpoint: Endpoint) -> Result<Ask, Refusal> {
+pub(crate) fn read(request: &HttpRequest<'_>, endpoint: Endpoint, dialect: Dialect) -> Result<Ask, Refusal> {
     let content_type = request.header("content-type").unwrap_or_default();
     if content_type.starts_with("multipart/form-data") {
         return read_multipart(request.body);
@@ -98,7 +98,10 @@ pub(crate) fn read(request: &HttpRequest<'_>, endpoint: Endpoint) -> Result<Ask,
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     let number = |name: &str| body.get(name).and_then(Value::as_u64);
     let flag = |name: &str| body.get(name).and_then(Value::as_bool);
-    let model = text("model").filter(|m| !m.is_empty());
+    // OpenRouter takes a list of models in their order, with or without a first one before it.
+    let list = || body.pointer("/models/0").and_then(Value::as_str).map(str::to_owned);
+    let listed = || if dialect == Dialect::Openrouter { list() } else { None };
+    let model = text("model").filter(|m| !m.is_empty()).or_else(listed);
     let default = matches!(endpoint, Endpoint::Moderations | Endpoint::Images).then(|| "default".to_owned());
     let model =
         model.or(default).ok_or_else(|| invalid("you must provide a model parameter", Some("model")))?;
@@ -313,7 +316,11 @@ mod tests {
     use super::*;
 
     fn ask(endpoint: Endpoint, body: &str) -> Result<Ask, Refusal> {
-        read(&HttpRequest { method: "POST", path: "", headers: &[], body: body.as_bytes() }, endpoint)
+        read(
+            &HttpRequest { method: "POST", path: "", headers: &[], body: body.as_bytes() },
+            endpoint,
+            Dialect::Openrouter,
+        )
     }
 
     #[test]
@@ -375,6 +382,6 @@ mod tests {
         let headers = [("content-type".to_owned(), "multipart/form-data; boundary=x".to_owned())];
         let body = b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--x--\r\n";
         let request = HttpRequest { method: "POST", path: "", headers: &headers, body };
-        assert_eq!(read(&request, Endpoint::Transcriptions).unwrap().model, "whisper-1");
+        assert_eq!(read(&request, Endpoint::Transcriptions, Dialect::Openai).unwrap().model, "whisper-1");
     }
 }

@@ -86,8 +86,11 @@ impl RawSpan<'_> {
 pub struct Head<'a> {
     /// The endpoint that the body was read for.
     pub kind: BodyKind,
-    /// The model's name; always there unless the kind is [`BodyKind::Other`].
+    /// The model's name; always there unless the kind is [`BodyKind::Other`]. Without a `model` it is the first of
+    /// `models`, see [`Head::leads_list`].
     pub model: Option<Text<'a>>,
+    /// The model stands at the head of `models` and nowhere else, as `OpenRouter` allows.
+    pub leads_list: bool,
     /// Whether the answer is asked for as a stream.
     pub stream: bool,
     /// `stream_options`; kept even when it is `null`.
@@ -173,6 +176,10 @@ pub fn parse(body: &[u8], kind: BodyKind) -> Result<Head<'_>, HeadError> {
     if walk::quickly(&mut head, text).is_none() {
         // Something is wrong with it, or unusual: the parser says what.
         head = parse_slowly(text, kind)?;
+    }
+    if head.model.is_none() {
+        head.model = head.models.as_ref().and_then(|models| walk::first_of(text, models));
+        head.leads_list = head.model.is_some();
     }
     if head.model.is_none() && kind != BodyKind::Other {
         return Err(HeadError::MissingModel { models_given: head.models.is_some() });

@@ -42,6 +42,15 @@ pub fn set_model(head: &Head<'_>, name: &str) -> Option<Edit> {
     head.model.as_ref().map(|model| Edit { range: model.span.clone(), with: quoted(name) })
 }
 
+/// Puts `model` in the place of the list whose head it is, for servers that know no `models`. `None` if the head has
+/// a `model` of its own.
+pub fn model_for_list(body: &[u8], head: &Head<'_>, name: &str) -> Option<Edit> {
+    let list = head.models.as_ref().filter(|_| head.leads_list)?;
+    let member = Member::around(body, &list.span)?;
+    let with = [br#""model":"#, quoted(name).as_slice()].concat();
+    Some(Edit { range: member.start..member.end, with })
+}
+
 /// Puts a field in at the end of the object. `value` must be JSON.
 ///
 /// With [`remove_fields`] of every field of the object in the same go the comma would be one too many; heads keep

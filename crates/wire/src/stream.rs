@@ -10,6 +10,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::answer::{self, Top};
+use crate::body::{Envelope, error_body};
 use crate::error::{self, Dialect, ErrorFacts};
 use crate::sse::Event;
 use crate::usage::Usage;
@@ -273,17 +274,6 @@ fn quoted(data: &[u8]) -> String {
 /// come. It is never followed by an end such as `[DONE]`: both official SDKs raise on it.
 pub fn error_event(kind: StreamKind, message: &str, type_: &str, code: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Chat<'a> {
-        error: ChatError<'a>,
-    }
-    #[derive(Serialize)]
-    struct ChatError<'a> {
-        message: &'a str,
-        r#type: &'a str,
-        param: Option<&'a str>,
-        code: &'a str,
-    }
-    #[derive(Serialize)]
     struct Messages<'a> {
         r#type: &'a str,
         error: MessagesError<'a>,
@@ -302,17 +292,21 @@ pub fn error_event(kind: StreamKind, message: &str, type_: &str, code: &str) -> 
     }
     let (name, data) = match kind {
         StreamKind::Chat | StreamKind::Completions => {
-            let error = ChatError { message, r#type: type_, param: None, code };
-            ("", serde_json::to_vec(&Chat { error }))
+            // This envelope has no room for a status.
+            ("", error_body(Envelope::OpenAi, 0, type_, code, None, message))
         }
         StreamKind::Messages => {
             let error = MessagesError { r#type: type_, message };
-            ("event: error\n", serde_json::to_vec(&Messages { r#type: "error", error }))
+            ("event: error\n", bytes(&Messages { r#type: "error", error }))
         }
         StreamKind::Responses => {
-            ("event: error\n", serde_json::to_vec(&Responses { r#type: "error", code, message, param: None }))
+            ("event: error\n", bytes(&Responses { r#type: "error", code, message, param: None }))
         }
     };
+    [name.as_bytes(), b"data: ", &data, b"\n\n"].concat()
+}
+
+fn bytes(value: &impl Serialize) -> Vec<u8> {
     // Strings always serialise.
-    [name.as_bytes(), b"data: ", &data.unwrap_or_default(), b"\n\n"].concat()
+    serde_json::to_vec(value).unwrap_or_default()
 }

@@ -10,8 +10,6 @@ mod routes;
 mod secrets;
 mod server;
 
-pub use secrets::read_again;
-
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::lookup::Names;
 use crate::problem::{At, Findings, Place, did_you_mean};

@@ -46,15 +46,6 @@ pub(super) fn fetch(
     }
 }
 
-/// Reads a secret from its source again, for secrets in files that change. The error is for people and holds no
-/// secret. `Ok(None)` where there is nothing to read (`auth = "none"`, or written in the file itself).
-pub fn read_again(source: &SecretSource, world: &World<'_>) -> Result<Option<Secret>, String> {
-    match source {
-        SecretSource::None | SecretSource::Literal => Ok(None),
-        source => read(source, world).map(Some).map_err(|(message, _)| message),
-    }
-}
-
 type Trouble = (String, String);
 
 fn read(source: &SecretSource, world: &World<'_>) -> Result<Secret, Trouble> {

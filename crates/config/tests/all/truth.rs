@@ -322,18 +322,6 @@ keys = [
 }
 
 #[test]
-fn files_are_read_again() {
-    let old = Table::vars(&[]).file("/k", "one\n");
-    let config =
-        old.toml("[[provider]]\nname = \"openai\"\nkeys = [{ name = \"a\", secret = \"file:/k\" }]").unwrap();
-    let source = &config.providers[0].keys[0].source;
-    let new = Table::vars(&[]).file("/k", "two\n").with(|w| keymux_config::read_again(source, w));
-    assert_eq!(new.unwrap().unwrap().expose(), "two");
-    let gone = Table::vars(&[]).with(|w| keymux_config::read_again(source, w));
-    assert!(gone.unwrap_err().contains("/k cannot be read"));
-}
-
-#[test]
 fn the_data_folder_follows_the_environment() {
     let folder = |vars: &[(&str, &str)], line: &str| {
         let mut vars = vars.to_vec();

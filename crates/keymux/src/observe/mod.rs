@@ -201,7 +201,7 @@ impl Metrics {
             self.chat_answered.inc();
             return;
         }
-        let endpoint = crate::surface::label(endpoint);
+        let endpoint = keymux_config::endpoint_path(endpoint);
         self.requests.get_or_create(&Requests { endpoint, outcome }).inc();
     }
 

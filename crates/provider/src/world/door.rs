@@ -35,7 +35,7 @@ impl World {
             return Some(self.refuse(now, &call, Refusal::new(why, "bad_key")));
         }
         let ask = match request.method {
-            "POST" => match read(request, route.endpoint) {
+            "POST" => match read(request, route.endpoint, dialect) {
                 Ok(ask) => ask,
                 Err(refusal) => return Some(self.refuse(now, &call, refusal)),
             },

@@ -115,5 +115,5 @@ impl HeadError {
 }
 
 fn fallbacks_hint(models_given: bool) -> &'static str {
-    if models_given { " (`models` only lists its fallbacks)" } else { "" }
+    if models_given { " (`models` has no name to begin with)" } else { "" }
 }

@@ -74,9 +74,22 @@ fn null_is_absent_but_keeps_its_place() {
 }
 
 #[test]
+fn without_a_model_the_first_of_the_list_is_it() {
+    let body = r#"{"models": [ "a\u002fb" , "c"]}"#;
+    let head = chat(body).unwrap();
+    let model = head.model.as_ref().unwrap();
+    assert!(head.leads_list && model.value == "a/b" && &body[model.span.clone()] == r#""a\u002fb""#);
+    let head = chat(r#"{"models":["a"],"model":"b"}"#).unwrap();
+    assert!(!head.leads_list && head.model.unwrap().value == "b");
+}
+
+#[test]
 fn a_missing_empty_or_strange_model_is_refused() {
     assert_eq!(refusal("{}"), HeadError::MissingModel { models_given: false });
-    assert_eq!(refusal(r#"{"models":["a"]}"#), HeadError::MissingModel { models_given: true });
+    for list in ["[]", "\"a\"", "[1]", "[\"\"]", "{}", "[null,\"a\"]"] {
+        let refused = refusal(&format!(r#"{{"models":{list}}}"#));
+        assert_eq!(refused, HeadError::MissingModel { models_given: true }, "{list}");
+    }
     assert_eq!(refusal(r#"{"model":""}"#), HeadError::EmptyModel);
     assert_eq!(refusal(r#"{"model":" \n"}"#), HeadError::EmptyModel);
     for value in ["null", "1", "true", "[\"m\"]", "{}", r#""\ud800""#] {

@@ -31,6 +31,7 @@ pub(super) fn empty(kind: BodyKind, body: &str) -> Head<'_> {
         n: None,
         provider: None,
         models: None,
+        leads_list: false,
         previous_response_id: None,
         conversation: None,
         session_id: None,
@@ -167,6 +168,12 @@ fn model(value: RawSpan<'_>) -> Result<Text<'_>, HeadError> {
         return Err(HeadError::EmptyModel);
     }
     Ok(Text { value: name, span: value.span })
+}
+
+/// The first of a list of models, where it is one.
+pub(super) fn first_of<'a>(body: &str, models: &RawSpan<'a>) -> Option<Text<'a>> {
+    let list: Vec<&'a RawValue> = serde_json::from_str(models.raw).ok()?;
+    model(raw_span(body, list.first()?)).ok()
 }
 
 fn string(field: Field, raw: &str) -> Result<Option<Cow<'_, str>>, HeadError> {

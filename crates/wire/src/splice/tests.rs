@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CapField, Edit, apply, inject_include_usage, insert_field, remove_field, remove_fields, set_max_tokens,
-    set_model,
+    CapField, Edit, apply, inject_include_usage, insert_field, model_for_list, remove_field, remove_fields,
+    set_max_tokens, set_model,
 };
 use crate::head::{BodyKind, Field, parse};
 
@@ -14,6 +14,20 @@ fn value(bytes: &[u8]) -> Value {
 fn edited(body: &str, kind: BodyKind, edit: impl Fn(&crate::head::Head<'_>) -> Vec<Edit>) -> String {
     let head = parse(body.as_bytes(), kind).unwrap();
     String::from_utf8(apply(body.as_bytes(), &mut edit(&head))).unwrap()
+}
+
+#[test]
+fn a_model_takes_the_place_of_its_list() {
+    for (body, after) in [
+        (r#"{"models":["a","b"]}"#, r#"{"model":"x\"y"}"#),
+        (r#"{"n":1, "models" : ["a","b"] , "stream":true}"#, r#"{"n":1, "model":"x\"y" , "stream":true}"#),
+    ] {
+        let head = parse(body.as_bytes(), BodyKind::Chat).unwrap();
+        let edit = model_for_list(body.as_bytes(), &head, "x\"y").unwrap();
+        assert_eq!(apply(body.as_bytes(), &mut [edit]), after.as_bytes());
+    }
+    let body = br#"{"model":"m","models":["a"]}"#;
+    assert_eq!(model_for_list(body, &parse(body, BodyKind::Chat).unwrap(), "x"), None);
 }
 
 #[test]
