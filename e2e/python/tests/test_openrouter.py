@@ -50,13 +50,13 @@ def test_models_are_listed_as_openrouter_lists_them(world, workshop):
     config = 'default_provider = "openrouter"\n' + harness.SERVER + harness.provider(
         "openrouter", f"{world.url}/openrouter/api/v1", dialect="openrouter", n=1
     )
-    config += harness.provider("plain", f"{world.url}/openai/v1", n=1)
+    config += harness.provider("listing", f"{world.url}/listing/v1", n=1)
     config += '[[route]]\nmodel = "best"\ntiers = [["openrouter:vendor/large"]]\n'
-    config += '[[route]]\nmodel = "far"\ntiers = [["plain:not-listed"]]\n'
+    config += '[[route]]\nmodel = "far"\ntiers = [["listing:other"]]\n'
     front = workshop.gateway(config)
     with sdk(front.url) as made:
         models = {m.id: m for m in made.models.list().result.data}
-    assert {"vendor/large", "vendor/large:free", "plain:gpt-test", "best", "far"} <= set(models)
+    assert {"vendor/large", "vendor/large:free", "listing:listed", "best", "far"} <= set(models)
     assert models["best"].pricing.prompt == models["vendor/large"].pricing.prompt != "0", "as its target"
     assert models["far"].pricing.prompt == "-1" and models["far"].context_length is None, "unknown, not free"
 
@@ -66,9 +66,9 @@ def test_a_list_of_models_alone_names_its_first(world, workshop):
     config = harness.SERVER + harness.provider(
         "openrouter", f"{world.url}/openrouter/api/v1", dialect="openrouter", n=1
     )
-    config += harness.provider("plain", f"{world.url}/openai/v1", n=1)
+    config += harness.provider("openai", f"{world.url}/openai/v1", n=1)
     front = workshop.gateway(config)
-    for prefix, model in [("openrouter", "vendor/large"), ("plain", "gpt-test")]:
+    for prefix, model in [("openrouter", "vendor/large"), ("openai", "gpt-test")]:
         client = openai.OpenAI(api_key=harness.TOKEN, base_url=f"{front.url}/api/v1", max_retries=0)
         body = {"models": [f"{prefix}:{model}", "vendor/small"], "messages": ASK}
         answer = client.post("/chat/completions", body=body, cast_to=dict)
