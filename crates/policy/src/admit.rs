@@ -1,5 +1,5 @@
-//! What the verbs share: looking for a target, taking all that a request needs there, taking and leaving a place in
-//! the waiting room, and saying no with a true time.
+//! What the verbs share: looking for a target, taking all that a request needs there, and saying no with a true
+//! time. Taking and leaving a place in the waiting room stands in `places`.
 
 use crate::Policy;
 use crate::blame::Class;
@@ -8,7 +8,7 @@ use crate::gate::Pass;
 use crate::lease::{Lease, Skipped, Why};
 use crate::pick::{self, Best, Line, Query, Scan, Wait};
 use crate::refusal::{BindingLimit, Out, Refusal, RefusalKind};
-use crate::request::{Flight, Last, Probe, Request, Reservation};
+use crate::request::{Flight, Last, Probe, Request, Reservation, rank};
 use crate::time::{MS, Now};
 use std::sync::Arc;
 
@@ -45,7 +45,11 @@ impl Policy {
             affine: self.affinity.find(request.ask.session, now.mono_ns),
             only,
             line,
-            ahead: if line == Line::Front { 0.0 } else { self.room.share_ahead(request) },
+            ahead: if line.waits() {
+                self.room.ahead(now.mono_ns, request, &self.ghosts, line == Line::Kept)
+            } else {
+                (0.0, 0.0)
+            },
         };
         let route = &mut self.routes.all[request.route];
         pick::look(&mut self.pool, route, request.route, &mut self.rng, &mut self.scratch, query)
@@ -84,6 +88,7 @@ impl Policy {
         for held in &mut request.held {
             let domain = &mut self.pool.domains[held.domain];
             held.epoch = domain.take(now, held.amount);
+            domain.shares.add(now.mono_ns, rank(request.ask.class), held.amount);
             (held.serial, held.taken, held.returned) = (domain.serial, domain.taken, domain.returned);
         }
         self.count_in(target);
@@ -110,6 +115,7 @@ impl Policy {
             model: self.pool.models[t.model].name.clone(),
             attempt: request.attempt,
             waited_ns: request.waited_ns,
+            waited_for: request.place.waits_for,
             probe,
             first_byte_timeout_ns: self.first_byte_timeout(now, &request, target),
             skipped,
@@ -198,100 +204,6 @@ impl Policy {
             }
         }
         self.requests.close(request);
-    }
-
-    /// Takes a place in the waiting room, if it helps to wait. `Ok`: the ticket and the forecast.
-    pub(crate) fn sit_down(
-        &mut self,
-        now: Now,
-        mut request: Box<Request>,
-        scan: &Scan,
-        try_at: u64,
-    ) -> Result<(u64, u64), (Box<Request>, Refusal)> {
-        let pause = request.place.not_before;
-        let deadline = request.ask.deadline_mono_ns;
-        let (forecast, earliest) = match (&scan.wait, pause > now.mono_ns) {
-            (_, true) => (pause, pause),
-            (Some(wait), false) => (wait.forecast, wait.earliest),
-            (None, false) => (u64::MAX, u64::MAX),
-        };
-        if self.draining || deadline <= now.mono_ns || earliest > deadline {
-            let refusal = self.refusal(now, &request, scan);
-            return Err((request, refusal));
-        }
-        let on_route = self.routes.all[request.route].waiting;
-        // Who has a place already keeps it over a retry.
-        if request.attempt == 0 && self.room.is_full(&request, on_route, &self.pool.settings.room) {
-            let refusal = self.refusal(now, &request, scan);
-            return Err((request, Refusal { kind: RefusalKind::RoomFull, ..refusal }));
-        }
-        if let Some(wait) = &scan.wait {
-            self.place(now, &mut request, wait, false);
-        }
-        self.routes.all[request.route].waiting += 1;
-        self.room.enter(now.mono_ns, &mut request, try_at);
-        let id = request.id;
-        self.requests.put_back(request);
-        Ok((id, forecast.max(now.mono_ns)))
-    }
-
-    /// Leaves the waiting room (let out, or for another reason), and what it saved up for.
-    pub(crate) fn stand_up(&mut self, now: Now, request: &mut Request, let_out: bool) {
-        if request.place.waiting {
-            self.routes.all[request.route].waiting -= 1;
-            self.room.leave(now.mono_ns, request, let_out);
-        }
-        self.unplace(now, request);
-    }
-
-    /// Counts a waiter's need in the domains where it will go first, for the forecasts of those behind it; the head of
-    /// a lane also saves up there.
-    pub(crate) fn place(&mut self, now: Now, request: &mut Request, wait: &Wait, head: bool) {
-        let Some(target) = wait.target else { return };
-        self.unplace(now, request);
-        let domains = self.pool.domains_of(target);
-        let needs =
-            domains.map(|d| (d, wait.need.of(self.pool.domains[d].dimension))).filter(|(_, n)| *n > 0.0);
-        let needs: Vec<(usize, f64)> = needs.collect();
-        for (at, amount) in needs {
-            let domain = &mut self.pool.domains[at];
-            domain.queued += amount;
-            if head && domain.hold.as_ref().is_none_or(|h| h.order > request.order()) {
-                let order = request.order();
-                let hold = crate::quota::Hold { id: request.id, order, need: amount, at: wait.earliest };
-                domain.hold = Some(Box::new(hold));
-            }
-            let serial = domain.serial;
-            request.placed.push(Reservation {
-                domain: at,
-                serial,
-                amount,
-                epoch: 0,
-                taken: 0.0,
-                returned: 0.0,
-            });
-        }
-    }
-
-    pub(crate) fn unplace(&mut self, _now: Now, request: &mut Request) {
-        let mut held = None;
-        for placed in request.placed.drain(..) {
-            let Some(domain) = self.pool.domain_mut(placed.domain, placed.serial) else { continue };
-            domain.queued = (domain.queued - placed.amount).max(0.0);
-            if domain.hold.as_ref().is_some_and(|h| h.id == request.id) {
-                domain.hold = None;
-                held = Some(domain.account);
-            }
-        }
-        if let Some(account) = held {
-            // Not a change for the waiters themselves: the lane of the one who held looks on anyway.
-            let parked = std::mem::take(&mut self.pool.account_mut(account).parked);
-            for park in parked {
-                if let Some(route) = self.routes.all.get_mut(park.route).filter(|r| r.serial == park.serial) {
-                    route.unpark(&park);
-                }
-            }
-        }
     }
 
     /// No, and when it makes sense to come back.

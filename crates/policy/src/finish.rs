@@ -197,7 +197,7 @@ impl Policy {
         }
         request.tried.clear();
         let scan = self.look(now, &request, Line::Behind, None);
-        let mut refusal = self.refusal(now, &request, &scan);
+        let mut refusal = self.refuse(now, &mut request, &scan);
         if self.draining {
             refusal = Refusal { kind: RefusalKind::Draining, retry_after_ns: None };
         } else if matches!(last.class, Class::Target | Class::Local | Class::Provider | Class::Request) {

@@ -26,8 +26,23 @@ pub struct Lease {
     pub probe: bool,
     /// The adaptive first-byte time-out, where enough is known to have one. Never above the configured one.
     pub first_byte_timeout_ns: Option<u64>,
-    /// Why other targets were passed over, at most eight reasons.
+    /// What kept it waiting, if anything did: of several, the last.
+    pub waited_for: Option<WaitedFor>,
+    /// Why other targets were passed over, at most eight reasons. One entry speaks for all keys of its account where
+    /// the account as a whole is in the way (a limit, a bench of the account), and for all keys of the provider where
+    /// that is (its breaker, its capacity for the model).
     pub skipped: Vec<Skipped>,
+}
+
+/// What kept a request in the waiting room: of the candidates that were in its way, the one that would be free first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitedFor {
+    /// The reason; [`Why::Limit`] names the dimension of the limit.
+    pub why: Why,
+    /// Whose limit or bench it is, where it is an account's.
+    pub account: Option<AccountId>,
+    /// When it was expected to go (monotonic), as last computed.
+    pub forecast_mono_ns: u64,
 }
 
 /// A target that was passed over.

@@ -24,11 +24,13 @@ mod effect;
 mod event_ring;
 mod finish;
 mod gate;
+mod ghosts;
 mod glob;
 mod hash;
 mod health;
 mod measure;
 mod pick;
+mod places;
 mod poll;
 mod pool;
 mod queue;
@@ -39,6 +41,7 @@ mod retry;
 mod rng;
 mod route;
 mod routes;
+mod shares;
 mod slab;
 mod submit;
 mod turns;
@@ -62,6 +65,7 @@ pub struct Policy {
     routes: routes::Routes,
     requests: request::Requests,
     room: queue::Room,
+    ghosts: ghosts::Ghosts,
     budget: retry::RetryBudget,
     budget_said: u64,
     affinity: affinity::Affinity,
@@ -83,6 +87,7 @@ impl Policy {
             routes: routes::Routes::default(),
             requests: request::Requests::default(),
             room: queue::Room::default(),
+            ghosts: ghosts::Ghosts::default(),
             budget: retry::RetryBudget::default(),
             budget_said: 0,
             affinity: affinity::Affinity::default(),
@@ -123,6 +128,9 @@ impl Policy {
     /// time, comes back.
     fn tick(&mut self, now: Now) -> Now {
         self.now = self.now.max_mono(now);
+        if !self.ghosts.is_empty() {
+            self.give_up_ghosts();
+        }
         while let Some(std::cmp::Reverse((at, domain, serial))) = self.late.peek().copied() {
             if at > self.now.mono_ns {
                 break;

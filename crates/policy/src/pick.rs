@@ -32,8 +32,17 @@ pub(crate) enum Line {
     New,
     /// Others stand in front: it may not go now, only be told when.
     Behind,
+    /// So they do, but its class has had less than it keeps, and goes at that rate at least.
+    Kept,
     /// It is first in its lane, or has been let out before: nobody stands in front.
     Front,
+}
+
+impl Line {
+    /// It may not go now.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Self::Behind | Self::Kept)
+    }
 }
 
 /// What a request brings to choosing.
@@ -52,8 +61,8 @@ pub(crate) struct Query<'a> {
     /// Only this target (one more try on the same key).
     pub(crate) only: Option<usize>,
     pub(crate) line: Line,
-    /// The share of those waiting that stand in front.
-    pub(crate) ahead: f64,
+    /// The share of what waits, and of what was promised, that goes before.
+    pub(crate) ahead: (f64, f64),
 }
 
 /// The chosen target and where it stands.
@@ -415,7 +424,7 @@ impl Look<'_, '_> {
         v.gate(t.breaker.pass(now), Why::BreakerOpen);
         let usual = self.pool.models[t.model].stats.turn();
         v.domains(self.pool, &t.domains, need, &q, usual);
-        if v.blocked() || q.line == Line::Behind {
+        if v.blocked() || q.line.waits() {
             self.block(&v, t.key, Some(t.account), Some(target), *need);
             return if v.blocked() { Seen::Blocked(v.park_until()) } else { Seen::Hit };
         }

@@ -2,7 +2,8 @@
 
 use crate::Policy;
 use crate::lease::{Decision, Ticket, Why, Woken};
-use crate::pick::Line;
+use crate::pick::{Line, Scan};
+use crate::queue::Who;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request::Request;
 use crate::time::Now;
@@ -27,8 +28,10 @@ impl Policy {
             self.expel(now, id, None, out);
         }
         self.rested(now);
+        self.serve(now, Who::Owed, out);
         for class in 0..3 {
-            self.serve(now, class, out);
+            self.serve(now, Who::Class(class), out);
+            self.refuse_hopeless(now, class, out);
         }
         while let Some(id) = self.room.expired(now.mono_ns, true) {
             self.expel(now, id, None, out);
@@ -56,9 +59,9 @@ impl Policy {
         }
     }
 
-    fn serve(&mut self, now: Now, class: u8, out: &mut Vec<Woken>) {
+    fn serve(&mut self, now: Now, who: Who, out: &mut Vec<Woken>) {
         let mut lanes = BinaryHeap::new();
-        for lane in self.room.pending(class, now.mono_ns) {
+        for lane in self.room.pending(who, now.mono_ns) {
             lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
         }
         let mut looks = 0;
@@ -72,11 +75,10 @@ impl Policy {
                 break;
             }
             looks += 1;
-            if self.try_head(now, lane, id, out) && self.room.class_of(lane) == Some(class) {
+            if self.try_head(now, lane, id, out) && self.room.is(lane, who) {
                 lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
             }
         }
-        self.refuse_hopeless(now, class, out);
     }
 
     /// Whether the head left its lane.
@@ -91,11 +93,13 @@ impl Policy {
         }
         let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) else {
             // Its last chance has passed.
-            let refusal = self.refusal(now, &request, &scan);
-            self.dismiss(now, request, refusal, out);
+            self.dismiss(now, request, &scan, out);
             return true;
         };
         self.unplace(now, &mut request);
+        request.place.owed = self.owes(now, &request, &wait);
+        request.place.waits_for = Some(wait.in_words());
+        self.room.owe(lane, request.place.owed);
         self.place(now, &mut request, &wait, true);
         self.requests.put_back(request);
         let sized = matches!(wait.why, Why::Limit(d) if !matches!(d, crate::fleet::Dimension::Requests | crate::fleet::Dimension::Concurrent));
@@ -112,15 +116,15 @@ impl Policy {
     fn refuse_hopeless(&mut self, now: Now, class: u8, out: &mut Vec<Woken>) {
         while let Some(mut request) = self.room.overtaken(class).and_then(|id| self.requests.take(id)) {
             self.unplace(now, &mut request);
-            let scan = self.look(now, &request, Line::Behind, None);
+            let scan = self.look_ahead(now, &request);
             if let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) {
                 self.place(now, &mut request, &wait, false);
                 self.requests.put_back(request);
                 return;
             }
-            let refusal = self.refusal(now, &request, &scan);
-            self.dismiss(now, request, refusal, out);
-            self.room.ask_again(class);
+            let pool = request.place.pool;
+            self.dismiss(now, request, &scan, out);
+            self.room.ask_again(pool, class);
         }
     }
 
@@ -145,18 +149,23 @@ impl Policy {
 
     fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {
         let Some(mut request) = self.requests.take(id) else { return };
-        self.stand_up(now, &mut request, false);
-        let refusal = if let Some(kind) = kind {
-            Refusal { kind, retry_after_ns: None }
-        } else {
+        let Some(kind) = kind else {
+            // While it still stands: nobody's work is counted twice.
+            self.unplace(now, &mut request);
             let scan = self.look(now, &request, Line::Behind, None);
-            self.refusal(now, &request, &scan)
+            return self.dismiss(now, request, &scan, out);
         };
-        self.dismiss(now, request, refusal, out);
+        self.stand_up(now, &mut request, false);
+        self.totals.refused += 1;
+        let refusal = Refusal { kind, retry_after_ns: None };
+        out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });
+        self.close(request);
     }
 
-    fn dismiss(&mut self, now: Now, mut request: Box<Request>, refusal: Refusal, out: &mut Vec<Woken>) {
+    /// Tells a waiter no, and when to come back.
+    fn dismiss(&mut self, now: Now, mut request: Box<Request>, scan: &Scan, out: &mut Vec<Woken>) {
         self.stand_up(now, &mut request, false);
+        let refusal = self.refuse(now, &mut request, scan);
         self.totals.refused += 1;
         out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });
         self.close(request);

@@ -7,10 +7,12 @@
 
 use crate::ask::ClientId;
 use crate::fleet::{AccountId, Endpoint, RoomSettings};
+use crate::ghosts::Ghosts;
 use crate::hash::Map;
 use crate::request::{Request, rank};
+use crate::shares::KEPT;
 use crate::slab::Slab;
-use crate::turns::Turns;
+use crate::turns::{Spot, Turns};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +47,7 @@ impl LaneKey {
 /// The requests of one client in one lane, in order of arrival.
 #[derive(Clone, Debug, Default)]
 struct File {
-    /// Identity, and whether it was let out before (then its client has paid for it, and it stands in front).
+    /// Identity, and whether it stands in front (its client has paid for it).
     queue: BTreeMap<u64, (u64, bool)>,
     /// The place of its head among the heads.
     head: Option<(u64, u64)>,
@@ -61,13 +63,41 @@ pub(crate) struct Lane {
     try_at: u64,
     /// The last change after which the head was looked at.
     looked: u64,
+    /// Its clients' turns are those of this pool.
+    pool: usize,
+    /// Its head is owed a turn before higher classes.
+    owed: bool,
+}
+
+/// What waits of one class in one pool.
+#[derive(Clone, Debug, Default)]
+struct Lot {
+    turns: Turns,
+    /// The cost of those who stand in front: let out before, or come back to a place that was kept.
+    front: u64,
+}
+
+impl Lot {
+    fn total(&self) -> u64 {
+        self.turns.total() + self.front
+    }
+}
+
+/// Whose lanes to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Those whose class had less than it keeps.
+    Owed,
+    /// A class.
+    Class(u8),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     lanes: Slab<Lane>,
     index: Map<LaneKey, usize>,
-    turns: [Turns; 3],
+    /// By pool and class.
+    lots: Vec<[Lot; 3]>,
     deadlines: BTreeSet<(u64, u64)>,
     /// Those that may not go before a time: a retry's pause.
     later: BTreeSet<(u64, u64)>,
@@ -92,30 +122,74 @@ impl Room {
 
     /// Whether there is no place left for this request.
     pub(crate) fn is_full(&self, request: &Request, on_route: usize, settings: &RoomSettings) -> bool {
+        let heavy = self.bytes.saturating_add(request.ask.size.body_bytes) > settings.bytes_max;
+        if request.returned {
+            // A place was promised, and how many are is bounded.
+            return heavy;
+        }
         let of_client = self.per_client.get(&request.ask.client).copied().unwrap_or(0);
         self.waiting >= settings.waiters_max
-            || self.bytes.saturating_add(request.ask.size.body_bytes) > settings.bytes_max
+            || heavy
             || of_client >= settings.per_client_max
             || on_route >= settings.per_route_max
     }
 
-    /// The share of the others waiting that will go before this request.
-    pub(crate) fn share_ahead(&self, request: &Request) -> f64 {
-        let standing = request.place.lane.is_some();
-        let others = self.waiting - usize::from(standing);
-        if others == 0 || request.attempt > 0 {
-            return 0.0;
+    /// The share of what waits, and of what is promised, that will go before this request. `owed`: its class has had
+    /// less than it keeps, and is served at that rate at least.
+    pub(crate) fn ahead(&self, now: u64, request: &Request, ghosts: &Ghosts, owed: bool) -> (f64, f64) {
+        if request.attempt > 0 || (self.waiting == 0 && ghosts.is_empty()) {
+            return (0.0, 0.0);
         }
-        let class = usize::from(rank(request.ask.class));
-        let higher: usize = self.by_class[..class].iter().sum();
-        let ahead = higher + self.turns[class].ahead(request.ask.client, standing);
-        (ahead as f64 / others as f64).min(1.0)
+        let (pool, class) = (request.place.pool, usize::from(rank(request.ask.class)));
+        let client = request.ask.client;
+        let none = <[Lot; 3]>::default();
+        let lots = self.lots.get(pool).unwrap_or(&none);
+        let standing = request.place.lane.is_some() && !request.place.front;
+        let cost = if standing { request.place.cost } else { 0 };
+        let likely = ghosts.likelihood();
+        let promised = ghosts.own((pool, class), client);
+        let higher: u64 = lots[..class].iter().map(Lot::total).sum();
+        let spot = match () {
+            () if request.returned => Spot::First,
+            () if standing => Spot::Last(cost),
+            () => Spot::Next(part(promised, likely)),
+        };
+        let turns = &lots[class].turns;
+        let own = lots[class].front as f64 + turns.ahead(now, client, spot);
+        // What the lower classes keep goes before, too.
+        let lower = (class + 1..3).filter(|c| lots[*c].total() > 0);
+        let (lower, kept) = lower.fold((0, 0.0), |(l, k), c| (l + lots[c].total(), k + KEPT[c]));
+        let mut ahead = higher as f64 + own;
+        ahead += (lower as f64).min(ahead * kept / (1.0 - kept));
+        // And so do those of higher classes that will come.
+        let rate = |c: usize| lots[c].turns.served_per_s(now);
+        let (above, all) = ((0..class).map(rate).sum::<f64>(), (0..3).map(rate).sum::<f64>());
+        if above > 0.0 {
+            ahead *= all / (all - above).max(0.02 * all);
+        }
+        if owed && KEPT[class] > 0.0 {
+            ahead = ahead.min(own / KEPT[class]);
+        }
+        let others = lots.iter().map(Lot::total).sum::<u64>() - cost;
+        let waiting = if others == 0 { 0.0 } else { ahead / others as f64 };
+        if request.returned || ghosts.is_empty() {
+            return (waiting, 0.0);
+        }
+        let start = turns.of(client) + promised;
+        let all = (0..3).map(|c| match c.cmp(&class) {
+            std::cmp::Ordering::Less => (ghosts.ahead((pool, c), client, u64::MAX).0, true),
+            _ => (ghosts.ahead((pool, c), client, start).0, false),
+        });
+        let (total, before) = all.fold((0, 0), |(t, b), (n, first)| (t + n, b + if first { n } else { 0 }));
+        let before = before + ghosts.ahead((pool, class), client, start).1;
+        let ghostly = if total == 0 { 0.0 } else { before as f64 / total as f64 * likely };
+        (waiting, ghostly.min(1.0))
     }
 
     /// Takes a place. `try_at`: when time alone may let it go; 0: look at once.
     pub(crate) fn enter(&mut self, now: u64, request: &mut Request, try_at: u64) {
         if self.waiting == 0 {
-            self.turns = Default::default();
+            self.lots.clear();
             self.wake = u64::MAX;
         }
         self.waiting += 1;
@@ -137,9 +211,15 @@ impl Room {
     /// Stands in its lane.
     fn stand(&mut self, request: &mut Request, try_at: u64) {
         let key = LaneKey::of(request);
-        let paid = request.attempt > 0;
-        if !paid {
-            self.turns[usize::from(key.class)].enter(request);
+        let (client, cost) = (request.ask.client, request.place.cost);
+        let front = request.attempt > 0;
+        request.place.front = front;
+        let lot = self.lot(request.place.pool, key.class);
+        if front {
+            lot.front += cost;
+            lot.turns.ask_again();
+        } else {
+            lot.turns.enter(client, request.seq, request.id, cost);
         }
         let at = if let Some(at) = self.index.get(&key) {
             *at
@@ -150,6 +230,8 @@ impl Room {
                 heads: BTreeSet::new(),
                 try_at: u64::MAX,
                 looked: self.changes,
+                pool: request.place.pool,
+                owed: false,
             });
             self.index.insert(key, at);
             at
@@ -157,8 +239,8 @@ impl Room {
         let lane = &mut self.lanes[at];
         lane.try_at = lane.try_at.min(try_at);
         let client = request.ask.client.0;
-        lane.files.entry(client).or_default().queue.insert(request.seq, (request.id, paid));
-        lane.set_head(client, &self.turns[usize::from(key.class)]);
+        lane.files.entry(client).or_default().queue.insert(request.seq, (request.id, front));
+        lane.set_head(client, &self.lots);
         request.place.lane = Some(at);
         self.wake = self.wake.min(lane.try_at);
     }
@@ -184,8 +266,12 @@ impl Room {
             self.later.remove(&(request.place.not_before, request.id));
             return;
         };
-        if request.attempt == 0 {
-            self.turns[class].leave(request, let_out);
+        let (pool, cost) = (request.place.pool, request.place.cost);
+        let lot = self.lot(pool, rank(request.ask.class));
+        if request.place.front {
+            lot.front = lot.front.saturating_sub(cost);
+        } else {
+            lot.turns.leave(now, request.ask.client, request.seq, let_out);
         }
         let lane = &mut self.lanes[at];
         let client = request.ask.client.0;
@@ -193,10 +279,11 @@ impl Room {
         if let Some(file) = lane.files.get_mut(&client) {
             file.queue.remove(&request.seq);
         }
-        lane.set_head(client, &self.turns[class]);
+        lane.set_head(client, &self.lots);
         if first.is_some_and(|(_, seq, _)| seq == request.seq) {
             // The next one may be smaller, or was held up by the one that left.
             lane.try_at = 0;
+            lane.owed = false;
             self.wake = 0;
         }
         if lane.heads.is_empty() {
@@ -219,7 +306,7 @@ impl Room {
         let lane = self.lanes.get_mut(at)?;
         loop {
             let (tag, seq, client) = *lane.heads.first()?;
-            lane.set_head(client, &self.turns[usize::from(lane.key.class)]);
+            lane.set_head(client, &self.lots);
             if lane.heads.first() == Some(&(tag, seq, client)) {
                 return Some(((tag, seq), lane.files.get(&client)?.queue.get(&seq)?.0));
             }
@@ -235,8 +322,23 @@ impl Room {
         heads.chain(next).take(count).map(|(_, (id, _))| *id).collect()
     }
 
-    pub(crate) fn class_of(&self, at: usize) -> Option<u8> {
-        self.lanes.get(at).map(|l| l.key.class)
+    /// Whether the lane is there, and one of these.
+    pub(crate) fn is(&self, at: usize, who: Who) -> bool {
+        self.lanes.get(at).is_some_and(|lane| lane.is(who))
+    }
+
+    /// Whether the head of the lane goes before higher classes.
+    pub(crate) fn owe(&mut self, at: usize, owed: bool) {
+        if let Some(lane) = self.lanes.get_mut(at) {
+            lane.owed = owed;
+        }
+    }
+
+    fn lot(&mut self, pool: usize, class: u8) -> &mut Lot {
+        if self.lots.len() <= pool {
+            self.lots.resize_with(pool + 1, Default::default);
+        }
+        &mut self.lots[pool][usize::from(class)]
     }
 
     /// The head of a lane could not go; time alone may let it go at `try_at`.
@@ -247,21 +349,20 @@ impl Room {
         }
     }
 
-    /// Lanes of a class that want a look.
-    pub(crate) fn pending(&self, class: u8, now: u64) -> Vec<usize> {
-        let wants =
-            |lane: &Lane| lane.key.class == class && (lane.looked < self.changes || lane.try_at <= now);
+    /// Lanes that want a look.
+    pub(crate) fn pending(&self, who: Who, now: u64) -> Vec<usize> {
+        let wants = |lane: &Lane| lane.is(who) && (lane.looked < self.changes || lane.try_at <= now);
         self.lanes.iter().filter(|(_, lane)| wants(lane)).map(|(at, _)| at).collect()
     }
 
     /// The last of a class, if somebody went in front of it since this was asked, and how it may be asked again.
     pub(crate) fn overtaken(&mut self, class: u8) -> Option<u64> {
-        self.turns[usize::from(class)].overtaken()
+        self.lots.iter_mut().find_map(|lots| lots[usize::from(class)].turns.overtaken())
     }
 
     /// The one in front of the last may be hopeless, too.
-    pub(crate) fn ask_again(&mut self, class: u8) {
-        self.turns[usize::from(class)].ask_again();
+    pub(crate) fn ask_again(&mut self, pool: usize, class: u8) {
+        self.lot(pool, class).turns.ask_again();
     }
 
     /// One whose deadline is before (or with `reached`, at) this instant.
@@ -308,12 +409,26 @@ impl Room {
     }
 }
 
+/// So much of an amount.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u64 is one")]
+fn part(amount: u64, share: f64) -> u64 {
+    (amount as f64 * share.clamp(0.0, 1.0)) as u64
+}
+
 impl Lane {
+    fn is(&self, who: Who) -> bool {
+        match who {
+            Who::Owed => self.owed,
+            Who::Class(class) => self.key.class == class,
+        }
+    }
+
     /// Puts the head of a client's file at its place among the heads.
-    fn set_head(&mut self, client: u64, turns: &Turns) {
+    fn set_head(&mut self, client: u64, lots: &[[Lot; 3]]) {
+        let turns = lots.get(self.pool).map(|l| &l[usize::from(self.key.class)].turns);
         let Some(file) = self.files.get_mut(&client) else { return };
-        let head = file.queue.first_key_value().map(|(seq, (_, paid))| {
-            let tag = if *paid { 0 } else { turns.tag(ClientId(client)) };
+        let head = file.queue.first_key_value().map(|(seq, (_, front))| {
+            let tag = if *front { 0 } else { turns.map_or(0, |t| t.tag(ClientId(client))) };
             (tag, *seq)
         });
         if head != file.head {

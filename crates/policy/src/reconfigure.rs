@@ -47,6 +47,8 @@ impl Policy {
         self.lay_out();
         self.set_routes(fleet.routes);
         self.refresh_adhoc();
+        let last = self.pool.providers.iter().map(|(id, _)| id + 1).max();
+        self.routes.connect(last.unwrap_or(0));
     }
 
     fn set_providers(&mut self, specs: &[ProviderSpec]) {
@@ -189,6 +191,7 @@ impl Policy {
                 used_at: 0,
                 busy: 0,
                 waiting: 0,
+                pool: 0,
                 serial,
             };
             let at = self.routes.all.insert(route);

@@ -6,6 +6,7 @@ use crate::ask::{Ask, Class as Priority};
 use crate::blame::Class;
 use crate::correlate::Way;
 use crate::fleet::AccountId;
+use crate::lease::WaitedFor;
 use crate::outcome::Sign;
 use crate::quota::Need;
 
@@ -88,6 +89,7 @@ pub(crate) struct Last {
 }
 
 /// Its place in the waiting room.
+#[expect(clippy::struct_excessive_bools, reason = "each notes one thing about the place, in any order")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) waiting: bool,
@@ -97,6 +99,16 @@ pub(crate) struct Place {
     pub(crate) not_before: u64,
     /// When that comes, a new round begins: all may be tried again.
     pub(crate) new_round: bool,
+    /// The pool of its route when it took its place.
+    pub(crate) pool: usize,
+    /// What it costs its client: how long (ns) its scarcest limit needs to bring back what it takes.
+    pub(crate) cost: u64,
+    /// It stands in front of those whose clients have not paid yet.
+    pub(crate) front: bool,
+    /// Its class has had less than it keeps: it goes before higher ones.
+    pub(crate) owed: bool,
+    /// What it waits (or waited last) for.
+    pub(crate) waits_for: Option<WaitedFor>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +118,8 @@ pub(crate) struct Request {
     pub(crate) route: usize,
     /// Order of arrival over all requests.
     pub(crate) seq: u64,
+    /// It came back to a place that was kept for it.
+    pub(crate) returned: bool,
     pub(crate) attempt: u32,
     /// Attempts that a rate limit refused: measurements, which use up nothing of what a request may try.
     pub(crate) refusals: u32,
@@ -136,6 +150,7 @@ impl Request {
             ask,
             route,
             seq,
+            returned: false,
             attempt: 0,
             refusals: 0,
             round: 1,
@@ -179,7 +194,7 @@ impl Request {
 
     /// Who comes before whom, as far as saving up goes.
     pub(crate) fn order(&self) -> (u8, u64) {
-        (rank(self.ask.class), self.seq)
+        (if self.place.owed { 0 } else { 1 + rank(self.ask.class) }, self.seq)
     }
 }
 

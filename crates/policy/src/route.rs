@@ -131,6 +131,8 @@ pub(crate) struct Route {
     /// Requests in flight and waiting: while there are any, the route stays.
     pub(crate) busy: usize,
     pub(crate) waiting: usize,
+    /// Routes of one pool compete for the same limits: their clients take turns with each other.
+    pub(crate) pool: usize,
     /// Tells a route from its predecessor at the same index.
     pub(crate) serial: u64,
 }

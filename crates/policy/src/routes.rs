@@ -18,6 +18,8 @@ pub(crate) struct Routes {
     pub(crate) adhoc: Map<(ProviderId, Arc<str>), usize>,
     adhoc_slots: usize,
     pub(crate) default_strategy: Strategy,
+    /// The pool of each provider: providers that serve one route are in one, and so are their routes.
+    pools: Vec<usize>,
     serial: u64,
 }
 
@@ -43,6 +45,7 @@ impl Routes {
             used_at: 0,
             busy: 0,
             waiting: 0,
+            pool: self.pools.get(provider.0 as usize).copied().unwrap_or(0),
             serial,
         };
         Self::fill_adhoc(pool, &mut route, provider);
@@ -59,6 +62,24 @@ impl Routes {
         let pm = pool.provider_model(provider, model);
         let member = Member::new(provider, model, pm, 1.0, layout);
         route.tiers = vec![Tier { slots: member.slots.len(), members: vec![member], turn: 0.0 }];
+    }
+
+    /// Which routes compete: those whose providers are connected by any route.
+    pub(crate) fn connect(&mut self, providers: usize) {
+        let mut pools: Vec<usize> = (0..providers).collect();
+        for (_, route) in self.all.iter() {
+            let mut members = route.tiers.iter().flat_map(|t| &t.members).map(|m| m.provider.0 as usize);
+            let Some(first) = members.next() else { continue };
+            for other in members {
+                let (a, b) = (pools[first], pools[other]);
+                pools.iter_mut().filter(|p| **p == b).for_each(|p| *p = a);
+            }
+        }
+        for (_, route) in self.all.iter_mut() {
+            let first = route.tiers.iter().flat_map(|t| &t.members).next();
+            route.pool = first.map_or(0, |m| pools[m.provider.0 as usize]);
+        }
+        self.pools = pools;
     }
 
     fn make_room(&mut self, pool: &mut Pool) {

@@ -21,13 +21,21 @@ impl Policy {
         let at = &mut self.routes.all[route];
         at.used_at = now.mono_ns;
         at.busy += 1;
-        let request = self.requests.open(ask, route);
-        let behind = self.room.has_before(&request);
-        let scan = self.look(now, &request, if behind { Line::Behind } else { Line::New }, None);
-        if let Some(best) = scan.best {
-            return Decision::Go(self.admit(now, request, &best, scan.skipped));
+        let mut request = self.requests.open(ask, route);
+        request.place.pool = self.routes.all[route].pool;
+        if !self.ghosts.is_empty() {
+            self.claim(now, &mut request);
         }
-        let try_at = if behind { 0 } else { scan.try_at };
+        let behind = self.room.has_before(&request);
+        let mut try_at = 0;
+        if !behind {
+            let scan = self.look(now, &request, Line::New, None);
+            if let Some(best) = scan.best {
+                return Decision::Go(self.admit(now, request, &best, scan.skipped));
+            }
+            try_at = scan.try_at;
+        }
+        let scan = self.look_ahead(now, &request);
         match self.sit_down(now, request, &scan, try_at) {
             Ok((id, forecast_mono_ns)) => Decision::Wait { ticket: Ticket(id), forecast_mono_ns },
             Err((request, refusal)) => {

@@ -3,8 +3,10 @@
 mod choosing;
 mod failures;
 mod harness;
+mod market;
 mod overload;
 mod poison;
+mod promises;
 mod quotas;
 mod random;
 mod retries;

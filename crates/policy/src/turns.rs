@@ -1,32 +1,95 @@
-//! Whose turn it is: start-time fair queueing between the clients of one class (Goyal, Vin, Cheng 1996), over all
-//! lanes. A request costs one over its client's weight. Only the head of a client's line has a tag; a request that
-//! leaves without having been served gives its turn to the next, so that refusals cost a client nothing.
+//! Whose turn it is: start-time fair queueing between the clients of one class in one pool (Goyal, Vin, Cheng 1996),
+//! over all lanes. A request costs the time that its scarcest limit needs to bring back what it takes, over its
+//! client's weight: so clients with large and with small requests, and on different routes, get the same share of
+//! what is scarce. Only the head of a client's line has a tag; a request that leaves without having been served
+//! gives its turn to the next, so that refusals cost a client nothing.
 //!
-//! The i-th request of a client stands at turn `base + i x cost`. Counting turns tells how many go before a place.
+//! Knows costs and clients, not requests: how long a cost really takes is told by the quota clocks.
 
 use crate::ask::ClientId;
 use crate::hash::Map;
-use crate::request::Request;
+use crate::time::s_of;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The cost of a request with weight 1.
-const TURN: u64 = 1_000_000;
+/// Lines that are looked at one by one when the work ahead is summed; the others are taken at their mean.
+const LINES_EXACT: usize = 32;
+
+/// Rates are means over about so many seconds.
+const RATE_S: f64 = 10.0;
+
+/// Work that will come later and go before: of each of some clients so much a second, and so much at most.
+#[derive(Debug)]
+struct Later {
+    sources: [(f64, f64); LINES_EXACT + 1],
+    len: usize,
+}
+
+impl Default for Later {
+    fn default() -> Self {
+        Self { sources: [(0.0, 0.0); LINES_EXACT + 1], len: 0 }
+    }
+}
+
+impl Later {
+    fn add(&mut self, per_s: f64, most: f64) {
+        if per_s > 0.0 && most > 0.0 && self.len < self.sources.len() {
+            self.sources[self.len] = (per_s, most);
+            self.len += 1;
+        }
+    }
+
+    /// The work ahead until it is done at `all` units a second, with what comes meanwhile.
+    fn with(&self, ahead: f64, all: f64) -> f64 {
+        if ahead <= 0.0 || all <= 0.0 {
+            return ahead;
+        }
+        let sources = &self.sources[..self.len];
+        let mut after_s = f64::INFINITY;
+        // From above: each round takes those at their most that would bring more in that time.
+        for _ in 0..4 {
+            let (mut work, mut rate) = (ahead, all);
+            for (per_s, most) in sources {
+                if per_s * after_s < *most || (after_s.is_infinite() && *per_s < 0.5 * all) {
+                    rate -= per_s;
+                } else {
+                    work += most;
+                }
+            }
+            let next = if rate > 0.01 * all { work / rate } else { after_s };
+            if next >= after_s {
+                break;
+            }
+            after_s = next;
+        }
+        let most: f64 = ahead + sources.iter().map(|(_, most)| most).sum::<f64>();
+        (after_s * all).min(most)
+    }
+}
+
+/// A place in a client's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    First,
+    /// The last, which costs this.
+    Last(u64),
+    /// Behind the last, and behind so much that was promised to the client.
+    Next(u64),
+}
 
 /// What a client has in line.
 #[derive(Clone, Debug, Default)]
 struct Line {
     /// The tag of its head; of its next request when none waits.
     base: u64,
-    cost: u64,
-    waiting: BTreeMap<u64, u64>,
+    /// Sum of the costs of those waiting.
+    total: u64,
+    /// Identity and cost by order of arrival.
+    waiting: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Line {
     fn end(&self) -> u64 {
-        self.base + self.cost * self.waiting.len() as u64
-    }
-    fn last(&self) -> u64 {
-        self.end().saturating_sub(self.cost) / TURN
+        self.base.saturating_add(self.total)
     }
 }
 
@@ -35,12 +98,32 @@ pub(crate) struct Turns {
     lines: Map<ClientId, Line>,
     /// Tag of the one served last.
     virtual_time: u64,
-    /// How many stand at each turn.
-    counts: BTreeMap<u64, usize>,
-    waiting: usize,
-    /// Clients by the end of their lines.
+    /// All that waits.
+    total: u64,
+    /// Clients with somebody waiting, by the end of their lines.
     ends: BTreeSet<(u64, ClientId)>,
     overtaken: bool,
+    /// Work a second that was served lately: of each client, and of all.
+    served: Map<ClientId, Rate>,
+    served_in_all: Rate,
+}
+
+/// A rate over the last ten seconds or so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    per_s: f64,
+    at: u64,
+}
+
+impl Rate {
+    fn now(self, now: u64) -> f64 {
+        self.per_s * (-s_of(now.saturating_sub(self.at)) / RATE_S).exp()
+    }
+
+    fn add(&mut self, now: u64, work: u64) {
+        self.per_s = self.now(now) + work as f64 / RATE_S;
+        self.at = now;
+    }
 }
 
 impl Turns {
@@ -49,93 +132,250 @@ impl Turns {
         self.lines.get(&client).map_or(self.virtual_time, |line| line.base)
     }
 
-    pub(crate) fn enter(&mut self, request: &Request) {
-        let client = request.ask.client;
+    /// The cost of all that a client has in line.
+    pub(crate) fn of(&self, client: ClientId) -> u64 {
+        self.lines.get(&client).map_or(0, |line| line.total)
+    }
+
+    /// The cost of all that waits.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(crate) fn enter(&mut self, client: ClientId, seq: u64, id: u64, cost: u64) {
         let line = self.lines.entry(client).or_default();
         if line.waiting.is_empty() {
             line.base = line.base.max(self.virtual_time);
-            let weight = request.ask.weight.clamp(1e-3, 1e3);
-            line.cost = crate::time::ns_of(TURN as f64 / 1e9 / weight).max(1);
+        } else {
+            self.ends.remove(&(line.end(), client));
         }
-        self.ends.remove(&(line.end(), client));
-        line.waiting.insert(request.seq, request.id);
-        let (end, turn) = (line.end(), line.last());
+        line.waiting.insert(seq, (id, cost));
+        line.total += cost;
+        self.total += cost;
+        let end = line.end();
         self.ends.insert((end, client));
-        *self.counts.entry(turn).or_insert(0) += 1;
-        self.waiting += 1;
         self.overtaken |= self.ends.last().is_some_and(|(last, _)| *last > end);
     }
 
     /// Served: the client's next turn comes later. Not served: the turn is the next one's.
-    pub(crate) fn leave(&mut self, request: &Request, served: bool) {
-        let client = request.ask.client;
+    pub(crate) fn leave(&mut self, now: u64, client: ClientId, seq: u64, served: bool) {
         let Some(line) = self.lines.get_mut(&client) else { return };
-        self.ends.remove(&(line.end(), client));
-        let turn = if served { line.base / TURN } else { line.last() };
-        if line.waiting.remove(&request.seq).is_none() {
-            return;
-        }
+        let end = line.end();
+        let Some((_, cost)) = line.waiting.remove(&seq) else { return };
+        self.ends.remove(&(end, client));
+        line.total -= cost;
+        self.total -= cost;
         if served {
             self.virtual_time = self.virtual_time.max(line.base);
-            line.base += line.cost;
+            line.base = line.base.saturating_add(cost);
+            self.served.entry(client).or_default().add(now, cost);
+            self.served_in_all.add(now, cost);
         }
         if !line.waiting.is_empty() {
             self.ends.insert((line.end(), client));
         } else if line.base <= self.virtual_time {
             self.lines.remove(&client);
         }
-        self.waiting -= 1;
-        if let Some(n) = self.counts.get_mut(&turn) {
-            *n -= 1;
-            if *n == 0 {
-                self.counts.remove(&turn);
-            }
-        }
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
         if self.lines.len() > 1_024 && self.lines.len() > 4 * self.ends.len() {
             let time = self.virtual_time;
             self.lines.retain(|_, line| !line.waiting.is_empty() || line.base > time);
         }
-    }
-
-    /// How many go before the last request of this client (`standing`), or before one that it would add.
-    pub(crate) fn ahead(&self, client: ClientId, standing: bool) -> usize {
-        let turn = match self.lines.get(&client) {
-            Some(line) if standing => line.last(),
-            Some(line) if line.waiting.is_empty() => line.base.max(self.virtual_time) / TURN,
-            Some(line) => line.end() / TURN,
-            None => self.virtual_time / TURN,
-        };
-        let before = self.count_to(turn);
-        if standing { before.saturating_sub(1) } else { before }
-    }
-
-    /// How many stand at this turn or an earlier one, counted from the nearer end.
-    fn count_to(&self, turn: u64) -> usize {
-        let mut front = self.counts.range(..=turn).map(|(_, n)| *n);
-        let mut back = self.counts.range(turn + 1..).map(|(_, n)| *n);
-        let (mut before, mut after) = (0, 0);
-        loop {
-            match front.next() {
-                Some(n) => before += n,
-                None => return before,
-            }
-            match back.next() {
-                Some(n) => after += n,
-                None => return self.waiting - after,
-            }
+        if self.served.len() > 4_096 {
+            let lines = &self.lines;
+            self.served.retain(|client, _| lines.contains_key(client));
         }
+    }
+
+    /// Where a request would start: its client's tag, and the client's own work before it.
+    pub(crate) fn start(&self, client: ClientId, at: Spot) -> (u64, u64) {
+        let line = self.lines.get(&client);
+        let (base, own) = match line {
+            Some(line) if !line.waiting.is_empty() => (line.base, line.total),
+            Some(line) => (line.base.max(self.virtual_time), 0),
+            None => (self.virtual_time, 0),
+        };
+        match at {
+            Spot::First => (base, 0),
+            Spot::Last(cost) => (base, own.saturating_sub(cost)),
+            Spot::Next(promised) => (base, own.saturating_add(promised)),
+        }
+    }
+
+    /// The work that goes before a request at this spot: what waits, and what will come later and go before it, for
+    /// clients whose lines end earlier come again.
+    pub(crate) fn ahead(&self, now: u64, client: ClientId, at: Spot) -> f64 {
+        let (base, own) = self.start(client, at);
+        let start = base.saturating_add(own);
+        let line = self.lines.get(&client).filter(|l| !l.waiting.is_empty());
+        let mut rest = self.total.saturating_sub(line.map_or(0, |l| l.total));
+        let mut ahead = own.min(line.map_or(0, |l| l.total));
+        let mut later = Later::default();
+        let all = self.served_in_all.now(now);
+        let mut light = all - self.rate(now, client);
+        let others = self.ends.iter().filter(|(_, other)| *other != client);
+        for (seen, (end, other)) in others.enumerate() {
+            let Some(line) = self.lines.get(other) else { continue };
+            if seen == LINES_EXACT {
+                // The others' lines are longer: each has about the same to be served before this one.
+                let others = (self.ends.len() - usize::from(line.total > 0)).saturating_sub(seen) as u64;
+                let each = start.saturating_sub(self.virtual_time);
+                ahead += rest.min(each.saturating_mul(others));
+                light = 0.0;
+                break;
+            }
+            ahead += start.min(*end).saturating_sub(line.base);
+            rest = rest.saturating_sub(line.total);
+            let rate = self.rate(now, *other);
+            light -= rate;
+            later.add(rate, start.saturating_sub(*end) as f64);
+        }
+        let absent = self.served.len().saturating_sub(self.ends.len()) as f64;
+        later.add(light, absent * start.saturating_sub(self.virtual_time) as f64);
+        later.with(ahead as f64, all)
+    }
+
+    /// Work a second that was let out of this line lately.
+    pub(crate) fn served_per_s(&self, now: u64) -> f64 {
+        self.served_in_all.now(now)
+    }
+
+    fn rate(&self, now: u64, client: ClientId) -> f64 {
+        self.served.get(&client).map_or(0.0, |r| r.now(now))
     }
 
     /// The last request of the longest line, if somebody went in front of it since this was asked.
     pub(crate) fn overtaken(&mut self) -> Option<u64> {
-        if !std::mem::take(&mut self.overtaken) || self.waiting < 2 {
+        if !std::mem::take(&mut self.overtaken) || self.ends.is_empty() {
             return None;
         }
         let (_, client) = self.ends.last()?;
-        self.lines.get(client)?.waiting.last_key_value().map(|(_, id)| *id)
+        self.lines.get(client)?.waiting.last_key_value().map(|(_, (id, _))| *id)
     }
 
+    /// Somebody went in front of all that stand here, or one who was hopeless left and the next may be, too.
     pub(crate) fn ask_again(&mut self) {
         self.overtaken = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_near(ahead: f64, expected: u64) {
+        assert!((ahead - expected as f64).abs() < 1e-6, "{ahead} is not {expected}");
+    }
+
+    /// Serves the client with the least tag until nobody waits.
+    fn served(turns: &mut Turns, lines: &mut BTreeMap<u64, Vec<u64>>) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some(client) = lines
+            .iter()
+            .filter(|(_, l)| !l.is_empty())
+            .min_by_key(|(c, l)| (turns.tag(ClientId(**c)), l[0]))
+            .map(|(c, _)| *c)
+        {
+            let seq = lines.get_mut(&client).unwrap().remove(0);
+            turns.leave(0, ClientId(client), seq, true);
+            order.push(client);
+        }
+        order
+    }
+
+    fn line_up(costs: &[(u64, u64)]) -> (Turns, BTreeMap<u64, Vec<u64>>) {
+        let (mut turns, mut lines) = (Turns::default(), BTreeMap::<u64, Vec<u64>>::new());
+        for (seq, (client, cost)) in costs.iter().enumerate() {
+            turns.enter(ClientId(*client), seq as u64, seq as u64, *cost);
+            lines.entry(*client).or_default().push(seq as u64);
+        }
+        (turns, lines)
+    }
+
+    #[test]
+    fn the_same_work_and_not_the_same_number_is_each_clients_share() {
+        // Client 1 asks for ten units at a time, client 2 for one.
+        let mut costs = vec![(1, 10); 4];
+        costs.extend([(2, 1); 30]);
+        let (mut turns, mut lines) = line_up(&costs);
+        let order = served(&mut turns, &mut lines);
+        let small = order[..22].iter().filter(|c| **c == 2).count();
+        assert!((18..=20).contains(&small), "two large ones and as much work of small ones: {order:?}");
+    }
+
+    #[test]
+    fn the_work_ahead_is_what_is_served_before() {
+        let (turns, _) = line_up(&[(1, 10), (1, 10), (1, 10), (2, 4), (3, 4), (3, 4), (3, 4)]);
+        // A newcomer: everybody's first one starts at the same tag; nothing is before it but chance.
+        assert_near(turns.ahead(0, ClientId(9), Spot::Next(0)), 0);
+        // One more of client 2 starts at 4: four units of each other go before it, and its own four.
+        assert_near(turns.ahead(0, ClientId(2), Spot::Next(0)), 4 + 4 + 4);
+        assert_near(turns.ahead(0, ClientId(2), Spot::First), 0);
+        // One more of client 1 comes after everything.
+        assert_near(turns.ahead(0, ClientId(1), Spot::Next(0)), turns.total());
+        assert_near(turns.ahead(0, ClientId(1), Spot::Last(10)), turns.total() - 10);
+        // What was promised to it does not stand in line, but lets as much of the others go before.
+        assert_near(turns.ahead(0, ClientId(9), Spot::Next(6)), 6 + 4 + 6);
+    }
+
+    #[test]
+    fn with_many_clients_the_work_ahead_is_about_right() {
+        let costs: Vec<(u64, u64)> = (0..1_000).flat_map(|c| [(c, 3), (c, 3)]).collect();
+        let (turns, _) = line_up(&costs);
+        assert_near(turns.ahead(0, ClientId(7), Spot::Next(0)), turns.total());
+        let (turns, _) = line_up(&(0..1_000).map(|c| (c, 3)).chain([(7, 3), (7, 3)]).collect::<Vec<_>>());
+        assert!(turns.ahead(0, ClientId(7), Spot::Next(0)) <= turns.total() as f64);
+        assert_near(turns.ahead(0, ClientId(5_000), Spot::Next(0)), 0);
+    }
+
+    #[test]
+    fn who_comes_later_and_goes_before_makes_a_long_line_longer() {
+        let mut turns = Turns::default();
+        // Client 1 has a long line; three of four that are served are other clients' newcomers.
+        (0..150).for_each(|seq| turns.enter(ClientId(1), seq, seq, 10));
+        for i in 0..400u64 {
+            let (now, seq) = (i * crate::time::SECOND / 10, 1_000 + i);
+            if i % 4 == 0 {
+                turns.enter(ClientId(1), seq, seq, 10);
+                turns.leave(now, ClientId(1), i / 4, true);
+            } else {
+                turns.enter(ClientId(2 + i % 7), seq, seq, 10);
+                turns.leave(now, ClientId(2 + i % 7), seq, true);
+            }
+        }
+        let now = 40 * crate::time::SECOND;
+        let (ahead, waits) = (turns.ahead(now, ClientId(1), Spot::Next(0)), turns.total() as f64);
+        assert!((3.3..4.7).contains(&(ahead / waits)), "{ahead} of {waits}");
+        assert_near(turns.ahead(now, ClientId(2), Spot::First), 0);
+    }
+
+    #[test]
+    fn who_is_almost_as_far_back_lets_little_more_go_before() {
+        let mut turns = Turns::default();
+        // Twenty clients alike, each with a line of twenty.
+        for seq in 0..400u64 {
+            turns.enter(ClientId(seq % 20), seq, seq, 10);
+        }
+        for i in 0..400u64 {
+            let now = i * crate::time::SECOND / 10;
+            turns.enter(ClientId(i % 20), 400 + i, 400 + i, 10);
+            turns.leave(now, ClientId(i % 20), i, true);
+        }
+        let ahead = turns.ahead(40 * crate::time::SECOND, ClientId(7), Spot::Next(0));
+        let waits = turns.total() as f64;
+        assert!((0.99..1.06).contains(&(ahead / waits)), "{ahead} of {waits}");
+    }
+
+    #[test]
+    fn who_leaves_unserved_has_paid_nothing() {
+        let (mut turns, mut lines) = line_up(&[(1, 5), (2, 5), (1, 5), (2, 5)]);
+        turns.leave(0, ClientId(1), 0, false);
+        lines.get_mut(&1).unwrap().remove(0);
+        assert_eq!(served(&mut turns, &mut lines), [2, 1, 2], "its second stands where the first stood");
+        assert_eq!(turns.total(), 0);
     }
 }

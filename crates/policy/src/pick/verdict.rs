@@ -1,6 +1,6 @@
 //! What stands against one candidate: gates and limits, until when, and which of them binds.
 
-use super::{Line, Query};
+use super::Query;
 use crate::gate::{PROBE_EVERY_NS, Pass};
 use crate::lease::Why;
 use crate::pool::Pool;
@@ -72,8 +72,8 @@ impl Verdict {
             }
             self.soft |= fit.soft;
             self.at = self.at.max(fit.at);
-            if q.line == Line::Behind || self.blocked() {
-                let ahead = domain.queued * q.ahead;
+            if q.line.waits() || self.blocked() {
+                let ahead = (domain.queued * q.ahead.0, q.ahead.1);
                 let at = domain.forecast(q.now, ahead, amount, turn.ns);
                 if at > self.forecast && self.why.is_none() {
                     (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));

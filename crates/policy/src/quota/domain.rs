@@ -4,7 +4,12 @@
 use super::bucket::Bucket;
 use super::window::Window;
 use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
-use crate::time::{DAY, Now};
+use crate::shares::Shares;
+use crate::time::{DAY, Now, SECOND};
+use std::collections::BTreeMap;
+
+/// Promises are added up over so long.
+const MOMENT_NS: u64 = 2 * SECOND;
 
 /// Where a limit is known from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,13 @@ pub(crate) struct Hold {
     pub(crate) at: u64,
 }
 
+/// What those will take who were told to come back at about the same time, the first of them `from` then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise {
+    from: u64,
+    amount: f64,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Domain {
     pub(crate) account: AccountId,
@@ -52,6 +64,10 @@ pub(crate) struct Domain {
     pub(crate) meter: Meter,
     /// What the waiters that were placed here will take.
     pub(crate) queued: f64,
+    /// What those will take who were told to come back, by the moment in which they are awaited.
+    pub(crate) promised: BTreeMap<u64, Promise>,
+    /// What each class has had lately.
+    pub(crate) shares: Shares,
     pub(crate) hold: Option<Box<Hold>>,
     /// All that was ever taken and given back: differences tell what happened between two instants.
     pub(crate) taken: f64,
@@ -88,6 +104,8 @@ impl Domain {
             daily,
             meter,
             queued: 0.0,
+            promised: BTreeMap::new(),
+            shares: Shares::default(),
             hold: None,
             taken: 0.0,
             returned: 0.0,
@@ -149,9 +167,38 @@ impl Domain {
         }
     }
 
+    /// When `need` will go behind `ahead` units of others and such a `share` of what was promised, as far as that is
+    /// awaited earlier.
+    pub(crate) fn forecast(&self, now: Now, (ahead, share): (f64, f64), need: f64, turn_ns: u64) -> u64 {
+        let mut at = self.forecast_behind(now, ahead, need, turn_ns);
+        if share <= 0.0 || at == u64::MAX {
+            return at;
+        }
+        let mut promised = 0.0;
+        for promise in self.promised.values() {
+            if promise.from > at {
+                break;
+            }
+            promised += promise.amount * share;
+            at = self.forecast_behind(now, ahead + promised, need, turn_ns);
+        }
+        at
+    }
+
+    /// Somebody was told to come back at this time (or came, or did not: a negative amount).
+    pub(crate) fn promise(&mut self, at_ns: u64, amount: f64) {
+        let moment = at_ns / MOMENT_NS;
+        let all = self.promised.entry(moment).or_insert(Promise { from: at_ns, amount: 0.0 });
+        all.from = all.from.min(at_ns);
+        all.amount += amount;
+        if all.amount <= 1e-6 {
+            self.promised.remove(&moment);
+        }
+    }
+
     /// When `need` will go behind `ahead` units of others, without refunds. Slots come back at times nobody knows:
     /// `turn_ns` is how long one of them is usually taken.
-    pub(crate) fn forecast(&self, now: Now, ahead: f64, need: f64, turn_ns: u64) -> u64 {
+    fn forecast_behind(&self, now: Now, ahead: f64, need: f64, turn_ns: u64) -> u64 {
         if need <= 0.0 {
             return now.mono_ns;
         }
@@ -164,6 +211,15 @@ impl Domain {
                 let turns = over / f64::from(*limit);
                 now.mono_ns.saturating_add(crate::time::ns_of(crate::time::s_of(turn_ns) * turns))
             }
+        }
+    }
+
+    /// How long it takes until `need` has come back (seconds), where a slot is usually taken for `turn_ns`.
+    pub(crate) fn refill_s(&self, need: f64, turn_ns: u64) -> f64 {
+        match &self.meter {
+            Meter::Bucket(b) => need / b.rate.max(1e-9),
+            Meter::Window(w) => need / w.limit.max(1e-9) * crate::time::s_of(w.period_ns),
+            Meter::Slots { limit, .. } => need / f64::from(*limit).max(1e-9) * crate::time::s_of(turn_ns),
         }
     }
 
