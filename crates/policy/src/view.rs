@@ -164,6 +164,11 @@ fn out(gate: &Gate, now: Now) -> Option<Out> {
 }
 
 impl Policy {
+    /// Requests so far: cheap enough to ask after every verb.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
     /// The state of everything, for people.
     pub fn view(&self, now: Now) -> View {
         let now = self.now.max_mono(now);

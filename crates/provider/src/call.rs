@@ -147,7 +147,7 @@ pub struct Reply {
     pub retry_after_ns: Option<u64>,
     /// The call holds slots, holds or a running meter until `done` is called. Refusals do not.
     pub open: bool,
-    /// The bytes, when they were wanted.
+    /// The bytes: of a refusal always, else when they were wanted.
     pub plan: Plan,
 }
 

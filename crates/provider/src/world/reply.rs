@@ -128,7 +128,8 @@ impl World {
             input_tokens: call.input_tokens,
             ..Course::default()
         };
-        let plan = if call.body == BodyWish::Yes { Plan::body(at, body) } else { Plan::none(&course) };
+        // Refusals come with their few bytes whatever was wished: what they say stands nowhere else.
+        let plan = Plan::body(at, body);
         let entry = Entry { status, fault: refusal.fault, course: None, answer_id: String::new() };
         let id = self.enter(now, call, who, entry, Some(&refusal));
         let (rule, wait) = (refusal.rule, refusal.wait_ns);

@@ -1,0 +1,283 @@
+//! What came out of a run, as figures with names, beside what the oracle says was possible; and whether that is what
+//! the scenario expects.
+
+use crate::oracle::{self, Oracle, amount, horizon_s};
+use crate::run::{Fate, Record, Run};
+use crate::spec::{Scenario, SpecError};
+use crate::time::{MS, ns_of};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Both ends included.
+pub type Range = [f64; 2];
+
+/// What came out of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Figures {
+    /// The seed of the run.
+    pub seed: u64,
+    /// By name; what each means is told at [`MEANINGS`].
+    pub by_name: BTreeMap<&'static str, f64>,
+    /// By key.
+    pub keys: Vec<KeyLine>,
+    /// By client.
+    pub clients: Vec<ClientLine>,
+    /// Broken invariants.
+    pub violations: Vec<String>,
+    /// How often each class, event and refusal was met.
+    pub met: BTreeMap<String, u64>,
+    /// A digest of all decisions: the same for the same seed.
+    pub digest: u64,
+}
+
+/// What a key was asked.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KeyLine {
+    /// Its name.
+    pub name: String,
+    /// Calls that reached its provider.
+    pub calls: u64,
+    /// Of these, accepted.
+    pub accepted: u64,
+    /// Refused by a limit.
+    pub limited: u64,
+    /// Failed for another reason.
+    pub failed: u64,
+    /// Accepted in each sixtieth of the scenario's time (and after it, as long as it takes).
+    pub over_time: Vec<u32>,
+}
+
+/// What a client asked and got.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClientLine {
+    /// Its name.
+    pub name: String,
+    /// Requests, those of callers that came back not counted.
+    pub offered: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Refused for want of quota.
+    pub refused: u64,
+    /// Ended in an error that was not the caller's fault.
+    pub errors: u64,
+    /// Mean wait of those that were answered, in milliseconds.
+    pub wait_ms: f64,
+    /// Its max-min share of what was possible, in the scenario's units.
+    pub share: f64,
+    /// What a clairvoyant FIFO would have given it, in the scenario's units.
+    pub fifo: f64,
+}
+
+/// What the figures mean.
+pub const MEANINGS: &[(&str, &str)] = &[
+    ("requests", "requests that came, without those of callers that came back"),
+    ("goodput", "answered, as a share of what the limits could have admitted at most (fluid bound)"),
+    ("answered", "answered, as a share of what came"),
+    ("refused", "refused for want of quota, as a share of what came"),
+    ("refused_late", "of the refusals, those that came after waiting"),
+    ("hopeful", "told to wait although the forecast misses the deadline, as a share of what came"),
+    ("readmitted", "of the refused that came back at the stated time, those that were not refused again"),
+    ("errors", "callers that saw an error that was not their own fault"),
+    ("poison_errors", "callers that saw their poisonous request fail"),
+    ("wrong_relayed", "wrong requests that were answered as such"),
+    ("attempts", "attempts for each request that came"),
+    ("wasted_429", "refusals by limits, for each answer"),
+    ("limited", "refusals by limits"),
+    ("failed", "attempts that failed for another reason than a limit"),
+    ("failed_most", "failed attempts of the key that had most"),
+    ("timeouts", "attempts that were given up for being silent"),
+    ("benches", "times that a breaker opened or a key, account or provider was benched"),
+    ("spread", "how much more the busiest key answered than the idlest"),
+    ("share_min", "the least that a client got, as a share of its max-min share"),
+    ("share_small", "the least that a client got whose demand is below its share, as a share of its demand"),
+    ("wait_p50_ms", "time from arrival to the first attempt"),
+    ("wait_p95_ms", "see wait_p50_ms"),
+    ("wait_p99_ms", "see wait_p50_ms"),
+    ("latency_p50_ms", "time from arrival to the end of the answer"),
+    ("latency_p95_ms", "see latency_p50_ms"),
+    ("latency_p99_ms", "see latency_p50_ms"),
+    ("oracle_wait_p99_ms", "the same of a clairvoyant FIFO"),
+    ("oracle_latency_p50_ms", "the same of a clairvoyant FIFO"),
+    ("oracle_latency_p99_ms", "the same of a clairvoyant FIFO"),
+    ("p99_over_oracle", "latency_p99_ms over the oracle's"),
+    ("large_wait", "mean wait of the largest tenth over the mean wait of all"),
+    ("polls", "polls for each request that came"),
+];
+
+/// One expectation, judged over some seeds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The figure.
+    pub name: String,
+    /// What it must be.
+    pub wanted: Range,
+    /// The furthest from that, over all seeds.
+    pub worst: f64,
+    /// The middle one.
+    pub median: f64,
+    /// Whether every seed keeps to it.
+    pub met: bool,
+    /// Why it is not, if that is known.
+    pub known: Option<String>,
+    /// It is known, but not what is known: it moved, or it is met by now.
+    pub stale: bool,
+}
+
+/// Runs a scenario with one seed.
+pub fn simulate(scenario: &Scenario, seed: u64) -> Result<Figures, SpecError> {
+    let record = Run::new(scenario, seed)?.run();
+    let oracle = oracle::ask(scenario, &record, seed);
+    Ok(figures(scenario, &record, &oracle, seed))
+}
+
+fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> Figures {
+    let t = &record.tally;
+    let mut by_name = BTreeMap::new();
+    let (_, end) = horizon_s(scenario);
+    let end_ns = ns_of(end);
+    let counted = |r: &&crate::run::Req| {
+        let traffic = &scenario.traffic[r.source];
+        !traffic.poison && !traffic.wrong
+    };
+    let answered: Vec<_> = record.reqs.iter().filter(counted).filter(|r| r.fate == Fate::Answered).collect();
+    let done: f64 =
+        answered.iter().filter(|r| r.last_sent_ns <= end_ns).map(|r| amount(scenario.count, r.input)).sum();
+    let came = record.reqs.iter().filter(|r| r.returns == 0 && r.deadline_ns > 0).count() as f64;
+    let refused = record.reqs.iter().filter(|r| r.returns == 0 && r.fate == Fate::Refused).count() as f64;
+    let all_answered: f64 = answered.iter().map(|r| amount(scenario.count, r.input)).sum();
+    by_name.insert("requests", came);
+    by_name.insert("goodput", ratio(done, oracle.possible));
+    by_name.insert("answered", ratio(all_answered, oracle.offered));
+    by_name.insert("refused", ratio(refused, came));
+    by_name.insert("refused_late", ratio(t.refused_late as f64, refused));
+    by_name.insert("hopeful", ratio(t.hopeful as f64, came));
+    let back = record.reqs.iter().filter(|r| r.returns == 1 && r.fate != Fate::Coming);
+    let (again, twice) = back
+        .fold((0.0, 0.0), |(n, twice), r| (n + 1.0, twice + f64::from(u8::from(r.fate == Fate::Refused))));
+    by_name.insert("readmitted", if again > 0.0 { 1.0 - twice / again } else { 1.0 });
+    by_name.insert("errors", t.errors as f64);
+    by_name.insert("poison_errors", t.poison_errors as f64);
+    by_name.insert("wrong_relayed", t.wrong_relayed as f64);
+    by_name.insert("attempts", ratio(t.attempts as f64, came));
+    by_name.insert("wasted_429", ratio(t.limited as f64, answered.len() as f64));
+    by_name.insert("limited", t.limited as f64);
+    by_name.insert("failed", t.keys.iter().map(|k| k.failed).sum::<u64>() as f64);
+    by_name.insert("failed_most", t.keys.iter().map(|k| k.failed).max().unwrap_or(0) as f64);
+    by_name.insert("timeouts", t.timeouts as f64);
+    by_name.insert("benches", t.benches as f64);
+    by_name.insert("polls", ratio(t.polls as f64, came));
+    let most = t.keys.iter().map(|k| k.accepted).max().unwrap_or(0) as f64;
+    let least = t.keys.iter().map(|k| k.accepted).min().unwrap_or(0) as f64;
+    by_name.insert("spread", ratio(most - least, most));
+    shares(scenario, record, oracle, &mut by_name);
+    times(&answered, oracle, &mut by_name);
+    let (keys, clients) = lines(record, oracle);
+    Figures {
+        seed,
+        by_name,
+        keys,
+        clients,
+        violations: record.violations.clone(),
+        met: t.met.clone(),
+        digest: t.digest,
+    }
+}
+
+fn lines(record: &Record, oracle: &Oracle) -> (Vec<KeyLine>, Vec<ClientLine>) {
+    let keys = record.tally.keys.iter().map(|k| KeyLine {
+        name: k.name.clone(),
+        calls: k.calls,
+        accepted: k.accepted,
+        limited: k.limited,
+        failed: k.failed,
+        over_time: k.over_time.clone(),
+    });
+    let clients = record.tally.clients.iter().enumerate().map(|(c, t)| ClientLine {
+        name: t.name.clone(),
+        offered: t.offered,
+        answered: t.answered,
+        refused: t.refused,
+        errors: t.errors,
+        wait_ms: ratio(t.wait_ns as f64 / MS as f64, t.answered as f64),
+        share: oracle.shares.get(c).copied().unwrap_or(0.0),
+        fifo: oracle.fifo.by_client.get(c).copied().unwrap_or(0.0),
+    });
+    (keys.collect(), clients.collect())
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}
+
+fn shares(scenario: &Scenario, record: &Record, oracle: &Oracle, by_name: &mut BTreeMap<&'static str, f64>) {
+    let (mut least, mut small) = (f64::INFINITY, f64::INFINITY);
+    for (client, share) in record.tally.clients.iter().zip(&oracle.shares) {
+        let (offered, got) = match scenario.count {
+            crate::spec::Count::Requests => (client.offered as f64, client.answered as f64),
+            crate::spec::Count::Tokens => (client.offered_tokens as f64, client.answered_tokens as f64),
+        };
+        if *share > 0.0 {
+            least = least.min(got / share);
+            if *share >= offered * 0.999 {
+                small = small.min(got / offered.max(1.0));
+            }
+        }
+    }
+    by_name.insert("share_min", if least.is_finite() { least } else { 1.0 });
+    by_name.insert("share_small", if small.is_finite() { small } else { 1.0 });
+}
+
+fn times(answered: &[&crate::run::Req], oracle: &Oracle, by_name: &mut BTreeMap<&'static str, f64>) {
+    let mut waits: Vec<u64> = answered.iter().map(|r| r.sent_ns.saturating_sub(r.came_ns)).collect();
+    let mut latencies: Vec<u64> = answered.iter().map(|r| r.ended_ns.saturating_sub(r.came_ns)).collect();
+    let mean = |waits: &[u64]| ratio(waits.iter().map(|w| *w as f64).sum(), waits.len() as f64);
+    let mut sizes: Vec<(u64, u64)> =
+        answered.iter().map(|r| (r.input, r.sent_ns.saturating_sub(r.came_ns))).collect();
+    sizes.sort_unstable();
+    let large: Vec<u64> = sizes.iter().skip(sizes.len() * 9 / 10).map(|(_, wait)| *wait).collect();
+    by_name.insert("large_wait", ratio(mean(&large), mean(&waits)));
+    waits.sort_unstable();
+    latencies.sort_unstable();
+    by_name.insert("wait_p50_ms", percentile(&waits, 0.5));
+    by_name.insert("wait_p95_ms", percentile(&waits, 0.95));
+    by_name.insert("wait_p99_ms", percentile(&waits, 0.99));
+    by_name.insert("latency_p50_ms", percentile(&latencies, 0.5));
+    by_name.insert("latency_p95_ms", percentile(&latencies, 0.95));
+    by_name.insert("latency_p99_ms", percentile(&latencies, 0.99));
+    by_name.insert("oracle_wait_p99_ms", percentile(&oracle.fifo.waits, 0.99));
+    by_name.insert("oracle_latency_p50_ms", percentile(&oracle.fifo.latencies, 0.5));
+    let oracles = percentile(&oracle.fifo.latencies, 0.99);
+    by_name.insert("oracle_latency_p99_ms", oracles);
+    by_name.insert("p99_over_oracle", ratio(percentile(&latencies, 0.99), oracles));
+}
+
+/// Of sorted nanoseconds, in milliseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below the length")]
+fn percentile(sorted: &[u64], p: f64) -> f64 {
+    let at = ((sorted.len() as f64 * p).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(at).map_or(0.0, |ns| *ns as f64 / MS as f64)
+}
+
+/// Judges runs by what the scenario expects.
+pub fn judge(scenario: &Scenario, runs: &[Figures]) -> Vec<Judged> {
+    let judged = scenario.expect.iter().map(|(name, wanted)| {
+        let mut values: Vec<f64> =
+            runs.iter().map(|f| f.by_name.get(name.as_str()).copied().unwrap_or(f64::NAN)).collect();
+        values.sort_by(f64::total_cmp);
+        let off = |v: f64| (wanted[0] - v).max(v - wanted[1]);
+        let worst = values.iter().copied().max_by(|a, b| off(*a).total_cmp(&off(*b))).unwrap_or(f64::NAN);
+        let within = |range: &Range| values.iter().all(|v| (range[0]..=range[1]).contains(v));
+        let met = within(wanted);
+        let known = scenario.known.get(name);
+        Judged {
+            name: name.clone(),
+            wanted: *wanted,
+            worst,
+            median: values.get(values.len() / 2).copied().unwrap_or(f64::NAN),
+            met,
+            known: known.map(|k| k.why.clone()),
+            stale: known.is_some_and(|k| met || !within(&k.now)),
+        }
+    });
+    judged.collect()
+}

@@ -1,0 +1,21 @@
+//! The same policy under a virtual clock: traffic, simulated providers behind a network that delays and reorders,
+//! strangers, faults; invariants looked at after every event, an oracle to compare with, and scenarios with what must
+//! come out of them. Hours pass in seconds, and the same seed gives the same run.
+//!
+//! It drives the scheduler through the verbs that the server uses, in the server's order, and refuses to know the
+//! server, its wire formats and its configuration. The providers' limiters and the oracle share no code with the
+//! scheduler, or the proof would prove itself.
+
+mod figures;
+mod fleet;
+mod oracle;
+mod reader;
+mod rng;
+mod run;
+pub mod spec;
+mod time;
+mod traffic;
+mod watch;
+
+pub use figures::{ClientLine, Figures, Judged, KeyLine, MEANINGS, Range, judge, simulate};
+pub use spec::{Scenario, SpecError};

@@ -1,0 +1,108 @@
+//! The clairvoyant FIFO: requests in order of arrival, each booked where its answer would come first, or dropped where
+//! its turn would come after its deadline. It knows when each account is down or slow, and never sends in vain.
+
+use super::limit::{Booked, charge};
+use super::{Mean, slowness, up_again};
+use crate::rng::Rng;
+use crate::run::Record;
+use crate::spec::Scenario;
+use crate::time::{MS, ns_of};
+
+/// Larger fleets would take longer here than in the scheduler.
+const ACCOUNTS_MAX: usize = 64;
+
+/// What it reached.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fifo {
+    /// Waits of those that it served, in nanoseconds, sorted.
+    pub(crate) waits: Vec<u64>,
+    /// From arrival to the end of the answer, sorted.
+    pub(crate) latencies: Vec<u64>,
+    /// What each client got, in the scenario's units.
+    pub(crate) by_client: Vec<f64>,
+}
+
+struct Books {
+    limits: Vec<Vec<Booked>>,
+    last_ns: Vec<u64>,
+}
+
+pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
+    let accounts = &record.sides.accounts;
+    let mut out = Fifo { by_client: vec![0.0; record.tally.clients.len()], ..Fifo::default() };
+    if accounts.len() > ACCOUNTS_MAX {
+        return out;
+    }
+    let mut rng = Rng::new(seed ^ 0x0FF1_CE00);
+    let mut books = Books {
+        limits: accounts.iter().map(|a| a.limits.iter().map(Booked::new).collect()).collect(),
+        last_ns: vec![0; accounts.len()],
+    };
+    let mut order: Vec<usize> = (0..record.reqs.len()).filter(|i| record.reqs[*i].returns == 0).collect();
+    order.sort_by_key(|i| record.reqs[*i].came_ns);
+    for i in order {
+        let r = &record.reqs[i];
+        let traffic = &scenario.traffic[r.source];
+        if traffic.poison || traffic.wrong || r.deadline_ns == 0 {
+            continue;
+        }
+        let size = Mean {
+            input: r.input as f64,
+            output: r.output as f64,
+            cap: traffic.max_tokens.unwrap_or(4_096) as f64,
+            held_s: 0.0,
+        };
+        let route = &record.sides.routes[r.route as usize];
+        let mut best: Option<(u64, u64, usize)> = None;
+        for &a in &route.accounts {
+            let Some(at) = earliest(&books, a, record, r.came_ns, size) else { continue };
+            let takes = service(scenario, record, a, r.output, at, &mut rng);
+            if best.is_none_or(|(end, ..)| at + takes < end) {
+                best = Some((at + takes, at, a));
+            }
+        }
+        let Some((end, at, a)) = best.filter(|(_, at, _)| *at <= r.deadline_ns) else { continue };
+        let charging = &accounts[a].charging;
+        for (limit, booked) in accounts[a].limits.iter().zip(&mut books.limits[a]) {
+            booked.book(at, end, charge(limit.dimension, charging, size));
+        }
+        books.last_ns[a] = books.last_ns[a].max(at);
+        out.waits.push(at - r.came_ns);
+        out.latencies.push(end - r.came_ns);
+        let client = usize::try_from(r.client).unwrap_or(0);
+        out.by_client[client] += super::amount(scenario.count, r.input);
+    }
+    out.waits.sort_unstable();
+    out.latencies.sort_unstable();
+    out
+}
+
+/// The earliest instant at which every limit of the account admits the request and no fault is in its way.
+fn earliest(books: &Books, a: usize, record: &Record, came_ns: u64, size: Mean) -> Option<u64> {
+    let account = &record.sides.accounts[a];
+    let mut at = came_ns;
+    // A few rounds settle it; two limits that never agree would be a limit of nothing.
+    for _ in 0..8 {
+        let before = at;
+        at = up_again(&account.faults, at)?;
+        for (limit, booked) in account.limits.iter().zip(&books.limits[a]) {
+            at = booked.earliest(at, charge(limit.dimension, &account.charging, size))?;
+        }
+        if at == before {
+            break;
+        }
+    }
+    Some(at)
+}
+
+/// How long an answer takes there, network included.
+fn service(scenario: &Scenario, record: &Record, a: usize, output: u64, at: u64, rng: &mut Rng) -> u64 {
+    let account = &record.sides.accounts[a];
+    let latency = &record.sides.world.providers[account.provider].latency;
+    let sigma = latency.ttft_sigma;
+    let first = rng.log_normal(latency.ttft_ms * (-sigma * sigma / 2.0).exp(), sigma);
+    let writing = output.saturating_sub(1) as f64 * latency.per_token_ms;
+    let network = 2.0 * scenario.network.delay_ms + (rng.unit() + rng.unit()) * scenario.network.jitter_ms;
+    let slow = slowness(&account.faults, at);
+    ns_of(((first + writing) * slow + network) / 1e3).max(MS)
+}
