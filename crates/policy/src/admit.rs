@@ -85,12 +85,15 @@ impl Policy {
             taken: 0.0,
             returned: 0.0,
         }));
+        let mut beside = None;
         for held in &mut request.held {
             let domain = &mut self.pool.domains[held.domain];
             held.epoch = domain.take(now, held.amount);
             domain.shares.add(now.mono_ns, rank(request.ask.class), held.amount);
             (held.serial, held.taken, held.returned) = (domain.serial, domain.taken, domain.returned);
+            beside = beside.max(domain.sent(now, &best.need, held.amount));
         }
+        let watched = self.watch(now, target, &best.need);
         self.count_in(target);
         request.attempt += 1;
         let probe = !probes.is_empty();
@@ -104,6 +107,8 @@ impl Policy {
             accepted: false,
             closed_breaker: false,
             live: true,
+            beside: watched.or(beside).unwrap_or(0),
+            watched: watched.is_some(),
         };
         let t = &self.pool.targets[target];
         self.affinity.served(request.ask.session, t.key, t.account, now.mono_ns);
@@ -288,7 +293,7 @@ impl Policy {
             provider: self.pool.provider(account.provider).name.clone(),
             account: account.name.clone(),
             dimension: domain.dimension,
-            size: Some(domain.size()),
+            size: Some(domain.size()).filter(|size| size.is_finite()),
         }
     }
 

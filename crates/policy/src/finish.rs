@@ -99,6 +99,7 @@ impl Policy {
             && charging.runs_on_after_cancel
             && fate == Fate::Broken
             && over > now.mono_ns;
+        self.note_end(request, &actual, fate == Fate::Refused);
         for held in request.held.drain(..) {
             let Some(domain) = self.pool.domain_mut(held.domain, held.serial) else { continue };
             if runs_on && matches!(domain.meter, Meter::Slots { .. }) {

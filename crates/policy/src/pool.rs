@@ -13,7 +13,7 @@ use crate::fleet::{
 use crate::gate::Gate;
 use crate::hash::Map;
 use crate::health::{Ewma, FirstByte, SIZES};
-use crate::quota::{Domain, ModelStats};
+use crate::quota::{Domain, History, ModelStats};
 use crate::route::{Layout, Park};
 use crate::slab::Slab;
 use crate::time::{DAY, Now};
@@ -121,6 +121,8 @@ pub(crate) struct AccountModel {
     pub(crate) account: AccountId,
     pub(crate) model: usize,
     pub(crate) quota: Gate,
+    /// What went through while no limit was known.
+    pub(crate) watch: Option<Box<History>>,
     /// All domains that apply: the account's that match, and those learned for this model.
     pub(crate) domains: Vec<usize>,
 }
@@ -266,7 +268,13 @@ impl Pool {
             return *at;
         }
         let domains = self.matching(&self.account(account).domains, model);
-        let at = self.account_models.insert(AccountModel { account, model, quota: Gate::default(), domains });
+        let at = self.account_models.insert(AccountModel {
+            account,
+            model,
+            quota: Gate::default(),
+            watch: None,
+            domains,
+        });
         self.account_model_index.insert((account.0, model), at);
         self.models[model].account_models.push(at);
         self.account_mut(account).models.push(at);

@@ -58,6 +58,10 @@ pub(crate) struct Flight {
     /// Its first output closed the breaker of its target: should it still fail, that opens it again.
     pub(crate) closed_breaker: bool,
     pub(crate) live: bool,
+    /// Others in flight there, as far as they are counted.
+    pub(crate) beside: u32,
+    /// It was noted where no limit is known.
+    pub(crate) watched: bool,
 }
 
 /// A failure of this request that a target's breaker counted.

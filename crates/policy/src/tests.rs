@@ -3,6 +3,7 @@
 mod choosing;
 mod failures;
 mod harness;
+mod hidden;
 mod market;
 mod overload;
 mod poison;

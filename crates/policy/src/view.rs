@@ -230,14 +230,24 @@ impl Policy {
             in_flight: a.in_flight,
             counts: a.counts,
             benched: out(&a.bench, now),
-            quota: out(&a.quota, now).or_else(|| out(&a.free, now)),
+            quota: out(&a.quota, now)
+                .or_else(|| out(&a.free, now))
+                .or_else(|| self.learned_out(&a.domains, now)),
             limits: self.view_limits(&domains, now),
             keys,
         }
     }
 
+    /// A limit that is known from refusals alone has shut these.
+    fn learned_out(&self, domains: &[usize], now: Now) -> Option<Out> {
+        let learners = domains.iter().filter_map(|d| self.pool.domains.get(*d)?.learner.as_ref());
+        let until = learners.filter_map(|l| l.shut_until(now.mono_ns)).max()?;
+        Some(Out { until_mono_ns: until, why: Class::Quota })
+    }
+
     fn view_limits(&self, domains: &[usize], now: Now) -> Vec<LimitView> {
-        let shown = domains.iter().filter_map(|d| self.pool.domains.get(*d)).take(PER_KEY_MAX);
+        let known = domains.iter().filter_map(|d| self.pool.domains.get(*d));
+        let shown = known.filter(|d| d.size().is_finite()).take(PER_KEY_MAX);
         shown
             .map(|d| LimitView {
                 dimension: d.dimension,
@@ -261,7 +271,8 @@ impl Policy {
                 model: self.pool.models[t.model].name.clone(),
                 breaker_open_until: t.breaker.is_open(now.mono_ns).then(|| t.breaker.until()),
                 benched: out(&t.bench, now),
-                quota: out(&self.pool.account_models[t.account_model].quota, now),
+                quota: out(&self.pool.account_models[t.account_model].quota, now)
+                    .or_else(|| self.learned_out(&self.pool.account_models[t.account_model].domains, now)),
                 failures: (t.breaker.run(), failed, total),
                 first_output_ns: t.first_output[1].get(now.mono_ns).map(|ns| crate::time::ns_of(ns / 1e9)),
                 in_flight: t.in_flight,

@@ -79,7 +79,8 @@ impl Verdict {
                     (self.why, self.domain) = (Some(Why::Limit(domain.dimension)), Some(*index));
                 }
                 self.forecast = self.forecast.max(at);
-                if turn.founded || !matches!(domain.meter, Meter::Slots { limit: 1.., .. }) {
+                let guessed = !turn.founded && matches!(domain.meter, Meter::Slots { limit: 1.., .. });
+                if !guessed && domain.is_founded() {
                     self.sure = self.sure.max(at);
                 }
             }

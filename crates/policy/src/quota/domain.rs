@@ -2,8 +2,11 @@
 //! request is.
 
 use super::bucket::Bucket;
+use super::estimate::Need;
+use super::learner::{Heard, Learner};
 use super::window::Window;
 use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
+use crate::rng::Rng;
 use crate::shares::Shares;
 use crate::time::{DAY, Now, SECOND};
 use std::collections::BTreeMap;
@@ -26,7 +29,12 @@ pub enum Source {
 pub(crate) enum Meter {
     Bucket(Bucket),
     Window(Window),
-    Slots { limit: u32, used: u32 },
+    Slots {
+        limit: u32,
+        used: u32,
+    },
+    /// Not known yet: everything fits.
+    Open,
 }
 
 /// When an amount fits. `soft`: besides, something must come back whose time nobody knows.
@@ -76,6 +84,8 @@ pub(crate) struct Domain {
     pub(crate) open: f64,
     /// When the request was sent whose answer was applied last.
     pub(crate) measured_sent_ns: Option<u64>,
+    /// It is known from refusals alone.
+    pub(crate) learner: Option<Box<Learner>>,
     /// Which domain this is, so that an index that was reused is noticed.
     pub(crate) serial: u64,
 }
@@ -111,6 +121,7 @@ impl Domain {
             returned: 0.0,
             open: 0.0,
             measured_sent_ns: None,
+            learner: None,
             serial,
         }
     }
@@ -121,7 +132,13 @@ impl Domain {
             Meter::Bucket(b) => b.capacity,
             Meter::Window(w) => w.limit,
             Meter::Slots { limit, .. } => f64::from(*limit),
+            Meter::Open => f64::INFINITY,
         }
+    }
+
+    /// Whether it is known well enough to refuse somebody for what it will be like later.
+    pub(crate) fn is_founded(&self) -> bool {
+        self.learner.as_ref().is_none_or(|l| l.is_proven())
     }
 
     /// What is left now; below zero where more was used than was known.
@@ -130,6 +147,7 @@ impl Domain {
             Meter::Bucket(b) => b.level(now.mono_ns),
             Meter::Window(w) => w.limit - w.used(now),
             Meter::Slots { limit, used } => f64::from(*limit) - f64::from(*used),
+            Meter::Open => f64::INFINITY,
         }
     }
 
@@ -137,6 +155,10 @@ impl Domain {
     pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: (u8, u64)) -> Fit {
         if need <= 0.0 {
             return Fit { at: now.mono_ns, soft: false };
+        }
+        let open_at = self.learner.as_ref().map_or(0, |l| l.open_at());
+        if open_at > now.mono_ns {
+            return Fit { at: open_at, soft: false };
         }
         let hold = self.hold.as_deref().filter(|h| h.id != id && h.order < order);
         match &self.meter {
@@ -164,6 +186,7 @@ impl Domain {
                 }
                 Fit { at: now.mono_ns, soft: used + u32::from(hold.is_some()) >= *limit }
             }
+            Meter::Open => Fit { at: now.mono_ns, soft: false },
         }
     }
 
@@ -202,16 +225,19 @@ impl Domain {
         if need <= 0.0 {
             return now.mono_ns;
         }
-        match &self.meter {
+        let open_at = self.learner.as_ref().map_or(0, |l| l.open_at());
+        let at = match &self.meter {
             Meter::Bucket(b) => b.ready_at(now.mono_ns, ahead, need),
             Meter::Window(w) => w.ready_at(now, ahead, need),
+            Meter::Open => now.mono_ns,
             Meter::Slots { limit: 0, .. } => u64::MAX,
             Meter::Slots { limit, used } => {
                 let over = (f64::from(*used) + ahead + need - f64::from(*limit)).max(0.0);
                 let turns = over / f64::from(*limit);
                 now.mono_ns.saturating_add(crate::time::ns_of(crate::time::s_of(turn_ns) * turns))
             }
-        }
+        };
+        at.max(open_at)
     }
 
     /// How long it takes until `need` has come back (seconds), where a slot is usually taken for `turn_ns`.
@@ -220,13 +246,14 @@ impl Domain {
             Meter::Bucket(b) => need / b.rate.max(1e-9),
             Meter::Window(w) => need / w.limit.max(1e-9) * crate::time::s_of(w.period_ns),
             Meter::Slots { limit, .. } => need / f64::from(*limit).max(1e-9) * crate::time::s_of(turn_ns),
+            Meter::Open => 0.0,
         }
     }
 
     /// How full it would be after placing `need`: 0 empty, 1 full. A window that ends soon is worth using up first.
     pub(crate) fn utilisation(&self, now: Now, need: f64) -> f64 {
         let size = self.size();
-        if need <= 0.0 || size <= 0.0 {
+        if need <= 0.0 || size <= 0.0 || size.is_infinite() {
             return 0.0;
         }
         let used = ((size - self.level(now) + need) / size).clamp(0.0, 1.0);
@@ -250,6 +277,29 @@ impl Domain {
                 *used += 1;
                 0
             }
+            Meter::Open => 0,
+        }
+    }
+
+    /// A request that took from here goes out; `amount` is what it took.
+    pub(crate) fn sent(&mut self, now: Now, need: &Need, amount: f64) -> Option<u32> {
+        let meter = &mut self.meter;
+        self.learner.as_mut().map(|l| l.sent(now, need, amount, meter))
+    }
+
+    /// A refusal that tells of this limit. Who holds something of what it was taken for until now keeps nothing.
+    pub(crate) fn refused(&mut self, now: Now, heard: &Heard<'_>, rng: &mut Rng, serial: u64) {
+        let Some((dimension, meter)) = self.learner.as_mut().and_then(|l| l.refused(now, heard, rng)) else {
+            return;
+        };
+        // One request each: what is taken stays taken.
+        let single = |d| matches!(d, Dimension::Requests | Dimension::Concurrent);
+        if dimension != self.dimension && !(single(dimension) && single(self.dimension)) {
+            (self.serial, self.open, self.queued, self.hold) = (serial, 0.0, 0.0, None);
+        }
+        (self.dimension, self.meter) = (dimension, meter);
+        if let Meter::Slots { used, .. } = &mut self.meter {
+            *used = whole(self.open);
         }
     }
 
@@ -266,6 +316,7 @@ impl Domain {
             Meter::Bucket(b) => b.take(now.mono_ns, more),
             Meter::Window(w) => w.adjust(now, epoch, more),
             Meter::Slots { used, .. } => *used = used.saturating_sub(1),
+            Meter::Open => {}
         }
     }
 
@@ -297,6 +348,11 @@ impl Domain {
             && self.dimension == spec.dimension
             && self.models == spec.models
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range first")]
+pub(super) fn whole(n: f64) -> u32 {
+    n.round().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
 fn meter(shape: &Shape, now: Now) -> Meter {

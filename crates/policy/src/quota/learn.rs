@@ -11,6 +11,10 @@ use crate::time::{DAY, MINUTE, Now, s_of};
 
 /// The share of the gap by which a level rises when an answer says that more is left than the mirror holds.
 const RISE: f64 = 0.1;
+/// What is left of a limit, as a share of it, where a refusal is explained by what our mirror missed.
+const SLACK: f64 = 0.05;
+/// A stated time in which so much of a limit comes back is that limit's own.
+const OWN_CLOCK: f64 = 0.25;
 
 /// The meter of a limit that nobody declared. `None` where the answer does not say its size.
 pub(crate) fn meter(now: Now, m: &Measurement) -> Option<Meter> {
@@ -37,7 +41,8 @@ fn whole(n: f64) -> u32 {
 /// Whether a measurement speaks of this domain: the same dimension and period, and the same size where one is said
 /// (a learned domain follows the size that is said).
 pub(crate) fn concerns(domain: &Domain, m: &Measurement) -> bool {
-    domain.dimension == m.dimension
+    domain.learner.is_none()
+        && domain.dimension == m.dimension
         && domain.daily == m.daily
         && (domain.source == Source::Learned
             || m.limit.is_none_or(|l| (l - domain.size()).abs() <= 0.01 * domain.size()))
@@ -68,7 +73,7 @@ pub(crate) fn apply(
     let (level, refill) = match &domain.meter {
         Meter::Bucket(b) => (b.level(now.mono_ns), b.rate * s_of(now.mono_ns.saturating_sub(sent_ns))),
         Meter::Window(_) => (domain.level(now), 0.0),
-        Meter::Slots { .. } => return resized,
+        Meter::Slots { .. } | Meter::Open => return resized,
     };
     // Tokens that are reserved are charged only as they come, at some providers: they explain a lower mirror.
     let reserved = if domain.dimension == Dimension::Requests { 0.0 } else { domain.open };
@@ -91,7 +96,7 @@ fn set_level(domain: &mut Domain, now: Now, level: f64) {
     match &mut domain.meter {
         Meter::Bucket(b) => b.set_level(now.mono_ns, level),
         Meter::Window(w) => w.set_used(now, size - level),
-        Meter::Slots { .. } => {}
+        Meter::Slots { .. } | Meter::Open => {}
     }
 }
 
@@ -108,6 +113,7 @@ fn resize(domain: &mut Domain, now: Now, m: &Measurement) -> bool {
         }
         Meter::Window(w) => w.limit = limit,
         Meter::Slots { limit: slots, .. } => *slots = whole(limit),
+        Meter::Open => {}
     }
     true
 }
@@ -138,13 +144,33 @@ fn refine(domain: &mut Domain, now: Now, m: &Measurement) {
     }
 }
 
-/// A refusal that names this limit and a time: a request of this size fits then, and not before. Only ever lowers.
-pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, until_ns: u64) -> bool {
+/// A refusal that this limit may explain: it named it, or its level here is nearly used up. A request of this size
+/// fits at the stated time, and not before. Only ever lowers. False: there was room here, it must have been another.
+pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, named: bool, stated_ns: Option<u64>) -> bool {
+    let (level, size) = (domain.level(now), domain.size());
+    let spent = level < 2.0 * need + SLACK * size;
+    let until = now.mono_ns.saturating_add(stated_ns.unwrap_or(0));
     match &mut domain.meter {
         Meter::Bucket(b) if b.rate > 0.0 && need <= b.capacity => {
-            let level = need - b.rate * s_of(until_ns.saturating_sub(now.mono_ns));
-            if level < b.level(now.mono_ns) {
-                b.set_level(now.mono_ns, level);
+            let back = b.rate * s_of(stated_ns.unwrap_or(0));
+            // A long time is this limit's own; a short one, while much is left here, is a smaller limit's.
+            let own = named && back >= need.max(OWN_CLOCK * size);
+            if !spent && !own {
+                return false;
+            }
+            if need - back < level {
+                b.set_level(now.mono_ns, need - back);
+            }
+            // Without a time: as much as this request needs is missing.
+            if stated_ns.is_none() {
+                b.set_level(now.mono_ns, level.min(0.0));
+            }
+            true
+        }
+        Meter::Window(w) if spent && need <= w.limit => {
+            w.set_used(now, w.limit);
+            if domain.source == Source::Learned && w.end(now).is_none_or(|end| end < until) {
+                w.align(now, until.saturating_sub(now.mono_ns));
             }
             true
         }
@@ -232,9 +258,9 @@ mod tests {
     #[test]
     fn a_named_refusal_makes_this_size_fit_at_the_stated_time() {
         let mut d = learned(at(0.0), &says(600.0));
-        assert!(refused(&mut d, at(0.0), 100.0, 20 * SECOND));
+        assert!(refused(&mut d, at(0.0), 100.0, true, Some(20 * SECOND)));
         assert!(d.fit(at(0.0), 100.0, 0, (0, 0)).at.abs_diff(20 * SECOND) < SECOND / 10);
-        assert!(refused(&mut d, at(0.0), 100.0, 5 * SECOND), "a shorter time later");
+        assert!(refused(&mut d, at(0.0), 100.0, true, Some(5 * SECOND)), "a shorter time later");
         assert!(d.fit(at(0.0), 100.0, 0, (0, 0)).at >= 20 * SECOND, "never shortens");
     }
 }

@@ -1,17 +1,23 @@
 //! Quotas: the mirror that this process keeps of what a provider counts. A *domain* is one limit that a provider
 //! enforces (account or key x models x dimension); its *meter* says how it comes back; *estimate* says what a request
-//! takes and what it is settled to; *learn* corrects the mirror by what answers say.
+//! takes and what it is settled to; *learn* corrects the mirror by what answers say; *learner* finds out limits that only
+//! refusals tell of, from what went before (*history*) and which limit explains that (*shape*).
 //!
 //! Nothing here knows requests, targets or routes: amounts go in, instants come out.
 
 pub(crate) mod bucket;
 pub(crate) mod domain;
 pub(crate) mod estimate;
+pub(crate) mod history;
 pub(crate) mod learn;
+pub(crate) mod learner;
+mod shape;
 pub(crate) mod window;
 
 pub(crate) use domain::{Domain, Hold, Meter, Source};
 pub(crate) use estimate::{Fate, ModelStats, Need, Turn};
+pub(crate) use history::History;
+pub(crate) use learner::{Heard, Learner};
 
 /// Our clock against the provider's, and the network between them: what arrives within this time of something is
 /// taken to arrive on either side of it.

@@ -119,6 +119,16 @@ impl Window {
         self.late = 0.0;
     }
 
+    /// A period ends at `end` (monotonic), and the next ones follow by the clock, or each begins with its first use.
+    pub(crate) fn begin(&mut self, now: Now, end: u64, by_clock: bool) {
+        if by_clock {
+            self.anchor_unix_ns = Some((now.unix_ns + end).saturating_sub(now.mono_ns));
+        } else {
+            self.end_mono_ns = end.saturating_add(MARGIN_NS.min(self.period_ns / 10));
+        }
+        (self.epoch, self.late) = (self.period(now).0, 0.0);
+    }
+
     /// The running period ends in `in_ns`, as an answer said.
     pub(crate) fn align(&mut self, now: Now, in_ns: u64) {
         let used = self.used(now);

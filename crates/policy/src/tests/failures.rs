@@ -341,10 +341,10 @@ fn f26_a_transient_failure_disables_nothing() {
 fn f26_a_refusal_by_a_limit_is_no_failure_of_the_key() {
     let mut w = World::new(fleet(1, &[]));
     for _ in 0..10 {
-        let lease = w.go();
+        let ask = w.ask(0.0);
+        let Decision::Go(lease) = w.submit(ask) else { panic!() };
         w.fail(lease, limited(LimitScope::Account, Some(0.5)));
         w.pass(1.0);
-        w.poll();
     }
     let events = w.events();
     assert!(events.iter().all(|e| matches!(e, What::QuotaShut { .. })), "{events:?}");
@@ -468,17 +468,13 @@ fn f31_a_429_without_any_time_fails_over_and_learns_its_own() {
     let mut waits = Vec::new();
     let mut w = World::new(fleet(1, &[]));
     for _ in 0..7 {
-        let lease = w.go();
-        w.fail(lease, Evidence { retry_after_ns: None, ..limited(LimitScope::Unknown, None) });
+        let ask = w.ask(0.0);
+        let Decision::Go(lease) = w.submit(ask) else { panic!() };
+        w.pass(0.01);
+        w.fail(lease, limited(LimitScope::Unknown, None));
         let wait = w.refused(0.0).retry_after_ns.unwrap();
         waits.push(s_of(wait));
-        // Nothing of the waiting request remains, then the time passes.
         w.ns += wait;
-        for woken in w.poll() {
-            if let Decision::Go(lease) = woken.decision {
-                w.policy.finish(w.now(), lease, outcome(End::Dropped));
-            }
-        }
     }
     for (wait, doubled) in waits.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]) {
         assert!((wait / doubled - 1.0).abs() < 0.12, "{waits:?}");
