@@ -14,6 +14,8 @@ use crate::time::{MS, SECOND};
 const BUCKETS: u64 = 60;
 /// Failures closer than this to the last one counted are one failure (a connection that breaks under many requests).
 const ONE_NS: u64 = 100 * MS;
+/// After a failure the next attempt can wait so long, if there is another target.
+const SUSPECT_NS: u64 = 250 * MS;
 /// Slow start: until so many requests went well and so much time passed, whichever is later.
 const SLOW_REQUESTS: u32 = 10;
 const SLOW_NS: u64 = 30 * SECOND;
@@ -75,6 +77,12 @@ impl Breaker {
     pub(crate) fn dearness(&self, now: u64) -> f64 {
         let age = self.counted_at.map_or(SLOW_NS, |at| now.saturating_sub(at)) as f64 / (15 * SECOND) as f64;
         1.0 + f64::from(self.run) * (1.0 - age).max(0.0)
+    }
+
+    /// It failed just now, and nothing went well since: whoever can go elsewhere should. Five failures that far apart
+    /// span what it takes to open, so a target that broke costs no more.
+    pub(crate) fn is_suspect(&self, now: u64) -> bool {
+        self.run > 0 && self.counted_at.is_some_and(|at| now.saturating_sub(at) < SUSPECT_NS)
     }
 
     /// Failures counted in a row.

@@ -1,6 +1,7 @@
 //! Is it the keys, or is it the provider? When at least two accounts, and at least half of those tried in the last
 //! ten seconds, fail the same way with no success in between, it is the provider, and what was held against the keys
-//! is taken back. One request alone proves nothing where it may itself be the reason. With only two accounts a 401 or 402 is believed until a probe: both may well be out.
+//! is taken back. One request alone proves nothing where it may itself be the reason. With only two accounts a 401 or
+//! 402 is believed until a probe: both may well be out; with more, as long as one of the first five was not asked.
 
 use crate::blame::Class;
 use crate::fleet::AccountId;
@@ -9,6 +10,8 @@ use crate::time::SECOND;
 
 const SECONDS: u64 = 10;
 const STRIKES_MAX: usize = 256;
+/// So many accounts that refuse their keys one after the other are not believed any more.
+const BELIEVED: usize = 5;
 
 /// Ways to fail that can be a provider's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,9 @@ pub(crate) struct Strike {
     pub(crate) account: AccountId,
     pub(crate) target: usize,
     pub(crate) request: u64,
+    /// What the request looks like, and when it came.
+    pub(crate) print: u64,
+    pub(crate) arrived: u64,
     pub(crate) way: Way,
     pub(crate) at: u64,
 }
@@ -99,11 +105,18 @@ impl Trouble {
             self.strikes.iter().filter(|s| s.way == strike.way).map(|s| s.account).collect();
         accounts.sort_unstable();
         accounts.dedup();
-        let judgement_of_keys = matches!(strike.way, Way::Key | Way::Forbidden | Way::Money);
-        if accounts.len() < 2 || (judgement_of_keys && accounts_in_all <= 2) {
+        let of_keys = matches!(strike.way, Way::Key | Way::Forbidden | Way::Money);
+        if accounts.len() < 2 || (of_keys && accounts_in_all <= 2) {
             return false;
         }
-        let others = || self.strikes.iter().any(|s| s.way == strike.way && s.request != strike.request);
+        // Each account is believed about its key and its money, as long as there are others to ask.
+        if matches!(strike.way, Way::Key | Way::Money) && accounts.len() < accounts_in_all.min(BELIEVED) {
+            return false;
+        }
+        // The same request sent again, after it failed, is the same request.
+        let other =
+            |s: &Strike| s.request != strike.request && (s.print != strike.print || s.at >= strike.arrived);
+        let others = || self.strikes.iter().any(|s| s.way == strike.way && other(s));
         if strike.way.may_be_the_request() && !others() {
             return false;
         }
@@ -125,7 +138,7 @@ mod tests {
     use super::*;
 
     fn strike(account: u32, way: Way, at: u64) -> Strike {
-        Strike { account: AccountId(account), target: 0, request: at, way, at }
+        Strike { account: AccountId(account), target: 0, request: at, print: at, arrived: at, way, at }
     }
 
     #[test]
@@ -166,17 +179,19 @@ mod tests {
 
     #[test]
     fn one_request_alone_is_no_proof_where_it_may_be_the_reason() {
-        let one = |account, way| Strike { request: 7, ..strike(account, way, SECOND) };
+        let one = |account, way| Strike { request: 7, print: 7, ..strike(account, way, SECOND) };
         for way in [Way::Server, Way::Hang, Way::Forbidden] {
             let mut t = Trouble::default();
             assert!((0..5).all(|account| !t.failure(one(account, way), 5)), "{way:?}");
+            let again = Strike { print: 7, ..strike(0, way, 2 * SECOND) };
+            assert!(!t.failure(again, 5), "{way:?}: the same one, sent again");
+            let beside = Strike { arrived: SECOND / 2, ..again };
+            assert!(t.clone().failure(beside, 5), "{way:?}: the same, but somebody else's");
             assert!(t.failure(strike(0, way, 2 * SECOND), 5), "{way:?}: another request says the same");
         }
-        for way in [Way::Connect, Way::Key, Way::Money] {
-            let mut t = Trouble::default();
-            assert!(!t.failure(one(0, way), 5));
-            assert!(t.failure(one(1, way), 5), "{way:?}");
-        }
+        let mut t = Trouble::default();
+        assert!(!t.failure(one(0, Way::Connect), 5));
+        assert!(t.failure(one(1, Way::Connect), 5));
     }
 
     #[test]
@@ -184,6 +199,18 @@ mod tests {
         let mut t = Trouble::default();
         assert!(!t.failure(strike(0, Way::Key, SECOND), 2));
         assert!(!t.failure(strike(1, Way::Key, SECOND), 2));
-        assert!(t.failure(strike(1, Way::Key, SECOND), 3));
+    }
+
+    #[test]
+    fn of_three_accounts_two_may_be_out_of_money() {
+        for way in [Way::Key, Way::Money] {
+            let mut t = Trouble::default();
+            assert!(!t.failure(strike(0, way, SECOND), 3));
+            assert!(!t.failure(strike(1, way, SECOND), 3), "{way:?}: the third was not asked");
+            assert!(t.failure(strike(2, way, SECOND), 3), "{way:?}: all three at once");
+            let mut t = Trouble::default();
+            let failing = (0..100).take_while(|account| !t.failure(strike(*account, way, SECOND), 1_000));
+            assert_eq!(failing.count(), 4, "{way:?}: a thousand keys are not all asked");
+        }
     }
 }

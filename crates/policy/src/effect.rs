@@ -136,6 +136,9 @@ impl Policy {
     /// The attempt was answered to its end.
     pub(crate) fn went_well(&mut self, now: Now, request: &mut Request) {
         self.accepted(now, request);
+        if !self.poisons.is_empty() {
+            self.poisons.forget(crate::ghosts::print(&request.ask, request.route));
+        }
         let (target, sent) = (request.flight.target, request.flight.sent);
         let settings = &self.pool.settings.breaker;
         let t = &mut self.pool.targets[target];
@@ -180,7 +183,7 @@ impl Policy {
         }
         self.end_probes(now, request);
         if let Some(way) = way {
-            self.correlate(now, target, way, request.id);
+            self.correlate(now, target, way, request);
         }
     }
 
@@ -306,6 +309,7 @@ impl Policy {
             let learned = self.pool.provider_models[pm].first_byte.get_or_insert_default();
             learned[class].timed_out(now.mono_ns, took);
         }
+        let was = self.pool.targets[target].breaker.is_open(now.mono_ns);
         if request.flight.closed_breaker {
             let t = &mut self.pool.targets[target];
             let until = t.breaker.trip(now.mono_ns, &self.pool.settings.breaker, &mut self.rng);
@@ -317,6 +321,9 @@ impl Policy {
             self.breaker_opened(now, target, until);
         } else if let Some(first) = request.crash {
             self.fail_again(now, request, first, way);
+        } else if self.is_known_poison(now, request, way) {
+            request.alike = true;
+            request.crash = Some(Crash { target, sent, at: now.mono_ns, way, counted: false });
         } else {
             let settings = &self.pool.settings.breaker;
             let opened =
@@ -326,6 +333,10 @@ impl Policy {
                 self.breaker_opened(now, target, until);
             }
         }
+        let t = &mut self.pool.targets[target];
+        if !was && t.breaker.is_open(now.mono_ns) {
+            t.hangs = way == Way::Hang;
+        }
         if request.flight.probes.contains(&Probe::ModelBreaker) {
             request.flight.probes.retain(|p| *p != Probe::ModelBreaker);
             let pm = self.pool.targets[target].provider_model;
@@ -334,6 +345,21 @@ impl Policy {
                 self.pool.provider_models[pm].breaker.probe_failed(now.mono_ns, settings, &mut self.rng);
             self.model_opened(now, target, until);
         }
+    }
+
+    /// The same request failed alike on two targets a moment ago: what it does to a third says nothing of that one.
+    pub(super) fn is_known_poison(&mut self, now: Now, request: &mut Request, way: Way) -> bool {
+        if request.poisonous || self.poisons.is_empty() {
+            return request.poisonous;
+        }
+        let print = crate::ghosts::print(&request.ask, request.route);
+        let pm = self.pool.targets[request.flight.target].provider_model;
+        let known = self.poisons.knows(request.arrived, print, pm, way);
+        if known {
+            self.poisons.note(now.mono_ns, print, pm, way);
+        }
+        request.poisonous = known;
+        known
     }
 
     /// A further failure of one request.
@@ -355,6 +381,8 @@ impl Policy {
             return;
         }
         request.alike = true;
+        let print = crate::ghosts::print(&request.ask, request.route);
+        self.poisons.note(now.mono_ns, print, pm, way);
         if first.counted {
             self.pool.targets[first.target].breaker.forgive(first.at, settings);
         }
@@ -389,13 +417,22 @@ impl Policy {
     }
 
     /// Is it the provider rather than the keys? Then its breaker opens, and what was held against them is undone.
-    fn correlate(&mut self, now: Now, target: usize, way: Way, request: u64) {
+    fn correlate(&mut self, now: Now, target: usize, way: Way, request: &Request) {
         let t = &self.pool.targets[target];
         let (account, provider) = (t.account, t.provider);
         let second = &mut self.pool.accounts[account.0 as usize].tried_second;
         let p = &mut self.pool.providers[provider.0 as usize];
         p.trouble.tried(now.mono_ns, second);
-        let strike = Strike { account, target, request, way, at: now.mono_ns };
+        let print = crate::ghosts::print(&request.ask, request.route);
+        let strike = Strike {
+            account,
+            target,
+            request: request.id,
+            print,
+            arrived: request.arrived,
+            way,
+            at: now.mono_ns,
+        };
         if !p.trouble.failure(strike, p.accounts) || p.breaker.is_open(now.mono_ns) {
             return;
         }

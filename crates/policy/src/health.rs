@@ -84,6 +84,11 @@ impl FirstByte {
         }
     }
 
+    /// The time that hardly any answer takes longer than, where enough is known.
+    pub(crate) fn p99_ns(&self) -> Option<u64> {
+        (self.samples.len() >= SAMPLES_MIN).then(|| u64::from(self.p99_ms.max(1)) * MS)
+    }
+
     /// max(2 s, 4 x p99), doubled for each further attempt.
     pub(crate) fn timeout_ns(&self, now: u64, attempt: u32) -> Option<u64> {
         if self.samples.len() < SAMPLES_MIN || now < self.suspended_until {

@@ -26,11 +26,13 @@ mod finish;
 mod gate;
 mod ghosts;
 mod glob;
+mod hang;
 mod hash;
 mod health;
 mod measure;
 mod pick;
 mod places;
+mod poison;
 mod poll;
 mod pool;
 mod queue;
@@ -67,6 +69,7 @@ pub struct Policy {
     room: queue::Room,
     ghosts: ghosts::Ghosts,
     budget: retry::RetryBudget,
+    poisons: poison::Poisons,
     budget_said: u64,
     affinity: affinity::Affinity,
     events: event_ring::EventRing,
@@ -89,6 +92,7 @@ impl Policy {
             room: queue::Room::default(),
             ghosts: ghosts::Ghosts::default(),
             budget: retry::RetryBudget::default(),
+            poisons: poison::Poisons::default(),
             budget_said: 0,
             affinity: affinity::Affinity::default(),
             events: event_ring::EventRing::default(),

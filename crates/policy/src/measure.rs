@@ -87,10 +87,9 @@ impl Policy {
         request.flight.first_output = true;
         let target = &mut self.pool.targets[request.flight.target];
         target.first_output[usize::from(request.ask.stream)].add(now.mono_ns, took_ns);
-        if request.ask.stream {
-            let class = crate::health::size_class(request.ask.size.input_tokens);
-            let pm = &mut self.pool.provider_models[target.provider_model];
-            pm.first_byte.get_or_insert_default()[class].answered(took_ns);
-        }
+        let class = crate::health::size_class(request.ask.size.input_tokens);
+        let pm = &mut self.pool.provider_models[target.provider_model];
+        let times = if request.ask.stream { &mut pm.first_byte } else { &mut pm.plain };
+        times.get_or_insert_default()[class].answered(took_ns);
     }
 }

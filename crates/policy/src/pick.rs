@@ -437,7 +437,7 @@ impl Look<'_, '_> {
         let stream = usize::from(q.ask.stream);
         self.scratch.offers.push(Offer {
             best: Best { tier: self.tier, member: m, slot, target, need: *need, probe: v.probe },
-            avoid: q.avoid == Some(t.account),
+            avoid: q.avoid == Some(t.account) || t.breaker.is_suspect(now),
             load: f64::from(key.in_flight),
             first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),
             weight: (member.weight * key.weight).max(1e-6),

@@ -113,6 +113,8 @@ pub(crate) struct ProviderModel {
     pub(crate) capacity: Gate,
     pub(crate) breaker: Breaker,
     pub(crate) first_byte: Option<Box<[FirstByte; SIZES]>>,
+    /// How long plain answers take.
+    pub(crate) plain: Option<Box<[FirstByte; SIZES]>>,
 }
 
 /// A model of an account: where most limits lie.
@@ -140,6 +142,8 @@ pub(crate) struct Target {
     /// The key may not use this model.
     pub(crate) bench: Gate,
     pub(crate) breaker: Breaker,
+    /// Its breaker was opened by a time-out.
+    pub(crate) hangs: bool,
     /// Time to the first token: of plain answers, of streams.
     pub(crate) first_output: [Ewma; 2],
     pub(crate) ok_at: Option<u64>,
@@ -257,6 +261,7 @@ impl Pool {
             capacity: Gate::default(),
             breaker: Breaker::default(),
             first_byte: None,
+            plain: None,
         });
         self.provider_model_index.insert((provider.0, model), at);
         self.models[model].provider_models.push(at);
@@ -296,6 +301,7 @@ impl Pool {
             domains: self.matching(&self.key(key).domains, model),
             bench: Gate::default(),
             breaker: Breaker::default(),
+            hangs: false,
             first_output: [Ewma::default(); 2],
             ok_at: None,
             in_flight: 0,

@@ -115,6 +115,10 @@ pub(crate) struct Place {
     pub(crate) waits_for: Option<WaitedFor>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each notes one thing that happened to the request, in any order"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) id: u64,
@@ -122,6 +126,8 @@ pub(crate) struct Request {
     pub(crate) route: usize,
     /// Order of arrival over all requests.
     pub(crate) seq: u64,
+    /// When it came.
+    pub(crate) arrived: u64,
     /// It came back to a place that was kept for it.
     pub(crate) returned: bool,
     pub(crate) attempt: u32,
@@ -139,6 +145,8 @@ pub(crate) struct Request {
     pub(crate) same_key_retried: bool,
     pub(crate) crash: Option<Crash>,
     pub(crate) alike: bool,
+    /// The same request failed alike on two targets before.
+    pub(crate) poisonous: bool,
     pub(crate) forbidden: Vec<Forbidden>,
     pub(crate) last: Option<Last>,
     pub(crate) held: Vec<Reservation>,
@@ -154,6 +162,7 @@ impl Request {
             ask,
             route,
             seq,
+            arrived: 0,
             returned: false,
             attempt: 0,
             refusals: 0,
@@ -166,6 +175,7 @@ impl Request {
             same_key_retried: false,
             crash: None,
             alike: false,
+            poisonous: false,
             forbidden: Vec::new(),
             last: None,
             held: Vec::new(),
@@ -250,6 +260,12 @@ impl Requests {
     fn slot(&mut self, id: u64) -> Option<&mut Slot> {
         let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
         self.slots.get_mut(at).filter(|s| u64::from(s.generation) == id >> 32)
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Request> {
+        let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
+        let slot = self.slots.get(at).filter(|s| u64::from(s.generation) == id >> 32)?;
+        slot.request.as_deref()
     }
 
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<Request>> {

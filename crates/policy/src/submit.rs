@@ -22,6 +22,7 @@ impl Policy {
         at.used_at = now.mono_ns;
         at.busy += 1;
         let mut request = self.requests.open(ask, route);
+        request.arrived = now.mono_ns;
         request.place.pool = self.routes.all[route].pool;
         if !self.ghosts.is_empty() {
             self.claim(now, &mut request);

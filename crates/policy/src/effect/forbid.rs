@@ -6,6 +6,7 @@
 use super::{KEY, Valve, valve};
 use crate::Policy;
 use crate::blame::Class;
+use crate::correlate::Way;
 use crate::event::What;
 use crate::outcome::Evidence;
 use crate::request::{Forbidden, Probe, Request};
@@ -16,6 +17,12 @@ impl Policy {
     pub(super) fn forbidden(&mut self, now: Now, request: &mut Request, evidence: &Evidence) {
         let target = request.flight.target;
         let alike = self.forbidden_alike(request, target);
+        if !request.flight.probes.contains(&Probe::TargetBench)
+            && self.is_known_poison(now, request, Way::Forbidden)
+        {
+            request.forbidden.push(Forbidden { target, benched: false });
+            return;
+        }
         if request.flight.probes.contains(&Probe::TargetBench) || alike.is_empty() {
             let benched = self.bench_target(now, request, evidence);
             request.forbidden.push(Forbidden { target, benched });
@@ -38,6 +45,8 @@ impl Policy {
             request.flight.probes.retain(|p| *p != Probe::ModelBreaker);
             Some(breaker.probe_failed(now.mono_ns, settings, &mut self.rng))
         } else if alike.len() == 1 {
+            let print = crate::ghosts::print(&request.ask, request.route);
+            self.poisons.note(now.mono_ns, print, pm, Way::Forbidden);
             breaker.failure(now.mono_ns, request.flight.sent, settings, &mut self.rng)
         } else {
             None

@@ -101,3 +101,101 @@ fn two_requests_that_hang_everywhere_are_the_provider() {
     let refusal = w.refused(0.0);
     assert!(refusal.retry_after_ns.is_some_and(|ns| ns < 6 * SECOND), "{refusal:?}");
 }
+
+#[test]
+fn the_same_poisonous_request_sent_again_and_again_takes_nothing_down() {
+    for evidence in kinds() {
+        for accounts in [2, 3, 5] {
+            let mut w = warmed(12, accounts);
+            for _ in 0..12 {
+                poison(&mut w, &evidence);
+                w.pass(0.8);
+            }
+            let what = (accounts, evidence.sign, w.health());
+            let leases: Vec<Lease> = (0..accounts).map(|_| w.go()).collect();
+            let keys: HashSet<_> = leases.iter().map(|l| l.key).collect();
+            assert_eq!(keys.len(), accounts as usize, "a key is out: {what:?}");
+            assert!(leases.iter().all(|l| !l.probe), "{what:?}");
+        }
+    }
+}
+
+#[test]
+fn different_requests_that_crash_everywhere_are_the_provider() {
+    let mut w = warmed(0, 3);
+    for i in 0..4 {
+        let ask = crate::Ask { session: Some(i), ..w.ask(0.0) };
+        let Decision::Go(mut lease) = w.submit(ask) else { break };
+        while let Next::Go(next) = w.fail(lease, evidence(Sign::ServerError, Some(500))) {
+            w.pass(0.2);
+            lease = next;
+        }
+    }
+    assert!(w.refused(0.0).retry_after_ns.is_some());
+}
+
+#[test]
+fn two_of_three_accounts_without_money_leave_the_third() {
+    let mut w = warmed(0, 3);
+    let lease = w.go();
+    let lease = again(w.fail(lease, evidence(Sign::NoMoney, Some(402))));
+    let lease = again(w.fail(lease, evidence(Sign::NoMoney, Some(402))));
+    let rich = lease.key;
+    w.ok(lease);
+    for _ in 0..5 {
+        let lease = w.go();
+        assert_eq!(lease.key, rich);
+        w.ok(lease);
+    }
+}
+
+#[test]
+fn a_key_that_breaks_costs_five_attempts() {
+    let mut w = warmed(3_000, 3);
+    // A thousand requests went well with each within the last minute; now one breaks.
+    let (mut wasted, start) = (0, w.ns);
+    while w.ns < start + 5 * SECOND {
+        w.pass(0.01);
+        let mut lease = w.go();
+        while lease.key.0 == 1 {
+            wasted += 1;
+            lease = again(w.fail(lease, evidence(Sign::ServerError, Some(500))));
+        }
+        w.ok(lease);
+    }
+    assert!((1..=5).contains(&wasted), "{wasted}");
+}
+
+#[test]
+fn plain_calls_that_wait_where_it_hangs_are_moved() {
+    let mut w = World::new(fleet(2, &[]));
+    for _ in 0..60 {
+        let lease = w.go();
+        w.pass(0.5);
+        w.ok(lease);
+    }
+    // Five calls at one key time out one after the other; another has waited there for a second, one came just now.
+    let all: Vec<Lease> = (0..14)
+        .map(|_| {
+            w.pass(0.15);
+            w.go()
+        })
+        .collect();
+    let (mut at_one, _other): (Vec<Lease>, Vec<Lease>) = all.into_iter().partition(|l| l.key.0 == 1);
+    assert_eq!(at_one.len(), 7);
+    let waits = at_one.remove(0);
+    let sent = w.ns;
+    assert_eq!(w.policy.hangs(w.now(), &waits), None, "nothing is known to be wrong");
+    while at_one.len() > 1 {
+        w.pass(0.3);
+        let lease = at_one.remove(0);
+        w.finish(lease, crate::outcome::End::Failed(evidence(Sign::FirstByteTimeout, None)));
+    }
+    let due = w.policy.hangs(w.now(), &waits).expect("its target hangs");
+    assert!(due < w.ns, "half a second is the most that an answer takes");
+    let young = w.policy.hangs(w.now(), &at_one[0]).expect("this one, too");
+    assert!(young > due && young <= sent + SECOND);
+    let next = again(w.fail(waits, evidence(Sign::FirstByteTimeout, None)));
+    assert_eq!(next.key.0, 0);
+    assert_eq!(w.policy.hangs(w.now(), &next), None);
+}
