@@ -1,13 +1,15 @@
 //! What to make of an answer whose head has come: relay it, try elsewhere, or give up. A stream is held back until its
 //! first real output and a plain answer until it is whole, so that whatever goes wrong before can still fail over.
 
+use crate::alarm::Alarm;
 use crate::attempt::{Answered, Failed};
-use crate::body::{self, Body, Stopped};
-use crate::dress::{answer_whole, dressed, relayed_error};
+use crate::body::{self, Body, Pauses, Stopped};
+use crate::dress::{dressed, relayed_error};
 use crate::errors::{Kind, Problem};
 use crate::live::{KeyEntry, Upstream};
 use crate::plan::Plan;
 use crate::relay::{Attempt, Events, Limits, Relay};
+use crate::reply::Reply;
 use crate::scheduler::{Answer, Held};
 use crate::serve::Worker;
 use crate::story::{Outcome, Story};
@@ -15,9 +17,6 @@ use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader};
 use crate::upstream::{Exchange, Head};
 use crate::{evidence, surface};
 use bytes::Bytes;
-use http::Response;
-use http::header::CONTENT_LENGTH;
-use http_body_util::Full;
 use keymux_config::Timeouts;
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{End, Phase, Sign, Used};
@@ -27,8 +26,6 @@ use keymux_wire::{answer as wire_answer, limits};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 /// Largest error answer that is read.
 const ERROR_BYTES_MAX: usize = 1 << 20;
@@ -38,9 +35,9 @@ const PLAIN_BYTES_MAX: usize = 8 << 20;
 /// What came of an attempt.
 pub enum Tried {
     /// The request is answered.
-    Over(Result<Response<Body>, Problem>),
+    Over(Result<Reply, Problem>),
     /// The scheduler has another word on it.
-    Again(Answer, Story),
+    Again(Box<(Answer, Story)>),
 }
 
 /// What an answer is read with.
@@ -72,12 +69,9 @@ impl Context<'_> {
         }
     }
 
-    fn until(&self) -> tokio::time::Instant {
-        self.worker.gateway.clock.at(self.plan.until_ns)
-    }
-
-    fn idle(&self) -> Duration {
-        Duration::from_millis(self.timeouts.idle_ms)
+    fn pauses<'a>(&self, alarm: &'a mut Alarm) -> Pauses<'a> {
+        let Limits { idle_ns, until_ns, .. } = self.limits();
+        Pauses { alarm, idle_ns, until_ns }
     }
 
     fn now_ns(&self) -> u64 {
@@ -97,7 +91,13 @@ impl Context<'_> {
 }
 
 /// Reads the answer as far as it must be read before the client may see it.
-pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story: Story) -> Tried {
+pub async fn receive(
+    context: Context<'_>,
+    answered: Answered,
+    held: Held,
+    story: Story,
+    alarm: &mut Alarm,
+) -> Tried {
     let Answered { head, exchange, sent_ns } = answered;
     let now = context.worker.gateway.clock.now();
     measure(&context, &head, &held, now.unix_ns);
@@ -105,12 +105,12 @@ pub async fn receive(context: Context<'_>, answered: Answered, held: Held, story
         return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
     }
     if !head.status.is_success() {
-        return refused(context, head, exchange, held, story).await;
+        return refused(context, head, exchange, held, story, alarm).await;
     }
     match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
-        Some(kind) => hold_back(context, head, exchange, kind, (held, sent_ns), story).await,
+        Some(kind) => hold_back(context, head, exchange, kind, (held, sent_ns), story, alarm).await,
         None if is_json_endpoint(context.endpoint) || is(&head, b"application/json") => {
-            whole(context, head, exchange, (held, sent_ns, now.mono_ns), story).await
+            whole(context, head, exchange, (held, sent_ns, now.mono_ns), story, alarm).await
         }
         None => {
             let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
@@ -167,8 +167,9 @@ async fn refused(
     mut exchange: Exchange,
     held: Held,
     mut story: Story,
+    alarm: &mut Alarm,
 ) -> Tried {
-    let body = body::collect(&mut exchange, ERROR_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let body = body::collect(&mut exchange, ERROR_BYTES_MAX, context.pauses(alarm)).await;
     let (body, intact) = match body {
         Ok(body) => (body, true),
         // The status still tells something; the body is not relayed in part.
@@ -197,7 +198,7 @@ async fn refused(
             story.end(Outcome::ProviderError, status, None);
             Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
         }
-        next => Tried::Again(next, story),
+        next => Tried::Again(Box::new((next, story))),
     }
 }
 
@@ -212,9 +213,10 @@ async fn whole(
     mut exchange: Exchange,
     (held, sent_ns, head_ns): (Held, u64, u64),
     mut story: Story,
+    alarm: &mut Alarm,
 ) -> Tried {
     let first_output_ns = Some(head_ns.saturating_sub(sent_ns));
-    let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.idle(), Some(context.until())).await;
+    let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.pauses(alarm)).await;
     let body = match read {
         Ok(body) => body,
         Err(Stopped::TooLarge(chunks)) => {
@@ -246,7 +248,7 @@ async fn whole(
                 story.end(Outcome::ProviderError, head.status.as_u16(), None);
                 Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
             }
-            next => Tried::Again(next, story),
+            next => Tried::Again(Box::new((next, story))),
         };
     }
     if !said.is_json_object {
@@ -261,7 +263,7 @@ async fn whole(
     story.first_output(now_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
     settle(held, &context.key, used, first_output_ns);
-    Tried::Over(Ok(answer_whole(&context, &head, body, &story)))
+    Tried::Over(Ok(dressed(&context, &head, &story, Body::Whole(body), None)))
 }
 
 fn settle(held: Held, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
@@ -302,23 +304,15 @@ async fn hold_back(
     kind: StreamKind,
     (held, sent_ns): (Held, u64),
     mut story: Story,
+    alarm: &mut Alarm,
 ) -> Tried {
     let mut reader = StreamReader::new(kind, context.usage_added);
     let mut ready = VecDeque::new();
     let hold_ns = context.timeouts.hold_ms.saturating_mul(1_000_000);
-    let hold_until = context.worker.gateway.clock.at(context.now_ns().saturating_add(hold_ns));
+    let hold_until_ns = context.now_ns().saturating_add(hold_ns).min(context.plan.until_ns);
     let mut bytes = 0;
     let over = loop {
-        // What came with the head costs no timer.
-        let at_once = poll_fn(|cx| Poll::Ready(exchange.poll_data(cx))).await;
-        let next = match at_once {
-            Poll::Ready(data) => Ok(data),
-            Poll::Pending => {
-                let data = poll_fn(|cx| exchange.poll_data(cx));
-                tokio::time::timeout_at(hold_until.min(context.until()), data).await
-            }
-        };
-        match next {
+        match alarm.before(hold_until_ns, poll_fn(|cx| exchange.poll_data(cx))).await {
             // Silence, but alive: the client may as well see it.
             Err(_) if context.now_ns() < context.plan.until_ns => break Hold::Go,
             Err(_) => {
@@ -388,13 +382,10 @@ fn pass_on(
     attempt: Attempt,
     story: Story,
 ) -> Tried {
-    let mut response = dressed(context, head, &story, Body::Whole(Full::default()));
-    if events.is_some() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
+    let mut reply = dressed(context, head, &story, Body::EMPTY, None);
     let relay = Relay::new(attempt, story, head.status.as_u16(), exchange, events, ready, context.limits());
-    *response.body_mut() = Body::Relay(Box::new(relay));
-    Tried::Over(Ok(response))
+    reply.body = Body::Relay(Box::new(relay));
+    Tried::Over(Ok(reply))
 }
 
 /// Reports a failed attempt.
@@ -421,7 +412,7 @@ pub fn failed(held: Held, failure: Failed, mut story: Story, key: Option<&KeyEnt
             story.refused(&problem);
             Tried::Over(Err(problem))
         }
-        next => Tried::Again(next, story),
+        next => Tried::Again(Box::new((next, story))),
     }
 }
 

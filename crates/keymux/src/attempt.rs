@@ -1,6 +1,7 @@
 //! One attempt: a connection, the request on it, and the head of the answer. Says what was observed when it fails;
 //! whose fault that was is told elsewhere.
 
+use crate::alarm::Alarm;
 use crate::clock::{Clock, nanos};
 use crate::live::Upstream;
 use crate::upstream::{ConnectError, Connection, Connector, Exchange, Fault, Head, Outgoing, Pool};
@@ -71,6 +72,7 @@ impl Dialer {
         upstream: &Upstream,
         request: Outgoing,
         patience: Patience,
+        alarm: &mut Alarm,
     ) -> Result<Answered, Failed> {
         let sent_ns = patience.from_ns;
         let mut request = request;
@@ -80,9 +82,9 @@ impl Dialer {
                 // Rare, and large.
                 None => (Box::pin(self.open(upstream, patience.connect)).await?, self.clock.mono_ns()),
             };
-            let until = self.clock.at(from_ns.saturating_add(nanos(patience.first_byte)));
+            let until_ns = from_ns.saturating_add(nanos(patience.first_byte));
             let mut exchange = Exchange::new(connection, request);
-            let fault = match tokio::time::timeout_at(until, exchange.head()).await {
+            let fault = match alarm.before(until_ns, exchange.head()).await {
                 Ok(Ok(head)) => return Ok(Answered { head, exchange, sent_ns }),
                 Ok(Err(fault)) => fault,
                 Err(_) => return Err(too_slow(patience)),
@@ -139,12 +141,4 @@ fn broken(fault: &Fault, phase: Phase) -> Failed {
         Fault::Closed | Fault::Io(_) => Sign::Reset,
     };
     Failed::new(phase, sign, fault.to_string())
-}
-
-/// An error with its cause.
-pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -1,28 +1,25 @@
 //! Bodies on the side of the client: reading a request's, and the one type of an answer's.
 
-use crate::attempt::describe;
+use crate::alarm::{Alarm, Late};
 use crate::errors::{Kind, Problem};
+use crate::http1::Fields;
 use crate::relay::Relay;
+use crate::serve::Line;
 use crate::upstream::Exchange;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a request's body may take altogether: a byte now and then would hold a connection for ever.
-const UPLOAD: Duration = Duration::from_mins(10);
+const UPLOAD_NS: u64 = 600_000_000_000;
+/// Pieces of an answer up to this size are copied behind what goes before them and leave with it in one piece; a list
+/// of larger ones is cheaper to hand over as it is.
+pub const TOGETHER_BYTES_MAX: usize = 4 << 10;
 
 /// The body of an answer.
 pub enum Body {
     /// Known whole.
-    Whole(Full<Bytes>),
+    Whole(Bytes),
     /// Relayed as it comes.
     Relay(Box<Relay>),
     /// Begun before it is decided who answers.
@@ -34,69 +31,73 @@ pub enum Body {
 #[error("the provider's answer broke off: {0}")]
 pub struct Broken(pub String);
 
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = Broken;
+impl Body {
+    /// A body without a byte.
+    pub const EMPTY: Self = Self::Whole(Bytes::new());
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.get_mut() {
-            Self::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
-            Self::Relay(relay) => relay.poll(cx).map(|chunk| chunk.map(|c| c.map(Frame::data))),
-            Self::Deferred(deferred) => deferred.poll(cx).map(|chunk| chunk.map(|c| c.map(Frame::data))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
+    /// The next piece, which may be empty; `None` at the end.
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
         match self {
-            Self::Whole(full) => full.is_end_stream(),
-            Self::Relay(_) | Self::Deferred(_) => false,
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Self::Relay(relay) => relay.poll(cx, alarm),
+            Self::Deferred(deferred) => deferred.poll(cx, alarm),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// Bytes still to come, where that is known.
+    pub fn length(&self) -> Option<u64> {
         match self {
-            Self::Whole(full) => full.size_hint(),
-            Self::Relay(relay) => relay.size_hint(),
-            Self::Deferred(_) => SizeHint::default(),
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Relay(relay) => relay.length(),
+            Self::Deferred(_) => None,
         }
     }
-}
 
-/// An answer that is known whole.
-pub fn whole(response: Response<Full<Bytes>>) -> Response<Body> {
-    response.map(Body::Whole)
+    /// Its size, if it is known whole and leaves together with its head.
+    pub fn small(&self) -> usize {
+        match self {
+            Self::Whole(bytes) if bytes.len() <= TOGETHER_BYTES_MAX => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Reads a request's body.
 pub async fn read(
-    headers: &HeaderMap,
-    mut body: Incoming,
+    fields: &Fields,
+    line: &mut Line,
+    alarm: &mut Alarm,
     bytes_max: usize,
-    idle: Duration,
+    idle_ns: u64,
 ) -> Result<Bytes, Problem> {
-    if let Some(coding) =
-        headers.get_all(CONTENT_ENCODING).iter().find(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
+    if let Some(coding) = fields.all("content-encoding").find(|c| !c.eq_ignore_ascii_case(b"identity")) {
+        let coding = String::from_utf8_lossy(coding).into_owned();
         let message =
             format!("The body is encoded ({coding}); send it plain, the gateway has to read the model.");
         return Err(Problem::new(Kind::EncodedBody, message));
     }
-    let stated =
-        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if stated.is_some_and(|bytes| bytes > bytes_max as u64) {
+    if line.stated().is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    let until = tokio::time::sleep(UPLOAD).deadline();
-    match collect(&mut body, bytes_max, idle, Some(until)).await {
+    // Most have come with their heads.
+    if let Some(body) = line.take_whole() {
+        return Ok(body);
+    }
+    let until_ns = alarm.clock().mono_ns().saturating_add(UPLOAD_NS);
+    match collect(line, bytes_max, Pauses { alarm, idle_ns, until_ns }).await {
         Ok(bytes) => Ok(bytes),
         Err(Stopped::TooLarge(_)) => Err(too_large(bytes_max)),
         Err(Stopped::Idle) => Err(Problem::new(
             Kind::BodyTimeout,
             format!(
                 "The body stopped coming for {} s, or was not whole after {} s; send it whole, and faster.",
-                idle.as_secs(),
-                UPLOAD.as_secs()
+                idle_ns / 1_000_000_000,
+                UPLOAD_NS / 1_000_000_000
             ),
         )),
         Err(Stopped::Broken(detail)) => {
@@ -130,20 +131,6 @@ pub trait Pieces {
     fn is_over(&self) -> bool;
 }
 
-impl Pieces for Incoming {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
-        let frame = Pin::new(self).poll_frame(cx);
-        // Trailers mean nothing here.
-        frame.map(|frame| {
-            frame.map(|frame| frame.map(|f| f.into_data().unwrap_or_default()).map_err(|e| describe(&e)))
-        })
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_end_stream()
-    }
-}
-
 impl Pieces for Exchange {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
         self.poll_data(cx).map(|data| data.map(|data| data.map_err(|fault| fault.to_string())))
@@ -154,35 +141,44 @@ impl Pieces for Exchange {
     }
 }
 
-/// Waits for the next piece. Most are there already, and cost neither a timer nor a look at the clock.
-async fn patient(
-    idle: Duration,
-    until: Option<Instant>,
-    body: &mut impl Pieces,
-) -> Result<Option<Result<Bytes, String>>, Late> {
-    if let Poll::Ready(piece) = poll_fn(|cx| Poll::Ready(body.poll_piece(cx))).await {
-        return Ok(piece);
-    }
-    let piece = poll_fn(|cx| body.poll_piece(cx));
-    let paused = tokio::time::sleep(idle).deadline();
-    tokio::time::timeout_at(until.map_or(paused, |until| until.min(paused)), piece).await.map_err(|_| Late)
+/// How long a body may take.
+pub struct Pauses<'a> {
+    /// Tells.
+    pub alarm: &'a mut Alarm,
+    /// Between two pieces, in nanoseconds.
+    pub idle_ns: u64,
+    /// Altogether (monotonic).
+    pub until_ns: u64,
 }
 
-/// The time ran out.
-struct Late;
+impl Pauses<'_> {
+    /// Waits for the next piece. Most are there already, and cost no look at the clock.
+    async fn next(&mut self, body: &mut impl Pieces) -> Result<Option<Result<Bytes, String>>, Late> {
+        let mut limit_ns = None;
+        poll_fn(|cx| match body.poll_piece(cx) {
+            Poll::Ready(piece) => Poll::Ready(Ok(piece)),
+            Poll::Pending => {
+                let limit_ns = *limit_ns.get_or_insert_with(|| {
+                    self.alarm.clock().mono_ns().saturating_add(self.idle_ns).min(self.until_ns)
+                });
+                if self.alarm.is_past(cx, limit_ns) { Poll::Ready(Err(Late)) } else { Poll::Pending }
+            }
+        })
+        .await
+    }
+}
 
 /// Reads a body to its end: into one piece, without a copy where it came in one. It stays with the caller, who may go
 /// on reading after [`Stopped::TooLarge`].
 pub async fn collect(
     body: &mut impl Pieces,
     bytes_max: usize,
-    idle: Duration,
-    until: Option<Instant>,
+    mut pauses: Pauses<'_>,
 ) -> Result<Bytes, Stopped> {
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut total = 0;
     while !body.is_over() {
-        let Ok(piece) = patient(idle, until, body).await else { return Err(Stopped::Idle) };
+        let Ok(piece) = pauses.next(body).await else { return Err(Stopped::Idle) };
         match piece {
             None => break,
             Some(Err(detail)) => return Err(Stopped::Broken(detail)),
@@ -233,8 +229,9 @@ mod tests {
     #[test]
     fn a_body_that_trickles_ends_at_its_deadline() {
         let stopped = crate::rt::single().unwrap().block_on(async {
-            let until = tokio::time::sleep(Duration::ZERO).deadline();
-            collect(&mut Trickle(0), 1_000_000, Duration::from_mins(1), Some(until)).await
+            let mut alarm = Alarm::new(crate::clock::Clock::start());
+            let pauses = Pauses { alarm: &mut alarm, idle_ns: 60_000_000_000, until_ns: 0 };
+            collect(&mut Trickle(0), 1_000_000, pauses).await
         });
         assert!(matches!(stopped, Err(Stopped::Idle)));
     }

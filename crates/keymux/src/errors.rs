@@ -1,10 +1,8 @@
 //! Every error that keymux itself answers with: one table gives the status, the codes of all envelopes, the metric
 //! label, and `docs/errors.md`. What a provider answers is relayed and stands not here.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderName, Response, StatusCode};
-use http_body_util::Full;
+use crate::reply::Reply;
+use http::StatusCode;
 use keymux_wire::body::{Envelope, ErrorBody};
 
 /// What a caller should do next.
@@ -52,7 +50,7 @@ macro_rules! table {
 table! {
     InvalidBody = "invalid_body", 400, "invalid_request_error", "invalid_request_error", Mend, "The body is not what the endpoint takes: not JSON, not UTF-8, a field missing, doubled or of the wrong type. The `code` of the answer names which.";
     InvalidHeader = "invalid_header", 400, "invalid_request_error", "invalid_request_error", Mend, "An `x-keymux-…` header cannot be understood.";
-    BadFraming = "bad_framing", 400, "invalid_request_error", "invalid_request_error", Mend, "The request states its length in two ways (`Content-Length` and `Transfer-Encoding`).";
+    BadFraming = "bad_framing", 400, "invalid_request_error", "invalid_request_error", Mend, "The head of the request is not HTTP/1.1, or could be read in two ways: its length (`Content-Length` and `Transfer-Encoding`), its `Host`, the ends of its lines. The connection is closed.";
     EndpointNotServed = "endpoint_not_served", 400, "invalid_request_error", "invalid_request_error", Mend, "No provider of this model serves this endpoint. keymux does not translate between dialects.";
     NoProviderLeft = "no_provider_left", 400, "invalid_request_error", "invalid_request_error", Mend, "The request's own choice of providers leaves none.";
     TooLargeForLimit = "too_large_for_limit", 400, "invalid_request_error", "invalid_request_error", Mend, "The request is larger than a limit could ever admit, so it would wait for ever.";
@@ -63,9 +61,11 @@ table! {
     ModelUnknown = "model_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No route has this name, and no default provider is set.";
     StateUnknown = "state_not_found", 404, "invalid_request_error", "not_found_error", Mend, "The stored response that the request builds on was not made through this gateway, or is not yours.";
     MethodNotAllowed = "method_not_allowed", 405, "invalid_request_error", "invalid_request_error", Mend, "The path takes another method, named in `Allow`.";
+    HeadTimeout = "head_timeout", 408, "invalid_request_error", "timeout_error", Again, "The head of the request did not come within `server.header_timeout`. The connection is closed.";
     BodyTimeout = "body_timeout", 408, "invalid_request_error", "timeout_error", Again, "The body stopped coming.";
     BodyTooLarge = "body_too_large", 413, "invalid_request_error", "request_too_large", Mend, "The body is over `server.body_bytes_max`.";
     EncodedBody = "encoded_body", 415, "invalid_request_error", "invalid_request_error", Mend, "The body is compressed. Send it plain: the model has to be read from it.";
+    HeadTooLarge = "head_too_large", 431, "invalid_request_error", "invalid_request_error", Mend, "The head of the request is over `server.head_bytes_max`, or has over 100 fields. The connection is closed.";
     QuotaExhausted = "rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_error", Later, "No key has room before the request's deadline. `Retry-After` says when one will.";
     RoomFull = "waiting_room_full", 429, "rate_limit_error", "rate_limit_error", Later, "Too many requests wait already.";
     Internal = "internal_error", 500, "server_error", "api_error", Again, "A fault of the gateway itself. Please report it with the request id.";
@@ -123,7 +123,7 @@ impl Problem {
     }
 
     /// The answer in the endpoint's dialect; Anthropic's says the request's id in its body.
-    pub fn response(&self, envelope: Envelope, request_id: Option<&str>) -> Response<Full<Bytes>> {
+    pub fn reply(&self, envelope: Envelope, request_id: Option<&str>) -> Reply {
         let row = self.kind.row();
         let type_ = match envelope {
             // OpenRouter's envelope has no type; its machine code stands in the metadata.
@@ -133,32 +133,26 @@ impl Problem {
         let code = self.code.unwrap_or(row.code);
         let (param, message) = (self.param.as_deref(), &*self.message);
         let body = ErrorBody { status: row.status, type_, code, param, message, request_id }.render(envelope);
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() =
-            StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut reply = Reply::whole(status, "application/json", body);
         match row.next {
-            Next::Mend => {
-                headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-            }
+            Next::Mend => reply.field("x-should-retry", b"false"),
             Next::Later => {
                 // A refusal always says when: a client that is told nothing comes back at once.
                 let ms = self.retry_after_ns.unwrap_or(1_000_000_000).div_ceil(1_000_000).max(1);
-                headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-                headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+                reply.number("retry-after", ms.div_ceil(1_000));
+                reply.number("retry-after-ms", ms);
             }
             Next::Again => {}
         }
         if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+            reply.field("allow", allow.as_bytes());
         }
-        response
+        // Where this request ends is not sure, or it has not ended: nothing behind it is one.
+        reply.closes = matches!(self.kind, Kind::BadFraming | Kind::HeadTooLarge | Kind::HeadTimeout);
+        reply
     }
 }
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// `docs/errors.md`, generated so that it cannot drift from the table.
 pub fn docs() -> String {
@@ -209,15 +203,14 @@ mod tests {
                 Kind::NoKey,
             ];
             for kind in kind.into_iter().filter(|k| *k as usize == index) {
-                let response =
-                    Problem::new(kind, "x").after(Some(1_200_000_000)).response(Envelope::OpenAi, None);
-                assert_eq!(response.headers()["retry-after"], "2", "{}", row.code);
-                assert_eq!(response.headers()["retry-after-ms"], "1200");
-                let untold = Problem::new(kind, "x").response(Envelope::OpenAi, None);
-                assert_eq!(untold.headers()["retry-after"], "1");
+                let reply = Problem::new(kind, "x").after(Some(1_200_000_000)).reply(Envelope::OpenAi, None);
+                assert_eq!(reply.get("retry-after"), Some("2"), "{}", row.code);
+                assert_eq!(reply.get("retry-after-ms"), Some("1200"));
+                let untold = Problem::new(kind, "x").reply(Envelope::OpenAi, None);
+                assert_eq!(untold.get("retry-after"), Some("1"));
             }
         }
-        let mend = Problem::new(Kind::InvalidBody, "x").response(Envelope::Anthropic, None);
-        assert_eq!(mend.headers()["x-should-retry"], "false");
+        let mend = Problem::new(Kind::InvalidBody, "x").reply(Envelope::Anthropic, None);
+        assert_eq!(mend.get("x-should-retry"), Some("false"));
     }
 }

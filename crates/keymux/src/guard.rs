@@ -3,15 +3,13 @@
 //! that it made point here (`Host`).
 
 use crate::errors::{Kind, Problem};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING};
-use http::{Request, Version};
+use crate::http1::Fields;
+use crate::reply::Reply;
 use keymux_config::Server;
 use std::net::IpAddr;
 
 /// Whether the request may go on.
-pub fn admit<B>(server: &Server, request: &Request<B>) -> Result<(), Problem> {
-    framing(request)?;
-    let headers = request.headers();
+pub fn admit(server: &Server, headers: &Fields) -> Result<(), Problem> {
     match &server.token {
         Some(token) => {
             let presented = presented(headers);
@@ -30,49 +28,26 @@ pub fn admit<B>(server: &Server, request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
-/// Requests whose length can be read in two ways smuggle a second one past somebody.
-fn framing<B>(request: &Request<B>) -> Result<(), Problem> {
-    let headers = request.headers();
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(Problem::new(
-            Kind::BadFraming,
-            "The request has both Content-Length and Transfer-Encoding; send only one of them.",
-        ));
-    }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let strange = codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if strange || codings.next().is_some() {
-        return Err(Problem::new(
-            Kind::BadFraming,
-            "The only Transfer-Encoding that is understood here is `chunked`, once.",
-        ));
-    }
-    let hosts = headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Err(Problem::new(Kind::BadFraming, "An HTTP/1.1 request has exactly one Host header."));
-    }
-    Ok(())
-}
-
 /// The credential that the caller shows, in the ways of all dialects.
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
+fn presented(headers: &Fields) -> Option<&str> {
+    let bearer = headers.text("authorization").and_then(|v| {
         let (scheme, token) = v.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
-    let plain = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    bearer.or_else(|| plain("x-api-key")).or_else(|| plain("api-key"))
+    bearer.or_else(|| headers.text("x-api-key")).or_else(|| headers.text("api-key"))
 }
 
-fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.get(ORIGIN).is_some_and(|origin| !origin_is_allowed(server, origin)) {
+fn open(server: &Server, headers: &Fields) -> Result<(), Problem> {
+    if headers.get("origin").is_some_and(|origin| !origin_is_allowed(server, origin)) {
         return Err(Problem::new(
             Kind::ForeignOrigin,
             "Web pages may not use this gateway. If this page may, add its origin to `server.cors_origins`.",
         ));
     }
-    let Some(host) = headers.get(HOST) else { return Ok(()) };
-    let host = host.to_str().unwrap_or_default();
+    if !headers.has("host") {
+        return Ok(());
+    }
+    let host = headers.text("host").unwrap_or_default();
     if host_is_ours(host, server) {
         return Ok(());
     }
@@ -83,8 +58,8 @@ fn open(server: &Server, headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-fn origin_is_allowed(server: &Server, origin: &HeaderValue) -> bool {
-    server.cors_origins.iter().any(|o| o == "*" || o.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+fn origin_is_allowed(server: &Server, origin: &[u8]) -> bool {
+    server.cors_origins.iter().any(|o| o == "*" || o.as_bytes().eq_ignore_ascii_case(origin))
 }
 
 /// An address cannot be made to point elsewhere, a name can.
@@ -106,27 +81,24 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Answers for pages whose origin is allowed: which headers they may send and read.
-pub fn cors(server: &Server, request_origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-    let Some(origin) = request_origin else { return };
+/// Answers for pages whose origin is allowed: which headers they may read. Whether it is.
+pub fn cors(server: &Server, origin: &[u8], reply: &mut Reply) -> bool {
     if !origin_is_allowed(server, origin) {
-        return;
+        return false;
     }
-    answer.insert("access-control-allow-origin", origin.clone());
-    answer.insert("vary", HeaderValue::from_static("origin"));
-    answer.insert("access-control-expose-headers", HeaderValue::from_static("*"));
+    reply.field("access-control-allow-origin", origin);
+    reply.field("vary", b"origin");
+    reply.field("access-control-expose-headers", b"*");
+    true
 }
 
-/// The answer to a page's question whether it may call.
-pub fn preflight(server: &Server, request_origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-    cors(server, request_origin, answer);
-    if answer.contains_key("access-control-allow-origin") {
-        answer.insert("access-control-allow-methods", HeaderValue::from_static("GET, POST, OPTIONS"));
-        // `*` does not cover Authorization.
-        let headers = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, http-referer, x-title, x-keymux-priority, x-keymux-max-wait, x-keymux-timeout, x-keymux-session, x-keymux-tags, x-keymux-providers, x-keymux-keepalive";
-        answer.insert("access-control-allow-headers", HeaderValue::from_static(headers));
-        answer.insert("access-control-max-age", HeaderValue::from_static("600"));
-    }
+/// What a page that asks whether it may call is told besides.
+pub fn preflight(reply: &mut Reply) {
+    reply.field("access-control-allow-methods", b"GET, POST, OPTIONS");
+    // `*` does not cover Authorization.
+    let headers = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, http-referer, x-title, x-keymux-priority, x-keymux-max-wait, x-keymux-timeout, x-keymux-session, x-keymux-tags, x-keymux-providers, x-keymux-keepalive";
+    reply.field("access-control-allow-headers", headers.as_bytes());
+    reply.field("access-control-max-age", b"600");
 }
 
 #[cfg(test)]
@@ -148,11 +120,8 @@ mod tests {
     }
 
     fn ask(server: &Server, headers: &[(&str, &str)]) -> Option<Kind> {
-        let mut request = Request::builder().version(Version::HTTP_11);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        admit(server, &request.body(()).unwrap()).err().map(|problem| problem.kind)
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        admit(server, &Fields::of(&headers)).err().map(|problem| problem.kind)
     }
 
     #[test]
@@ -211,22 +180,5 @@ mod tests {
                 "{header:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_request_with_two_lengths_or_two_hosts_goes_nowhere() {
-        let server = server("");
-        let two_lengths = [("host", "localhost"), ("content-length", "3"), ("transfer-encoding", "chunked")];
-        assert_eq!(ask(&server, &two_lengths), Some(Kind::BadFraming));
-        for coding in ["chunked, chunked", "gzip, chunked", "identity", ""] {
-            let coded = [("host", "localhost"), ("transfer-encoding", coding)];
-            assert_eq!(ask(&server, &coded), Some(Kind::BadFraming), "{coding}");
-        }
-        let twice =
-            [("host", "localhost"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
-        assert_eq!(ask(&server, &twice), Some(Kind::BadFraming));
-        assert_eq!(ask(&server, &[("host", "localhost"), ("transfer-encoding", "Chunked")]), None);
-        assert_eq!(ask(&server, &[("host", "localhost"), ("host", "localhost")]), Some(Kind::BadFraming));
-        assert_eq!(ask(&server, &[]), Some(Kind::BadFraming));
     }
 }

@@ -1,9 +1,10 @@
 //! Which headers cross the gateway. Credentials, cookies and organisation ids stay on their side, in both
 //! directions; hop-by-hop headers end here.
 
+use crate::http1::{Fields, is_listed};
 use crate::live::{KeyEntry, Upstream};
+use crate::reply::Reply;
 use crate::upstream::Head;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What a caller sends that a provider must not see. Headers of a connection, credentials, and what would let a
 /// caller steer the provider's own accounting or caches.
@@ -71,10 +72,7 @@ fn stays_there(name: &str) -> bool {
 
 /// Whether a `Connection` header declares this name to be of its hop only.
 fn is_of_this_hop(lists: &[&[u8]], name: &str) -> bool {
-    let named = |list: &&[u8]| {
-        list.split(|b| *b == b',').any(|n| n.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    };
-    lists.iter().any(named)
+    lists.iter().any(|list| is_listed(list, name))
 }
 
 /// Headers that a caller may set over the provider's own: who gets the credit at `OpenRouter`.
@@ -124,25 +122,46 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// One header with a number.
+pub fn number_field(out: &mut Vec<u8>, name: &str, mut n: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789"[(n % 10) as usize];
+        n /= 10;
+        if n == 0 {
+            return field(out, name, &digits[start..]);
+        }
+    }
+}
+
+/// The date of an answer that has none yet.
+pub fn date(out: &mut Vec<u8>, unix_ns: u64) {
+    let now = jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or_default();
+    let printed = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    // No year of ours is too large for it.
+    field(out, "date", printed.unwrap_or_default().as_bytes());
+}
+
 /// The caller's headers without what stays here, then what the provider and the key ask for. Of two headers of one
 /// name, the provider's is sent, except where a caller may set its own.
-pub fn to_provider(out: &mut Vec<u8>, caller: &HeaderMap, upstream: &Upstream, key: &KeyEntry) {
-    let hop: Vec<&[u8]> = caller.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes).collect();
+pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key: &KeyEntry) {
+    let hop: Vec<&[u8]> = caller.all("connection").collect();
     let credential = key.credential.as_ref();
-    let overruled = |name: &HeaderName| {
-        credential.is_some_and(|(known, _)| known == name)
-            || (upstream.headers.iter().any(|(known, _)| known == name)
-                && !ATTRIBUTION.contains(&name.as_str()))
+    let overruled = |name: &str| {
+        credential.is_some_and(|(known, _)| known.as_str() == name)
+            || (upstream.headers.iter().any(|(known, _)| known.as_str() == name)
+                && !ATTRIBUTION.contains(&name))
     };
-    for (name, value) in caller {
-        if !stays_here(name.as_str()) && !is_of_this_hop(&hop, name.as_str()) && !overruled(name) {
-            field(out, name.as_str(), value.as_bytes());
+    for (name, value) in caller.iter() {
+        if !stays_here(name) && !is_of_this_hop(&hop, name) && !overruled(name) {
+            field(out, name, value);
         }
     }
     for (index, (name, value)) in upstream.headers.iter().enumerate() {
         let text = name.as_str();
-        let set_by_caller =
-            ATTRIBUTION.contains(&text) && caller.contains_key(name) && !is_of_this_hop(&hop, text);
+        let set_by_caller = ATTRIBUTION.contains(&text) && caller.has(text) && !is_of_this_hop(&hop, text);
         let set_again = upstream.headers[index + 1..].iter().any(|(later, _)| later == name);
         if !set_by_caller && !set_again && !is_ours(text) && credential.is_none_or(|(known, _)| known != name)
         {
@@ -154,23 +173,22 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &HeaderMap, upstream: &Upstream, k
     }
 }
 
-/// A provider's headers without what stays there, with room for what the caller is told of the gateway.
-pub fn to_caller(head: &Head) -> HeaderMap {
+/// A provider's headers without what stays there. The framing of the body is the connection's to tell; its media type
+/// may be another one here.
+pub fn to_caller(reply: &mut Reply, head: &Head, media_type: Option<&str>) {
     let hop: Vec<&[u8]> =
         head.fields().filter(|(name, _)| *name == "connection").map(|(_, value)| value).collect();
-    let mut out = HeaderMap::with_capacity(head.len() + 6);
-    for (name, value) in head.shared() {
-        if stays_there(name) || is_of_this_hop(&hop, name) {
-            continue;
-        }
-        // Both were read as HTTP, whose rules for them are these types'.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value))
-        {
-            out.append(name, value);
+    for (name, value) in head.fields() {
+        match name {
+            "content-length" => {}
+            "content-type" if media_type.is_some() => {}
+            _ if stays_there(name) || is_of_this_hop(&hop, name) => {}
+            _ => reply.field(name, value),
         }
     }
-    out
+    if let Some(media_type) = media_type {
+        reply.field("content-type", media_type.as_bytes());
+    }
 }
 
 /// The query without credentials: some clients put theirs there, and it is one of this gateway, not of a provider.
@@ -186,13 +204,15 @@ pub fn query_from_caller(query: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Body;
     use crate::observe::Metrics;
     use crate::upstream::Origin;
+    use http::header::{HeaderName, HeaderValue};
     use keymux_config::Timeouts;
     use keymux_policy::fleet::{AccountId, EndpointSet, ProviderId};
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    fn map(pairs: &[(&str, &str)]) -> Fields {
+        Fields::of(&pairs.iter().map(|(n, v)| (*n, v.as_bytes())).collect::<Vec<_>>())
     }
 
     fn upstream() -> Upstream {
@@ -223,7 +243,7 @@ mod tests {
     }
 
     /// What a provider without wishes is sent of these.
-    fn sent(headers: &HeaderMap) -> String {
+    fn sent(headers: &Fields) -> String {
         let mut out = Vec::new();
         to_provider(&mut out, headers, &upstream(), &key());
         let text = String::from_utf8(out).unwrap();
@@ -296,15 +316,17 @@ mod tests {
             ("connection", "Keep-Alive, X-Hop"),
             ("X-Hop", "1"),
             ("Content-Type", "application/json"),
+            ("Content-Length", "0"),
             ("openai-processing-ms", "12"),
             ("x-generation-id", "gen-1"),
             ("request-id", "req_1"),
         ]
         .map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = Head::read(format!("HTTP/1.1 200 OK\r\n{}\r\n", text.concat()).as_bytes()).unwrap();
-        let headers = to_caller(&head);
-        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
+        let mut reply = Reply::new(head.status, Body::EMPTY);
+        to_caller(&mut reply, &head, None);
+        let (text, _) = reply.take_head();
+        let names = names(std::str::from_utf8(&text).unwrap());
         assert_eq!(names, ["content-type", "openai-processing-ms", "request-id", "x-generation-id"]);
     }
 
@@ -332,7 +354,7 @@ mod tests {
             "x-title: theirs\r\nx-other: a\r\nx-plan: ours\r\nx-key: sk-test-1\r\n"
         );
         let mut out = Vec::new();
-        to_provider(&mut out, &HeaderMap::new(), &upstream, &key());
+        to_provider(&mut out, &Fields::default(), &upstream, &key());
         assert_eq!(String::from_utf8(out).unwrap(), "x-title: ours\r\nx-plan: ours\r\nx-key: sk-test-1\r\n");
     }
 

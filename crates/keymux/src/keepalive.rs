@@ -2,17 +2,17 @@
 //! lines keep the connection warm; a later refusal can then only be an error event. What is decided at once is answered
 //! as ever.
 
+use crate::alarm::Alarm;
 use crate::body::{Body, Broken};
 use crate::errors::Problem;
 use crate::live::Snapshot;
 use crate::options::Options;
+use crate::reply::Reply;
 use crate::request::{Asked, carry_out};
 use crate::serve::Worker;
 use crate::story::Story;
 use bytes::{Bytes, BytesMut};
-use http::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http_body::Body as _;
+use http::StatusCode;
 use keymux_policy::fleet::Endpoint;
 use keymux_wire::stream::{StreamKind, error_event};
 use std::future::Future;
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_secs(1);
 const COMMENT: &[u8] = b": waiting for a key with room\n\n";
 
-type Decided = Pin<Box<dyn Future<Output = Result<Response<Body>, Problem>> + Send>>;
+type Decided = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
 
 /// An answer that is still being decided, or that one, once it is.
 pub struct Deferred {
@@ -51,38 +51,41 @@ pub async fn deferred(
     asked: Asked,
     options: Options,
     story: Story,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Reply, Problem> {
     let kind = match asked.endpoint {
         Endpoint::Messages => StreamKind::Messages,
         Endpoint::Responses => StreamKind::Responses,
         Endpoint::Completions => StreamKind::Completions,
         _ => StreamKind::Chat,
     };
-    let mut deciding: Decided =
-        Box::pin(async move { carry_out(&worker, &snapshot, &asked, &options, story).await });
+    let mut deciding: Decided = Box::pin(async move {
+        let mut alarm = Alarm::new(worker.gateway.clock.clone());
+        carry_out(&worker, &snapshot, &asked, &options, story, &mut alarm).await
+    });
     if let Ok(decided) = tokio::time::timeout(AT_ONCE, &mut deciding).await {
         return decided;
     }
     let state = State::Deciding(deciding);
     let beat = tokio::time::interval(PAUSE);
-    let mut response = Response::new(Body::Deferred(Box::new(Deferred { state, kind, beat })));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    let body = Body::Deferred(Box::new(Deferred { state, kind, beat }));
+    let mut reply = Reply::new(StatusCode::OK, body);
+    reply.field("content-type", b"text/event-stream");
+    reply.field("cache-control", b"no-cache");
+    Ok(reply)
 }
 
 impl Deferred {
     /// The next chunk.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
             match &mut self.state {
                 State::Deciding(decided) => match decided.as_mut().poll(cx) {
-                    Poll::Ready(Ok(response)) if is_stream(&response) => {
-                        self.state = State::Answering(response.into_body());
+                    Poll::Ready(Ok(reply)) if is_stream(&reply) => {
+                        self.state = State::Answering(reply.body);
                     }
-                    Poll::Ready(Ok(response)) => {
+                    Poll::Ready(Ok(reply)) => {
                         // A plain answer: the provider's error, in its own words.
-                        self.state = State::Wrapping(response.into_body(), BytesMut::new());
+                        self.state = State::Wrapping(reply.body, BytesMut::new());
                     }
                     Poll::Ready(Err(problem)) => {
                         self.state = State::Over;
@@ -92,16 +95,10 @@ impl Deferred {
                         return self.beat.poll_tick(cx).map(|_| Some(Ok(Bytes::from_static(COMMENT))));
                     }
                 },
-                State::Answering(body) => {
-                    return Pin::new(body)
-                        .poll_frame(cx)
-                        .map(|frame| frame.map(|frame| frame.map(|f| f.into_data().unwrap_or_default())));
-                }
-                State::Wrapping(body, whole) => match Pin::new(body).poll_frame(cx) {
+                State::Answering(body) => return body.poll_piece(cx, alarm),
+                State::Wrapping(body, whole) => match body.poll_piece(cx, alarm) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(frame))) => {
-                        whole.extend_from_slice(&frame.into_data().unwrap_or_default());
-                    }
+                    Poll::Ready(Some(Ok(piece))) => whole.extend_from_slice(&piece),
                     Poll::Ready(Some(Err(broken))) => return Poll::Ready(Some(Err(broken))),
                     Poll::Ready(None) => {
                         let event = wrapped(self.kind, whole);
@@ -137,10 +134,6 @@ fn wrapped(kind: StreamKind, whole: &[u8]) -> Bytes {
     Bytes::from(event)
 }
 
-fn is_stream(response: &Response<Body>) -> bool {
-    response.status().is_success()
-        && response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"))
+fn is_stream(reply: &Reply) -> bool {
+    matches!(&reply.body, Body::Relay(relay) if relay.is_stream()) && reply.status.is_success()
 }

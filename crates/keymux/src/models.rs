@@ -1,19 +1,19 @@
 //! `GET /v1/models`: what can be asked for here. The names of the routes, and each provider's own list behind its
 //! name, fetched side by side and kept for a minute.
 
+use crate::alarm::Alarm;
 use crate::attempt::Patience;
-use crate::body::Body;
+use crate::body::Pauses;
 use crate::errors::{Kind, Problem};
 use crate::headers;
+use crate::http1::Fields;
 use crate::live::{KeyEntry, Snapshot, Upstream};
-use crate::serve::Worker;
+use crate::reply::Reply;
+use crate::serve::{RequestHead, Worker};
 use crate::surface;
 use crate::upstream::Outgoing;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::StatusCode;
 use keymux_config::Route;
 use keymux_wire::body::Envelope;
 use serde_json::value::RawValue;
@@ -59,12 +59,8 @@ struct Id {
 }
 
 /// All models.
-pub async fn list(
-    worker: &Arc<Worker>,
-    snapshot: &Snapshot,
-    request: &Request<Incoming>,
-) -> Result<Response<Body>, Problem> {
-    let items = items(worker, snapshot, request).await;
+pub async fn list(worker: &Arc<Worker>, snapshot: &Snapshot, asked: &RequestHead) -> Result<Reply, Problem> {
+    let items = items(worker, snapshot, asked).await;
     let mut text = String::from(r#"{"object":"list","data":["#);
     for (index, (_, item)) in items.iter().enumerate() {
         if index > 0 {
@@ -82,11 +78,11 @@ pub async fn list(
 pub async fn one(
     worker: &Arc<Worker>,
     snapshot: &Snapshot,
-    request: &Request<Incoming>,
+    asked: &RequestHead,
     name: &str,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Reply, Problem> {
     let name = percent_decoded(name);
-    let items = items(worker, snapshot, request).await;
+    let items = items(worker, snapshot, asked).await;
     if let Some(item) = named(&items, &name, snapshot) {
         return Ok(json_of(item.to_owned()));
     }
@@ -110,14 +106,10 @@ fn named<'a>(items: &'a [(String, String)], name: &str, snapshot: &Snapshot) -> 
 }
 
 /// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
-async fn items(
-    worker: &Arc<Worker>,
-    snapshot: &Snapshot,
-    request: &Request<Incoming>,
-) -> Vec<(String, String)> {
+async fn items(worker: &Arc<Worker>, snapshot: &Snapshot, asked: &RequestHead) -> Vec<(String, String)> {
     let lists = side_by_side(
         (0..snapshot.config.providers.len())
-            .map(|index| Box::pin(async move { list_of(worker, snapshot, index, request.headers()).await })),
+            .map(|index| Box::pin(async move { list_of(worker, snapshot, index, &asked.fields).await })),
     )
     .await;
     let mut items: Vec<(String, String)> = Vec::new();
@@ -138,7 +130,7 @@ async fn items(
     }
     let mut known = std::collections::HashSet::new();
     items.retain(|(id, _)| known.insert(id.clone()));
-    if surface::envelope(request.uri().path()) == Envelope::OpenRouter {
+    if surface::envelope(asked.path()) == Envelope::OpenRouter {
         for (id, text) in &mut items {
             completed(id, text);
         }
@@ -151,7 +143,7 @@ async fn list_of(
     worker: &Arc<Worker>,
     snapshot: &Snapshot,
     index: usize,
-    headers: &HeaderMap,
+    headers: &Fields,
 ) -> Option<Arc<Vec<Listed>>> {
     let provider = &snapshot.config.providers[index];
     let upstream = snapshot.upstream(snapshot.provider_ids[index])?;
@@ -239,7 +231,7 @@ async fn fetched(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     key: &KeyEntry,
-    headers: &HeaderMap,
+    headers: &Fields,
 ) -> Option<Arc<Vec<Listed>>> {
     let gateway = &worker.gateway;
     let now_ns = gateway.clock.mono_ns();
@@ -271,28 +263,28 @@ async fn fetch(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     key: &KeyEntry,
-    asked: &HeaderMap,
+    asked: &Fields,
 ) -> Result<Vec<Listed>, String> {
-    let mut out = HeaderMap::new();
+    let passed = ["anthropic-version", "anthropic-beta"];
+    let mut out: Vec<_> = passed.iter().filter_map(|name| Some((*name, asked.get(name)?))).collect();
     // Anthropic answers nothing without a version.
-    for name in ["anthropic-version", "anthropic-beta"] {
-        if let Some(value) = asked.get(name) {
-            out.insert(name, value.clone());
-        }
-    }
-    if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !out.contains_key("anthropic-version") {
-        out.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !asked.has("anthropic-version") {
+        out.push(("anthropic-version", b"2023-06-01"));
     }
     let mut head = Vec::with_capacity(512);
     headers::begin(&mut head, "GET", &[&upstream.target_base, "/models"], upstream);
-    headers::to_provider(&mut head, &out, upstream, key);
+    headers::to_provider(&mut head, &Fields::of(&out), upstream, key);
     headers::end(&mut head, upstream);
     let request = Outgoing::new(head, Bytes::new());
     let from_ns = worker.gateway.clock.mono_ns();
     let patience = Patience { from_ns, connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
-    let mut answered = worker.dialer.send(upstream, request, patience).await.map_err(|f| f.detail)?;
+    let mut alarm = Alarm::new(worker.gateway.clock.clone());
+    let mut answered =
+        worker.dialer.send(upstream, request, patience, &mut alarm).await.map_err(|f| f.detail)?;
     let status = answered.head.status;
-    let body = crate::body::collect(&mut answered.exchange, LIST_BYTES_MAX, PATIENCE, None).await;
+    let idle_ns = crate::clock::nanos(PATIENCE);
+    let pauses = Pauses { alarm: &mut alarm, idle_ns, until_ns: u64::MAX };
+    let body = crate::body::collect(&mut answered.exchange, LIST_BYTES_MAX, pauses).await;
     let body: Bytes = body.map_err(|_| "the list broke off".to_owned())?;
     worker.dialer.give_back(upstream, answered.exchange, worker.gateway.clock.mono_ns());
     if !status.is_success() {
@@ -306,10 +298,8 @@ async fn fetch(
     Ok(list.data.into_iter().filter_map(named).collect())
 }
 
-fn json_of(text: String) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(Full::new(Bytes::from(text))));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+fn json_of(text: String) -> Reply {
+    Reply::whole(StatusCode::OK, "application/json", text)
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! The `x-keymux-…` headers of a request: what a caller may ask of the gateway itself.
 
 use crate::errors::{Kind, Problem};
-use http::HeaderMap;
+use crate::http1::Fields;
 use keymux_policy::Priority;
 use keymux_wire::head::{ProviderPrefs, parse_providers_header};
 
@@ -24,11 +24,11 @@ pub struct Options {
 
 impl Options {
     /// Reads them.
-    pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub fn read(headers: &Fields) -> Result<Self, Problem> {
         let mut options = Self::default();
-        for (name, value) in headers {
-            let Some(what) = name.as_str().strip_prefix("x-keymux-") else { continue };
-            let text = value.to_str().map_err(|_| {
+        for (name, value) in headers.iter() {
+            let Some(what) = name.strip_prefix("x-keymux-") else { continue };
+            let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).ok_or_else(|| {
                 let message = format!("x-keymux-{what}: give it in visible ASCII characters only.");
                 Problem::new(Kind::InvalidHeader, message)
             })?;

@@ -1,11 +1,10 @@
 //! What one request needs to be asked for and sent, worked out once from its head, headers and the configuration.
 
 use crate::errors::{Kind, Problem};
+use crate::http1::Fields;
 use crate::live::{Snapshot, Upstream};
 use crate::options::Options;
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use keymux_config::{Resolution, Timeouts};
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Ask, ClientId, Destination, Providers, Size, TeamId};
@@ -40,8 +39,8 @@ impl Read<'_> {
 }
 
 /// Reads what has to be known of a body.
-pub fn read<'a>(endpoint: Endpoint, headers: &HeaderMap, body: &'a Bytes) -> Result<Read<'a>, Problem> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+pub fn read<'a>(endpoint: Endpoint, headers: &Fields, body: &'a Bytes) -> Result<Read<'a>, Problem> {
+    let content_type = headers.text("content-type").unwrap_or_default();
     let kind = crate::surface::body_kind(endpoint);
     let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("multipart/form-data"));
     if form && kind == head::BodyKind::Other {

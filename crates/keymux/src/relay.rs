@@ -1,6 +1,7 @@
-//! Passes an answer on while it comes: one state machine that hyper polls, without a task or a channel. It holds the
+//! Passes an answer on while it comes: one state machine that the client's connection polls, without a task or a channel. It holds the
 //! lease, so the lease is settled when the answer ends, breaks, or the client goes away.
 
+use crate::alarm::Alarm;
 use crate::body::Broken;
 use crate::evidence;
 use crate::live::{KeyEntry, Upstream};
@@ -11,14 +12,11 @@ use crate::story::{Outcome, Story};
 use crate::stream::StreamReader;
 use crate::upstream::Exchange;
 use bytes::Bytes;
-use http_body::SizeHint;
 use keymux_policy::{End, Evidence, Phase, Sign, Used};
 use keymux_wire::stream::{StreamKind, error_event};
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::time::Sleep;
 
 /// What ties an answer to the attempt that brought it.
 pub struct Attempt {
@@ -91,9 +89,8 @@ pub struct Relay {
     ready: VecDeque<Bytes>,
     limits: Limits,
     last_chunk_ns: u64,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Bytes still to come, where the head told.
-    hint: SizeHint,
+    /// Bytes of the whole, where the head told.
+    length: Option<u64>,
 }
 
 impl Relay {
@@ -107,13 +104,12 @@ impl Relay {
         ready: VecDeque<Bytes>,
         limits: Limits,
     ) -> Self {
-        let hint = match &events {
-            // Its length may change: a chunk taken out, an error event added.
-            Some(_) => SizeHint::default(),
-            None => match exchange.bytes_left() {
-                Some(rest) => SizeHint::with_exact(rest + ready.iter().map(|c| c.len() as u64).sum::<u64>()),
-                None => SizeHint::default(),
-            },
+        let length = match &events {
+            // It may change: a chunk taken out, an error event added.
+            Some(_) => None,
+            None => {
+                exchange.bytes_left().map(|rest| rest + ready.iter().map(|c| c.len() as u64).sum::<u64>())
+            }
         };
         let last_chunk_ns = attempt.worker.gateway.clock.mono_ns();
         Self {
@@ -125,25 +121,26 @@ impl Relay {
             ready,
             limits,
             last_chunk_ns,
-            timer: None,
-            hint,
+            length,
         }
     }
 
-    /// Bytes still to come.
-    pub fn size_hint(&self) -> SizeHint {
-        self.hint
+    /// Length of the whole, asked before its first piece, where the head told.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Whether it is a stream of events.
+    pub fn is_stream(&self) -> bool {
+        self.events.is_some()
     }
 
     /// The next chunk.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
             if let Some(chunk) = self.ready.pop_front() {
                 if chunk.is_empty() {
                     continue;
-                }
-                if let Some(exact) = self.hint.exact() {
-                    self.hint = SizeHint::with_exact(exact.saturating_sub(chunk.len() as u64));
                 }
                 return Poll::Ready(Some(Ok(chunk)));
             }
@@ -172,7 +169,7 @@ impl Relay {
                         return Poll::Ready(Some(Err(broken)));
                     }
                 }
-                Poll::Pending => match self.out_of_time(cx) {
+                Poll::Pending => match self.out_of_time(cx, alarm) {
                     None => return Poll::Pending,
                     Some(sign) => {
                         if let Some(broken) = self.break_off(sign, "no byte came in time".to_owned()) {
@@ -200,23 +197,13 @@ impl Relay {
         }
     }
 
-    /// Whether a pause, or the whole request, has lasted too long. Armed only once nothing is there to read.
-    fn out_of_time(&mut self, cx: &mut Context<'_>) -> Option<Sign> {
-        let clock = self.attempt.as_ref()?.worker.gateway.clock.clone();
-        loop {
-            let idle_end = self.last_chunk_ns.saturating_add(self.limits.idle_ns);
-            let deadline = idle_end.min(self.limits.until_ns);
-            let timer =
-                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(clock.at(deadline))));
-            if timer.as_mut().poll(cx).is_pending() {
-                return None;
-            }
-            // It fired for a deadline that later chunks may have moved.
-            if clock.mono_ns() >= deadline {
-                return Some(if deadline == idle_end { Sign::IdleTimeout } else { self.limits.over() });
-            }
-            timer.as_mut().reset(clock.at(deadline));
+    /// Whether a pause, or the whole request, has lasted too long. Asked only once nothing is there to read.
+    fn out_of_time(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Option<Sign> {
+        let idle_end_ns = self.last_chunk_ns.saturating_add(self.limits.idle_ns);
+        if !alarm.is_past(cx, idle_end_ns.min(self.limits.until_ns)) {
+            return None;
         }
+        Some(if idle_end_ns <= self.limits.until_ns { Sign::IdleTimeout } else { self.limits.over() })
     }
 
     /// The provider ended its answer.

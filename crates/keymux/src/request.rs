@@ -1,128 +1,160 @@
 //! The story of a request, top to bottom: who calls, what for, where it may go, one attempt after the other until one
 //! answers, and the answer on its way back. Each chapter is told in its own file; this one keeps their order.
 
+use crate::alarm::Alarm;
 use crate::answer::{self, Tried};
 use crate::attempt::{Failed, Patience};
 use crate::body::{self, Body};
 use crate::errors::{Kind, Problem};
+use crate::http1::Fields;
 use crate::options::Options;
 use crate::plan::{self, Plan, Read};
+use crate::reply::Reply;
 use crate::scheduler::{Answer, Held};
-use crate::serve::Worker;
+use crate::serve::{Gone, Line, RequestHead, Worker};
 use crate::story::Story;
 use crate::surface::{self, Lost, Surface};
 use crate::upstream::Outgoing;
 use crate::{guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Method, StatusCode};
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Phase, Sign};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Serves one request. Every error becomes an answer in the dialect of its path.
-pub async fn handle(worker: Arc<Worker>, request: Request<Incoming>) -> Response<Body> {
+/// Why a request has no answer of a provider.
+enum Ended {
+    Problem(Problem),
+    Gone,
+}
+
+impl From<Problem> for Ended {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Gone> for Ended {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Serves one request. Every error becomes an answer in the dialect of its path; only who has gone gets none.
+pub async fn handle(
+    worker: &Arc<Worker>,
+    line: &mut Line,
+    alarm: &mut Alarm,
+    mut head: RequestHead,
+) -> Result<Reply, Gone> {
     let id = worker.next_id();
-    let envelope = surface::envelope(request.uri().path());
-    let origin = request.headers().get(ORIGIN).cloned();
-    let mut response = match serve(&worker, request, &id).await {
-        Ok(response) => response,
-        Err(problem) => {
-            worker.gateway.metrics.refusal(problem.kind);
-            let mut response = body::whole(problem.response(envelope, Some(&id)));
-            if problem.kind == Kind::BadFraming {
-                // Where this request ends is not sure, so nothing behind it is one.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
-        }
+    let origin = head.fields.get("origin").map(<[u8]>::to_vec);
+    let mut reply = match serve(worker, line, alarm, &mut head, &id).await {
+        Ok(reply) => reply,
+        Err(Ended::Problem(problem)) => told(worker, head.path(), &id, &problem),
+        Err(Ended::Gone) => return Err(Gone),
     };
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert("x-request-id", id);
+    reply.field("x-request-id", id.as_bytes());
+    if let Some(origin) = origin {
+        let may_call = guard::cors(&worker.gateway.live.load().config.server, &origin, &mut reply);
+        if may_call && head.method == Method::OPTIONS {
+            guard::preflight(&mut reply);
+        }
     }
-    if origin.is_some() {
-        guard::cors(&worker.gateway.live.load().config.server, origin.as_ref(), headers);
-    }
-    response
+    Ok(reply)
+}
+
+/// Answers bytes that are no request.
+pub fn unreadable(worker: &Worker, path: &str, problem: &Problem) -> Reply {
+    let id = worker.next_id();
+    let mut reply = told(worker, path, &id, problem);
+    reply.field("x-request-id", id.as_bytes());
+    reply
+}
+
+fn told(worker: &Worker, path: &str, id: &str, problem: &Problem) -> Reply {
+    worker.gateway.metrics.refusal(problem.kind);
+    problem.reply(surface::envelope(path), Some(id))
 }
 
 async fn serve(
     worker: &Arc<Worker>,
-    request: Request<Incoming>,
+    line: &mut Line,
+    alarm: &mut Alarm,
+    head: &mut RequestHead,
     id: &Arc<str>,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Reply, Ended> {
     let gateway = &worker.gateway;
     let snapshot = gateway.live.load_full();
     let server = &snapshot.config.server;
-    if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
-        let mut response = Response::new(Body::Whole(Full::default()));
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        guard::preflight(server, request.headers().get(ORIGIN), response.headers_mut());
-        return Ok(response);
+    if head.method == Method::OPTIONS && head.fields.has("origin") {
+        return Ok(Reply::new(StatusCode::NO_CONTENT, Body::EMPTY));
     }
-    let path = surface::normal(request.uri().path());
-    let surface = surface::find(request.method(), &path).map_err(|lost| lost_problem(lost, &path))?;
+    let path = surface::normal(head.path());
+    let surface = surface::find(&head.method, &path).map_err(|lost| lost_problem(lost, &path))?;
     match surface {
         Surface::Healthz => return Ok(plain(StatusCode::OK, "ok\n")),
         Surface::Readyz if gateway.draining.load(Ordering::Acquire) => {
             return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
         }
         Surface::Readyz => return Ok(plain(StatusCode::OK, "ready\n")),
-        _ => guard::admit(server, &request)?,
+        _ => guard::admit(server, &head.fields)?,
     }
     if gateway.draining.load(Ordering::Acquire) {
-        return Err(Problem::new(Kind::Draining, "This gateway is shutting down; try another one."));
+        return Err(Problem::new(Kind::Draining, "This gateway is shutting down; try another one.").into());
     }
     match surface {
         // Rare and large: boxed, or every call would have room for them.
-        Surface::Models => Box::pin(models::list(worker, &snapshot, &request)).await,
-        Surface::Model(name) => Box::pin(models::one(worker, &snapshot, &request, name)).await,
+        Surface::Models => {
+            let mut listed = Box::pin(models::list(worker, &snapshot, head));
+            Ok(line.unless_gone(listed.as_mut()).await??)
+        }
+        Surface::Model(name) => {
+            let mut one = Box::pin(models::one(worker, &snapshot, head, name));
+            Ok(line.unless_gone(one.as_mut()).await??)
+        }
         Surface::Call(endpoint) => {
             let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.mono_ns());
-            call(worker.clone(), snapshot.clone(), endpoint, request, story).await
+            call(worker, &snapshot, endpoint, (line, alarm), head, story).await
         }
         // Answered above.
         Surface::Healthz | Surface::Readyz => Ok(plain(StatusCode::OK, "ok\n")),
     }
 }
 
-/// A call to a model: read it, plan it, and carry it out.
+/// A call to a model: read it, plan it, and carry it out while the client waits.
 async fn call(
-    worker: Arc<Worker>,
-    snapshot: Arc<crate::live::Snapshot>,
+    worker: &Arc<Worker>,
+    snapshot: &Arc<crate::live::Snapshot>,
     endpoint: Endpoint,
-    request: Request<Incoming>,
+    (line, alarm): (&mut Line, &mut Alarm),
+    head: &mut RequestHead,
     mut story: Story,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Reply, Ended> {
     let server = &snapshot.config.server;
-    let (parts, incoming) = request.into_parts();
-    let options = Options::read(&parts.headers)?;
-    let idle = Duration::from_millis(server.body_timeout_ms);
-    let body =
-        body::read(&parts.headers, incoming, server.body_bytes_max, idle).await.inspect_err(|problem| {
-            story.refused(problem);
-        })?;
-    let asked = Asked {
-        endpoint,
-        query: parts.uri.query().and_then(headers::query_from_caller),
-        headers: parts.headers,
-        body,
-    };
+    let options = Options::read(&head.fields)?;
+    let idle_ns = server.body_timeout_ms.saturating_mul(1_000_000);
+    let body = body::read(&head.fields, line, alarm, server.body_bytes_max, idle_ns)
+        .await
+        .inspect_err(|problem| story.refused(problem))?;
+    let query = head.query().and_then(headers::query_from_caller);
+    let asked = Asked { endpoint, query, fields: std::mem::take(&mut head.fields), body };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
-        return keepalive::deferred(worker, snapshot, asked, options, story).await;
+        let deferred = keepalive::deferred(worker.clone(), snapshot.clone(), asked, options, story);
+        let mut deferred = Box::pin(deferred);
+        return Ok(line.unless_gone(deferred.as_mut()).await??);
     }
-    carry_out(&worker, &snapshot, &asked, &options, story).await
+    let carried = pin!(carry_out(worker, snapshot, &asked, &options, story, alarm));
+    Ok(line.unless_gone(carried).await??)
 }
 
 /// Whether the body asks for a stream. What is wrong with a body is told later.
 fn wants_stream(asked: &Asked) -> bool {
-    plan::read(asked.endpoint, &asked.headers, &asked.body).is_ok_and(|read| read.stream())
+    plan::read(asked.endpoint, &asked.fields, &asked.body).is_ok_and(|read| read.stream())
 }
 
 /// What a caller asked.
@@ -132,7 +164,7 @@ pub struct Asked {
     /// The query string.
     pub query: Option<String>,
     /// The headers, as they came.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// The body.
     pub body: Bytes,
 }
@@ -144,8 +176,9 @@ pub async fn carry_out(
     asked: &Asked,
     options: &Options,
     mut story: Story,
-) -> Result<Response<Body>, Problem> {
-    let planned = plan::read(asked.endpoint, &asked.headers, &asked.body).and_then(|read| {
+    alarm: &mut Alarm,
+) -> Result<Reply, Problem> {
+    let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
         let now_ns = worker.gateway.clock.mono_ns();
         let mut plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, options, now_ns)?;
         plan.ask.bound_to = worker.gateway.bound.account_for(&read)?;
@@ -173,12 +206,9 @@ pub async fn carry_out(
                 return Err(Problem::new(Kind::Internal, "The scheduler ended a request twice."));
             }
         };
-        match attempt(worker, snapshot, asked, &read, &plan, held, story).await {
-            Tried::Over(response) => return response,
-            Tried::Again(next, told) => {
-                answer = next;
-                story = told;
-            }
+        match attempt(worker, snapshot, asked, (&read, &plan), held, story, alarm).await {
+            Tried::Over(reply) => return reply,
+            Tried::Again(next) => (answer, story) = *next,
         }
     }
 }
@@ -188,10 +218,10 @@ async fn attempt(
     worker: &Arc<Worker>,
     snapshot: &Arc<crate::live::Snapshot>,
     asked: &Asked,
-    read: &Read<'_>,
-    plan: &Plan,
+    (read, plan): (&Read<'_>, &Plan),
     held: Held,
     mut story: Story,
+    alarm: &mut Alarm,
 ) -> Tried {
     let gateway = &worker.gateway;
     // A lease that was granted after a reload may name what only the newer configuration knows.
@@ -223,7 +253,7 @@ async fn attempt(
     };
     let outgoing = plan::outgoing(snapshot, plan, read, &asked.body, &upstream, &lease.model);
     let request = outbound(asked, &upstream, &key, outgoing.body);
-    match worker.dialer.send(&upstream, request, patience).await {
+    match worker.dialer.send(&upstream, request, patience, alarm).await {
         Err(failed) => answer::failed(held, failed, story, Some(&key)),
         Ok(answered) => {
             let context = answer::Context {
@@ -236,7 +266,7 @@ async fn attempt(
                 key,
                 expose_keys: snapshot.config.server.expose_keys,
             };
-            answer::receive(context, answered, held, story).await
+            answer::receive(context, answered, held, story, alarm).await
         }
     }
 }
@@ -253,24 +283,10 @@ fn outbound(
     // Room for a small body too, which is copied behind the head.
     let mut head = Vec::with_capacity(1024 + body.len().min(Outgoing::TOGETHER_BYTES_MAX));
     headers::begin(&mut head, "POST", &[&upstream.target_base, "/", path, mark, query], upstream);
-    headers::to_provider(&mut head, &asked.headers, upstream, key);
-    let mut digits = [0; 20];
-    headers::field(&mut head, "content-length", decimal(body.len(), &mut digits));
+    headers::to_provider(&mut head, &asked.fields, upstream, key);
+    headers::number_field(&mut head, "content-length", body.len() as u64);
     headers::end(&mut head, upstream);
     Outgoing::new(head, body)
-}
-
-/// A number in decimal digits.
-fn decimal(mut n: usize, digits: &mut [u8; 20]) -> &[u8] {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b"0123456789"[n % 10];
-        n /= 10;
-        if n == 0 {
-            return &digits[start..];
-        }
-    }
 }
 
 fn lost_problem(lost: Lost, path: &str) -> Problem {
@@ -291,9 +307,6 @@ fn lost_problem(lost: Lost, path: &str) -> Problem {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(Full::new(Bytes::from_static(text.as_bytes()))));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+fn plain(status: StatusCode, text: &'static str) -> Reply {
+    Reply::whole(status, "text/plain; charset=utf-8", text)
 }

@@ -1,12 +1,18 @@
 //! The gateway as a whole: what all workers share, what each has for itself, and the order of its start and end.
 
 mod connection;
+mod head;
+mod line;
 mod listener;
 mod run;
+mod send;
 mod tls;
+mod watch;
 mod writes;
 
 pub use connection::on_stream;
+pub use head::RequestHead;
+pub use line::{Gone, Line};
 pub use run::{Bound as BoundAddresses, Running, Stop, start};
 
 use crate::attempt::Dialer;
@@ -150,3 +156,6 @@ impl Worker {
         id.into()
     }
 }
+
+#[cfg(test)]
+mod tests;

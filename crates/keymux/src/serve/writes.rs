@@ -12,14 +12,10 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    pub(super) fn begin(&self) {
+    /// An answer is owed while this lives.
+    pub(super) fn owe(&self) -> Owes<'_> {
         self.owing.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn end(&self) {
-        if self.owing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.last.notify_waiters();
-        }
+        Owes(self)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -35,6 +31,17 @@ impl Writes {
                 return;
             }
             last.await;
+        }
+    }
+}
+
+/// An answer that is owed.
+pub(super) struct Owes<'a>(&'a Writes);
+
+impl Drop for Owes<'_> {
+    fn drop(&mut self) {
+        if self.0.owing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.last.notify_waiters();
         }
     }
 }

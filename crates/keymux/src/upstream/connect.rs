@@ -1,8 +1,8 @@
 //! Opening a connection: name, TCP, proxy, TLS.
 
 use super::h1::Connection;
-use super::stream::{Duplex, Stream};
 use super::{Origin, proxy};
+use crate::http1::stream::{Duplex, Stream};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Connector {
         keep_alive(&tcp);
         let Some(proxy) = &origin.proxy else {
             return Ok(Connection::new(if origin.https {
-                Stream::Tls(Box::new(self.secured(&origin.host, tcp).await?))
+                Stream::Tls(Box::new(self.secured(&origin.host, tcp).await?.into()))
             } else {
                 Stream::Tcp(tcp)
             }));

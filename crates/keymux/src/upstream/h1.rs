@@ -2,16 +2,16 @@
 //! there to read. Bytes are read into the stack and copied once, at their exact size. Knows RFC 9112, nothing of what
 //! it carries, of time, or of which connection to take.
 
-mod chunked;
 mod head;
 #[cfg(test)]
 mod tests;
 
 pub use head::Head;
 
-use super::stream::{Duplex, Stream};
+use crate::http1::chunked::Decoder;
+use crate::http1::stream::{Duplex, Stream};
+use crate::http1::{Garbage, READ_BYTES_MAX, unchunked};
 use bytes::Bytes;
-use chunked::Decoder;
 use head::{Framing, HEAD_BYTES_MAX, Parsed};
 use std::future::poll_fn;
 use std::io;
@@ -19,8 +19,6 @@ use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 
-/// Most that is read at once.
-const READ_BYTES_MAX: usize = 64 << 10;
 /// Interim answers (`100 Continue`, `103 Early Hints`) before the one that counts.
 const INTERIM_MAX: u32 = 16;
 
@@ -31,7 +29,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(in crate::upstream) fn new(stream: Stream) -> Self {
         Self { stream, used: false }
     }
 
@@ -81,11 +79,6 @@ impl Outgoing {
         self.first.len() + self.second.len()
     }
 }
-
-/// Something that is not HTTP, in words that follow "the provider's answer is not usable:".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Garbage(&'static str);
 
 /// Why an answer does not come, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +198,7 @@ impl Exchange {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.sending == Sending::Writes {
             let (first, second) = self.request.rest(self.written);
-            match self.stream.poll_write(cx, first, second) {
+            match self.stream.poll_write(cx, [first, second, &[]]) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(n)) => self.written += n,
                 Poll::Ready(Err(error)) => {
@@ -361,23 +354,4 @@ impl Exchange {
     pub fn into_connection(self) -> Option<Connection> {
         (self.is_over() && self.reusable).then_some(Connection { stream: self.stream, used: true })
     }
-}
-
-/// The data in bytes of a chunked body, in one piece, and how many of the bytes belong to the body.
-fn unchunked(decoder: &mut Decoder, come: &[u8]) -> Result<(Bytes, usize), Garbage> {
-    let mut only = 0..0;
-    let mut many = Vec::new();
-    let taken = decoder.read(come, &mut |piece| {
-        if many.is_empty() && only.is_empty() {
-            only = piece;
-            return;
-        }
-        if many.is_empty() {
-            many.reserve_exact(come.len());
-            many.extend_from_slice(&come[only.clone()]);
-        }
-        many.extend_from_slice(&come[piece]);
-    })?;
-    let data = if many.is_empty() { Bytes::copy_from_slice(&come[only]) } else { Bytes::from(many) };
-    Ok((data, taken))
 }

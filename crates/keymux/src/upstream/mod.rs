@@ -2,15 +2,13 @@
 //! so that no two workers meet over a connection. Knows hosts, TLS and proxies, nothing of models or keys.
 
 mod connect;
-pub mod gather;
 mod h1;
 mod pool;
 mod proxy;
-mod stream;
 mod tls;
 
 pub use connect::{ConnectError, Connector};
-pub use h1::{Connection, Exchange, Fault, Garbage, Head, Outgoing};
+pub use h1::{Connection, Exchange, Fault, Head, Outgoing};
 pub use pool::Pool;
 pub use tls::client_config;
 

@@ -37,7 +37,7 @@ enum At {
 
 /// Where a body stands.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     at: At,
     /// The size that is being read, or what is left of the data.
     left: u64,
@@ -45,17 +45,17 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { at: At::Size { begun: false }, left: 0, aside_bytes: 0 }
     }
 
     /// The last byte of the body was read.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.at == At::Over
     }
 
     /// Reads on; names each piece of data by its place in `input`. Says how many bytes belong to the body.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         input: &[u8],
         piece: &mut impl FnMut(Range<usize>),
