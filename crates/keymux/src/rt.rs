@@ -7,8 +7,8 @@ use std::io;
 use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Runtime};
 
-/// Starts a task on the current runtime. A task hop costs two context switches, so the data path spawns only what
-/// hyper needs: one task a connection.
+/// Starts a task on the current runtime. A task hop costs two context switches, so the data path has one task a
+/// connection.
 #[expect(clippy::disallowed_methods, reason = "this file owns spawning")]
 pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
 where
