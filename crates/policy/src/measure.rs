@@ -28,7 +28,7 @@ impl Policy {
         let before = found.and_then(|d| {
             let held =
                 request.held.iter().find(|h| h.domain == d && h.serial == self.pool.domains[d].serial)?;
-            Some((held.taken, held.returned))
+            Some((held.taken, held.returned, held.amount))
         });
         let (at, new) = match found {
             Some(at) => (at, false),
@@ -39,9 +39,9 @@ impl Policy {
         };
         let domain = &mut self.pool.domains[at];
         // A domain younger than the request: all that went through it went after the request.
-        let before = before.unwrap_or((0.0, 0.0));
+        let (taken, returned, own) = before.unwrap_or((0.0, 0.0, 0.0));
         let was = domain.level(now);
-        let resized = learn::apply(domain, now, m, request.flight.sent, before);
+        let resized = learn::apply(domain, now, m, request.flight.sent, (taken, returned), own);
         let (account, dimension, size) = (domain.account, domain.dimension, domain.size());
         let rose = domain.level(now) > was;
         if new || resized {

@@ -4,6 +4,7 @@
 use super::bucket::Bucket;
 use super::estimate::Need;
 use super::learner::{Heard, Learner};
+use super::told::Told;
 use super::window::Window;
 use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
 use crate::rng::Rng;
@@ -86,6 +87,8 @@ pub(crate) struct Domain {
     pub(crate) measured_sent_ns: Option<u64>,
     /// It is known from refusals alone.
     pub(crate) learner: Option<Box<Learner>>,
+    /// What the answers said, side by side.
+    pub(crate) told: Option<Box<Told>>,
     /// Which domain this is, so that an index that was reused is noticed.
     pub(crate) serial: u64,
 }
@@ -122,6 +125,7 @@ impl Domain {
             open: 0.0,
             measured_sent_ns: None,
             learner: None,
+            told: None,
             serial,
         }
     }

@@ -4,6 +4,7 @@
 
 use super::bucket::Bucket;
 use super::domain::{Domain, Meter, Source};
+use super::told::{Answer, Shape, Span};
 use super::window::Window;
 use crate::fleet::Dimension;
 use crate::outcome::Measurement;
@@ -15,6 +16,8 @@ const RISE: f64 = 0.1;
 const SLACK: f64 = 0.05;
 /// A stated time in which so much of a limit comes back is that limit's own.
 const OWN_CLOCK: f64 = 0.25;
+/// The share by which a refill may differ from what its rate says.
+const DRIFT: f64 = 0.02;
 
 /// The meter of a limit that nobody declared. `None` where the answer does not say its size.
 pub(crate) fn meter(now: Now, m: &Measurement) -> Option<Meter> {
@@ -49,13 +52,14 @@ pub(crate) fn concerns(domain: &Domain, m: &Measurement) -> bool {
 }
 
 /// Applies a measurement by an answer whose request was sent at `sent_ns`, when `before` = (taken, returned) had gone
-/// through the domain. Tells whether the limit's size changed.
+/// through the domain, `own` of it for the request itself. Tells whether the limit's size changed.
 pub(crate) fn apply(
     domain: &mut Domain,
     now: Now,
     m: &Measurement,
     sent_ns: u64,
     before: (f64, f64),
+    own: f64,
 ) -> bool {
     if domain.measured_sent_ns.is_some_and(|last| sent_ns < last) {
         return false;
@@ -63,31 +67,56 @@ pub(crate) fn apply(
     let first = domain.measured_sent_ns.is_none() && domain.source == Source::Learned;
     let resized = domain.source == Source::Learned && resize(domain, now, m);
     if domain.source == Source::Learned {
-        refine(domain, now, m);
+        if domain.daily || !m.reset_means_full {
+            refine(domain, now, m);
+        } else if !reshape(domain, now, m, sent_ns, before.0) {
+            return resized;
+        }
     }
-    domain.measured_sent_ns = Some(sent_ns);
+    let since = domain.measured_sent_ns.replace(sent_ns).map_or(0, |last| sent_ns.saturating_sub(last));
     let Some(left) = m.remaining.filter(|r| *r >= 0.0) else { return resized };
     let taken = (domain.taken - before.0).max(0.0);
     let returned = (domain.returned - before.1).max(0.0);
     let size = domain.size();
-    let (level, refill) = match &domain.meter {
-        Meter::Bucket(b) => (b.level(now.mono_ns), b.rate * s_of(now.mono_ns.saturating_sub(sent_ns))),
-        Meter::Window(_) => (domain.level(now), 0.0),
+    let (level, refill, drift) = match &domain.meter {
+        Meter::Bucket(b) => {
+            let refill = b.rate * s_of(now.mono_ns.saturating_sub(sent_ns));
+            (b.level(now.mono_ns), refill, DRIFT * b.rate * s_of(since))
+        }
+        Meter::Window(_) => (domain.level(now), 0.0, 0.0),
         Meter::Slots { .. } | Meter::Open => return resized,
     };
+    // Counts are cut off to whole ones; larger steps are rounded either way.
+    let below = if m.rounding > 1.0 { m.rounding } else { 0.0 };
     // Tokens that are reserved are charged only as they come, at some providers: they explain a lower mirror.
     let reserved = if domain.dimension == Dimension::Requests { 0.0 } else { domain.open };
-    let low = left - taken - reserved - m.rounding;
-    let high = left + refill + returned + m.rounding;
+    // Less is left than this request needed: it may have been refused, and what it was to be charged is still there.
+    let own = if left < own { own } else { 0.0 };
+    let mut off = Span {
+        low: left - below - taken - reserved - own - level,
+        high: left + m.rounding + refill + returned - level,
+    };
     let carried = (left + refill - taken + returned).min(size);
-    let target = if first || level > high {
-        carried.min(high)
-    } else if level < low {
-        level + RISE * (low - level)
+    // Only requests are charged what we think that they are: what was known of the offset of tokens is over with them.
+    let mut certain = false;
+    if domain.dimension == Dimension::Requests && domain.source == Source::Learned {
+        let told = domain.told.get_or_insert_default();
+        off = told.agree(off, drift);
+        certain = told.is_certain();
+    }
+    let target = if first || off.high < 0.0 {
+        // Who else uses the account may have done so all the time since.
+        if certain { level + off.high } else { carried.min(level + off.high) }
+    } else if off.low > 0.0 {
+        level + if certain { off.low } else { RISE * off.low }
     } else {
         return resized;
     };
     set_level(domain, now, target);
+    let by = domain.level(now) - level;
+    if let Some(told) = &mut domain.told {
+        told.moved(by);
+    }
     resized
 }
 
@@ -118,29 +147,58 @@ fn resize(domain: &mut Domain, now: Now, m: &Measurement) -> bool {
     true
 }
 
-/// The stated reset tells how fast a bucket refills, or when a window ends. Instants in headers are known to a second
-/// at best, and `remaining` to its rounding.
-fn refine(domain: &mut Domain, now: Now, m: &Measurement) {
-    let Some(reset_ns) = m.reset_ns else { return };
-    match &mut domain.meter {
-        Meter::Bucket(b) if m.reset_means_full => {
-            let Some(left) = m.remaining else { return };
-            let (used, off, reset) = (b.capacity - left, m.rounding.max(1.0), s_of(reset_ns));
-            let slowest = (used - off) / (reset + 1.0);
-            if slowest > b.rate {
-                b.resize(now.mono_ns, b.capacity, slowest);
-            } else if reset > 1.0 && (used + off) / (reset - 1.0) < b.rate {
-                b.resize(now.mono_ns, b.capacity, (used + off) / (reset - 1.0));
-            }
+/// Takes the shape that the answers agree on. False: this one speaks of a window that is over.
+fn reshape(domain: &mut Domain, now: Now, m: &Measurement, sent: u64, taken_before: f64) -> bool {
+    let (Some(left), Some(reset)) = (m.remaining.filter(|r| *r >= 0.0), m.reset_ns) else { return true };
+    let (size, level, taken) = (domain.size(), domain.level(now), domain.taken - taken_before);
+    let told = domain.told.get_or_insert_default();
+    let rounding = m.rounding.max(1.0);
+    let shape = told.hear(Answer { sent, now: now.mono_ns, used: size - left, rounding, reset });
+    match (shape, &mut domain.meter) {
+        (Shape::Bucket(rates), Meter::Bucket(b)) if !rates.holds(b.rate) => {
+            // The middle, once it is known within a tenth.
+            let rate = if rates.high < 1.1 * rates.low { rates.middle() } else { rates.low };
+            b.resize(now.mono_ns, b.capacity, rate);
         }
-        Meter::Window(w) => {
-            let ends = w.end(now).map_or(0, |end| end - now.mono_ns);
-            if ends.abs_diff(reset_ns) > 2 * crate::time::SECOND + w.period_ns / 100 {
-                w.period_ns = w.period_ns.max(reset_ns);
-                w.align(now, reset_ns);
+        (Shape::Bucket(rates), meter @ Meter::Window(_)) => {
+            let mut bucket = Bucket::new(size, rates.low, now.mono_ns);
+            bucket.set_level(now.mono_ns, level);
+            *meter = Meter::Bucket(bucket);
+        }
+        (Shape::Window { end, period, .. }, meter @ Meter::Bucket(_)) => {
+            let mut window = Window::new(size, period, None);
+            window.align(now, end.saturating_sub(now.mono_ns));
+            window.set_used(now, size - level);
+            *meter = Meter::Window(window);
+            told.forget_offset();
+        }
+        (Shape::Window { end, period, fresh }, Meter::Window(w)) => {
+            let latest = now.mono_ns.saturating_add(reset);
+            if w.end(now).is_some_and(|running| latest < running.saturating_sub(w.period_ns / 2)) {
+                return false;
+            }
+            w.period_ns = period;
+            if end > now.mono_ns && w.end(now) != Some(end) {
+                w.align(now, end - now.mono_ns);
+            }
+            if fresh {
+                w.set_used(now, size - (left - taken.max(0.0)));
+                told.forget_offset();
             }
         }
         _ => {}
+    }
+    true
+}
+
+/// What a reset says where its meaning is certain: when a window ends. Instants in headers are known to a second at
+/// best.
+fn refine(domain: &mut Domain, now: Now, m: &Measurement) {
+    let (Some(reset_ns), Meter::Window(w)) = (m.reset_ns, &mut domain.meter) else { return };
+    let ends = w.end(now).map_or(0, |end| end - now.mono_ns);
+    if ends.abs_diff(reset_ns) > 2 * crate::time::SECOND + w.period_ns / 100 {
+        w.period_ns = w.period_ns.max(reset_ns);
+        w.align(now, reset_ns);
     }
 }
 
@@ -150,6 +208,10 @@ pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, named: bool, sta
     let (level, size) = (domain.level(now), domain.size());
     let spent = level < 2.0 * need + SLACK * size;
     let until = now.mono_ns.saturating_add(stated_ns.unwrap_or(0));
+    // Whatever was known of how far the mirror is off, it was wrong.
+    if let Some(told) = &mut domain.told {
+        told.forget_offset();
+    }
     match &mut domain.meter {
         Meter::Bucket(b) if b.rate > 0.0 && need <= b.capacity => {
             let back = b.rate * s_of(stated_ns.unwrap_or(0));
@@ -182,7 +244,7 @@ pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, named: bool, sta
 mod tests {
     use super::*;
     use crate::fleet::{AccountId, ModelSet};
-    use crate::time::SECOND;
+    use crate::time::{MS, SECOND};
 
     fn at(s: f64) -> Now {
         let ns = crate::time::ns_of(s);
@@ -204,7 +266,7 @@ mod tests {
 
     fn answer(d: &mut Domain, now: Now, remaining: f64, sent: Now) {
         let before = (d.taken, d.returned);
-        apply(d, now, &says(remaining), sent.mono_ns, before);
+        apply(d, now, &says(remaining), sent.mono_ns, before, 1.0);
     }
 
     fn learned(now: Now, m: &Measurement) -> Domain {
@@ -215,7 +277,7 @@ mod tests {
     #[test]
     fn the_first_answer_sets_the_level_and_our_own_charges_explain_the_next() {
         let mut d = learned(at(0.0), &says(100.0));
-        apply(&mut d, at(0.0), &says(100.0), 0, (0.0, 0.0));
+        apply(&mut d, at(0.0), &says(100.0), 0, (0.0, 0.0), 1.0);
         assert!((d.level(at(0.0)) - 100.0).abs() < 1e-6);
         // Sent at 1 s (level 110); 20 more of ours go out before the head comes at 2 s saying 109.
         d.take(at(1.0), 1.0);
@@ -224,14 +286,14 @@ mod tests {
             d.take(at(1.5), 1.0);
         }
         let mirror = d.level(at(2.0));
-        apply(&mut d, at(2.0), &says(109.0), at(1.0).mono_ns, before);
+        apply(&mut d, at(2.0), &says(109.0), at(1.0).mono_ns, before, 1.0);
         assert!((d.level(at(2.0)) - mirror).abs() < 1e-9, "explained by what is in flight");
     }
 
     #[test]
     fn a_stranger_lowers_the_level_at_once_and_a_surplus_raises_it_slowly() {
         let mut d = learned(at(0.0), &says(600.0));
-        apply(&mut d, at(0.0), &says(600.0), 0, (0.0, 0.0));
+        apply(&mut d, at(0.0), &says(600.0), 0, (0.0, 0.0), 1.0);
         answer(&mut d, at(1.0), 50.0, at(1.0));
         assert!((d.level(at(1.0)) - 50.0).abs() < 1e-6);
         answer(&mut d, at(1.0), 401.0, at(1.0));
@@ -246,13 +308,92 @@ mod tests {
     fn reset_times_tell_how_fast_a_bucket_refills_and_when_a_window_ends() {
         let mut m = Measurement { reset_ns: Some(5 * SECOND), ..says(300.0) };
         let mut d = learned(at(0.0), &m);
-        apply(&mut d, at(0.0), &m, 0, (0.0, 0.0));
+        apply(&mut d, at(0.0), &m, 0, (0.0, 0.0), 1.0);
+        // One answer may be a window's, too: the usual minute is believed until a second one comes.
         let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
-        assert!((45.0..60.0).contains(&b.rate), "600 in ten seconds, not in a minute: {}", b.rate);
+        assert!((b.rate - 10.0).abs() < 1e-9, "{}", b.rate);
+        let more = Measurement { reset_ns: Some(6_500 * crate::time::MS), ..says(210.0) };
+        apply(&mut d, at(0.1), &more, at(0.1).mono_ns, (0.0, 0.0), 1.0);
+        let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
+        assert!((59.0..61.0).contains(&b.rate), "600 in ten seconds, not in a minute: {}", b.rate);
         m = Measurement { reset_means_full: false, ..m };
         let mut d = learned(at(0.0), &m);
-        apply(&mut d, at(0.0), &Measurement { remaining: Some(0.0), ..m }, 0, (0.0, 0.0));
+        apply(&mut d, at(0.0), &Measurement { remaining: Some(0.0), ..m }, 0, (0.0, 0.0), 1.0);
         assert_eq!(d.fit(at(1.0), 1.0, 0, (0, 0)).at, 5 * SECOND);
+    }
+
+    /// A domain of 100 whose answers came 50 ms after they were sent, one each 20 ms, as a provider with `level` says.
+    fn told(reset: impl Fn(u64) -> u64, level: impl Fn(u64) -> f64) -> Domain {
+        let m = |ms: u64| Measurement {
+            limit: Some(100.0),
+            remaining: Some(level(ms).floor()),
+            reset_ns: Some(reset(ms)),
+            ..says(0.0)
+        };
+        let mut d = learned(at(3.0), &m(3_000));
+        for ms in (3_000..3_400).step_by(20) {
+            let sent = at(ms as f64 / 1e3);
+            d.take(sent, 1.0);
+            let before = (d.taken, d.returned);
+            apply(&mut d, at((ms + 10) as f64 / 1e3), &m(ms), sent.mono_ns, before, 1.0);
+        }
+        d
+    }
+
+    #[test]
+    fn a_window_that_is_told_like_a_bucket_gives_nothing_before_its_end_and_all_at_it() {
+        let used = |ms: u64| ((ms - 3_000) / 20 + 1) as f64;
+        let d = told(|ms| (10_000 - ms) * MS, |ms| 100.0 - used(ms));
+        let now = at(3.4);
+        assert!((d.level(now) - 80.0).abs() < 1.5, "{}", d.level(now));
+        assert!((d.level(at(9.9)) - d.level(now)).abs() < 1e-9, "nothing comes back in between");
+        let all = d.fit(now, 100.0, 0, (0, 0)).at;
+        assert!((10 * SECOND..10 * SECOND + SECOND / 10).contains(&all), "{all}");
+        // The last answer of a window that is over says nothing of the next one.
+        let mut d = d;
+        let late =
+            Measurement { limit: Some(100.0), remaining: Some(3.0), reset_ns: Some(20 * MS), ..says(0.0) };
+        d.take(at(9.98), 1.0);
+        let before = (d.taken, d.returned);
+        apply(&mut d, at(10.2), &late, at(9.98).mono_ns, before, 1.0);
+        assert!(d.level(at(10.2)) > 98.0, "{}", d.level(at(10.2)));
+    }
+
+    #[test]
+    fn answers_that_agree_lift_a_mirror_that_is_too_low_by_less_than_one_of_them_could_tell() {
+        let full = |ms: u64| 50.0 - (ms - 3_000) as f64 / 20.0 * 0.8 - 1.0;
+        let mut d = told(|ms| crate::time::ns_of((100.0 - full(ms)) / 10.0), full);
+        let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
+        assert!((9.0..11.0).contains(&b.rate), "{}", b.rate);
+        let truth = full(3_380) + 0.2;
+        assert!((d.level(at(3.4)) - truth).abs() < 1.0, "{} is not {truth}", d.level(at(3.4)));
+        // Ten units are lost to the mirror; a few quiet answers bring them back.
+        set_level(&mut d, at(3.4), truth - 10.0);
+        d.told.as_mut().unwrap().forget_offset();
+        for n in 0..8_u64 {
+            let now = at(3.4 + n as f64 / 10.0);
+            let before = (d.taken, d.returned);
+            let left = (truth + n as f64).floor();
+            let m = Measurement { limit: Some(100.0), ..says(left) };
+            apply(&mut d, now, &m, now.mono_ns, before, 1.0);
+        }
+        assert!((d.level(at(4.1)) - truth - 7.0).abs() < 1.5, "{} {truth}", d.level(at(4.1)));
+    }
+
+    #[test]
+    fn a_refusal_that_was_not_charged_does_not_lift_the_mirror_by_its_own_charge() {
+        let nothing = Measurement { limit: Some(6.0), ..says(0.0) };
+        let mut d = learned(at(0.0), &nothing);
+        apply(&mut d, at(0.0), &nothing, 0, (0.0, 0.0), 0.0);
+        for n in 1..20 {
+            let now = at(f64::from(n) * 0.01);
+            let epoch = d.take(now, 1.0);
+            // Its own charge is in the mirror, and not at the provider, who has nothing left.
+            let before = (d.taken, d.returned);
+            apply(&mut d, now, &nothing, now.mono_ns, before, 1.0);
+            d.settle(now, epoch, 1.0, 0.0);
+        }
+        assert!(d.level(at(0.2)) < 0.5, "{}", d.level(at(0.2)));
     }
 
     #[test]

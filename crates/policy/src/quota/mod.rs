@@ -1,7 +1,8 @@
 //! Quotas: the mirror that this process keeps of what a provider counts. A *domain* is one limit that a provider
 //! enforces (account or key x models x dimension); its *meter* says how it comes back; *estimate* says what a request
-//! takes and what it is settled to; *learn* corrects the mirror by what answers say; *learner* finds out limits that only
-//! refusals tell of, from what went before (*history*) and which limit explains that (*shape*).
+//! takes and what it is settled to; *learn* corrects the mirror by what answers say, which *told* puts side by side;
+//! *learner* finds out limits that only refusals tell of, from what went before (*history*) and which limit explains that
+//! (*shape*).
 //!
 //! Nothing here knows requests, targets or routes: amounts go in, instants come out.
 
@@ -12,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod learn;
 pub(crate) mod learner;
 mod shape;
+pub(crate) mod told;
 pub(crate) mod window;
 
 pub(crate) use domain::{Domain, Hold, Meter, Source};
