@@ -11,6 +11,7 @@ mod diff;
 mod env;
 mod lookup;
 mod presets;
+pub mod prices;
 mod problem;
 mod render;
 mod resolve;

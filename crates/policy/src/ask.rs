@@ -32,7 +32,7 @@ pub enum Class {
 pub struct ClientId(pub u64);
 
 /// The team of the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TeamId(pub u64);
 
 /// What a request will use, as far as one can know before it is sent.

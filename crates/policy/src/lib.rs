@@ -8,6 +8,7 @@
 
 pub mod ask;
 pub mod blame;
+pub mod budget;
 pub mod event;
 pub mod fleet;
 pub mod lease;

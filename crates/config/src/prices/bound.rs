@@ -1,0 +1,180 @@
+//! The greatest cost that a request can have, before it is sent.
+//!
+//! The whole input is taken at the dearest rate of any kind of input that the request can contain, the whole output
+//! at that of any kind it can ask for, each at every context length, service tier and time of day that it may meet.
+//! As the parts of a usage add up to its whole, no usage that fits the request costs more. Tokens are bounded by
+//! bytes: each token of a text covers at least one byte of it, and what a chat template adds around a message is
+//! shorter than the JSON around it; what tools and a system of the provider's own may add is a constant.
+
+use super::cost::{MILLION, rounded_up};
+use super::price::{FAST, Kind, Price, Rate, Rates};
+
+/// What a provider may add to the input that the request does not hold, in tokens: instructions for tools (hundreds
+/// at Anthropic), the frame of a chat.
+const OVERHEAD_TOKENS: u64 = 4_096;
+/// The most that one image is charged as: small `OpenAI` models multiply their tiles to 36,835, no one else comes near.
+const IMAGE_TOKENS_MAX: u64 = 40_000;
+
+/// What is known of a request before it is sent.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off the request")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// Bytes of the body without the base64 of media.
+    pub text_bytes: u64,
+    /// Bytes of base64.
+    pub media_bytes: u64,
+    /// Images.
+    pub images: u64,
+    /// Pieces of audio; they lie in `media_bytes`.
+    pub audio: u64,
+    /// Files, documents and videos, or anything else whose size in tokens the request does not show.
+    pub files: u64,
+    /// The input continues something that lies at the provider (a stored answer or prompt).
+    pub continues: bool,
+    /// The cap on output tokens times the number of answers; 0 where the endpoint generates none, `None` where no
+    /// cap is set.
+    pub output_tokens_max: Option<u64>,
+    /// The most searches that a tool of the provider's may do; 0 where the request has none, `None` where nothing
+    /// bounds them.
+    pub web_searches_max: Option<u64>,
+    /// The service tier asked for. Without one (or with `auto`) the provider chooses.
+    pub tier: Option<&'a str>,
+    /// Anthropic's fast mode was asked for.
+    pub fast: bool,
+    /// Something is to be kept in the cache for an hour.
+    pub cache_hour: bool,
+    /// The answer may be spoken.
+    pub audio_out: bool,
+    /// The answer may hold images or video.
+    pub image_out: bool,
+}
+
+impl Request<'_> {
+    /// The most input tokens that it can be charged. `None`: neither bytes nor the model's context bound it.
+    pub fn input_tokens_max(&self, context_tokens: Option<u64>) -> Option<u64> {
+        if self.files > 0 || self.continues {
+            return context_tokens;
+        }
+        let media = if self.audio > 0 { self.media_bytes } else { 0 };
+        let images = self.images.checked_mul(IMAGE_TOKENS_MAX)?;
+        OVERHEAD_TOKENS.checked_add(self.text_bytes)?.checked_add(media)?.checked_add(images)
+    }
+
+    fn input_kinds(&self) -> impl Iterator<Item = Kind> {
+        let (audio, images, video) =
+            (self.audio + self.files > 0, self.images + self.files > 0, self.files > 0);
+        let unseen = self.continues;
+        let kinds = [
+            (Kind::Input, true),
+            (Kind::CacheRead, true),
+            (Kind::CacheWrite, true),
+            (Kind::CacheWriteHour, self.cache_hour),
+            (Kind::InputAudio, audio || unseen),
+            (Kind::CachedAudio, audio || unseen),
+            (Kind::InputImage, images || unseen),
+            (Kind::CachedImage, images || unseen),
+            (Kind::InputVideo, video || unseen),
+        ];
+        kinds.into_iter().filter(|(_, may)| *may).map(|(kind, _)| kind)
+    }
+
+    fn output_kinds(&self) -> impl Iterator<Item = Kind> {
+        let kinds = [
+            (Kind::Output, true),
+            (Kind::Reasoning, true),
+            (Kind::OutputAudio, self.audio_out),
+            (Kind::OutputImage, self.image_out),
+            (Kind::OutputVideo, self.image_out),
+        ];
+        kinds.into_iter().filter(|(_, may)| *may).map(|(kind, _)| kind)
+    }
+
+    /// Whether the provider may charge this variant.
+    fn may_meet(&self, variant: &str) -> bool {
+        match self.tier {
+            _ if variant == FAST => self.fast,
+            _ if variant.contains('=') => true,
+            None | Some("auto") => true,
+            Some(tier) => tier == variant,
+        }
+    }
+}
+
+/// Dearest rates (nano-dollars a million), and what comes on top of tokens.
+struct Dearest {
+    fixed: u128,
+    output: u64,
+}
+
+impl Price {
+    /// The most that one attempt begun within the day can cost, in nano-dollars. `None`: there is no such bound.
+    pub fn bound(&self, request: &Request<'_>, unix_s: u64) -> Option<u64> {
+        let dearest = self.dearest(request, unix_s)?;
+        let output = u128::from(request.output_tokens_max?) * u128::from(dearest.output);
+        Some(rounded_up(dearest.fixed.checked_add(output)?))
+    }
+
+    /// The greatest output cap (over all answers of the request) whose bound `left_nano_usd` affords; the request's
+    /// own cap does not matter. `None`: no cap bounds the cost, or even the input is too dear.
+    pub fn output_tokens_affordable(
+        &self,
+        request: &Request<'_>,
+        unix_s: u64,
+        left_nano_usd: u64,
+    ) -> Option<u64> {
+        let with_output = Request { output_tokens_max: Some(1), ..*request };
+        let dearest = self.dearest(&with_output, unix_s)?;
+        let left = (u128::from(left_nano_usd) * MILLION).checked_sub(dearest.fixed)?;
+        Some(match dearest.output {
+            0 => u64::MAX,
+            rate => u64::try_from(left / u128::from(rate)).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn dearest(&self, request: &Request<'_>, unix_s: u64) -> Option<Dearest> {
+        let input_max = request.input_tokens_max(self.context_for_bound())?;
+        let mut entries: Vec<&Rates> = self.within_a_day(unix_s).collect();
+        // What every standard price must have, for a variant may or may not replace it.
+        let priced = |kind| entries.iter().all(|rates| rates.get(kind).is_some());
+        let needs_output = request.output_tokens_max != Some(0);
+        if entries.is_empty() || !priced(Kind::Input) || (needs_output && !priced(Kind::Output)) {
+            return None;
+        }
+        entries.extend(self.variants.iter().filter(|v| request.may_meet(&v.0)).map(|v| &v.2));
+        if entries.iter().any(|rates| rates.unmetered) {
+            return None;
+        }
+        let most = |kind| {
+            let rates = entries.iter().filter_map(|rates| rates.get(kind));
+            rates.map(|rate: &Rate| rate.dearest(input_max)).max()
+        };
+        let input = request.input_kinds().filter_map(most).max()?;
+        let output = request.output_kinds().filter_map(most).max().unwrap_or(0);
+        let searches = match (request.web_searches_max?, most(Kind::WebSearches)) {
+            (0, _) => 0,
+            (count, rate) => u128::from(count) * u128::from(rate?),
+        };
+        let request_fee = u128::from(most(Kind::Requests).unwrap_or(0));
+        let fixed = (u128::from(input_max) * u128::from(input)).checked_add(searches)?;
+        Some(Dearest { fixed: fixed.checked_add(request_fee)?, output })
+    }
+
+    /// The context as a bound of the input: not where a rate begins beyond it, for then it is not the whole truth.
+    fn context_for_bound(&self) -> Option<u64> {
+        let all = self.standard.iter().map(|s| &s.1).chain(self.variants.iter().map(|v| &v.2));
+        let steps = all.flat_map(|rates| &rates.list).flat_map(|(_, rate)| &rate.above);
+        let farthest = steps.map(|(start, _)| *start).max().unwrap_or(0);
+        self.context_tokens.filter(|context| *context > farthest)
+    }
+}
+
+/// The bound of an attempt that the provider may serve by any of these models (its own fallbacks). `None` if one of
+/// them has none, or there is none.
+pub fn bound_of_any<'a>(
+    prices: impl IntoIterator<Item = Option<&'a Price>>,
+    request: &Request<'_>,
+    unix_s: u64,
+) -> Option<u64> {
+    let bounds: Option<Vec<u64>> = prices.into_iter().map(|price| price?.bound(request, unix_s)).collect();
+    bounds?.into_iter().max()
+}
