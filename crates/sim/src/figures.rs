@@ -4,7 +4,7 @@
 use crate::oracle::{self, Oracle, amount, horizon_s};
 use crate::run::{Fate, Record, Run};
 use crate::spec::{Scenario, SpecError};
-use crate::time::{MS, ns_of};
+use crate::time::{MS, ns_of, s_of};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -72,6 +72,7 @@ pub struct ClientLine {
 pub const MEANINGS: &[(&str, &str)] = &[
     ("requests", "requests that came, without those of callers that came back"),
     ("goodput", "answered, as a share of what the limits could have admitted at most (fluid bound)"),
+    ("fifo_goodput", "the same of a clairvoyant FIFO: how close the fluid bound is to what can be reached"),
     ("answered", "answered, as a share of what came"),
     ("refused", "refused for want of quota, as a share of what came"),
     ("refused_late", "of the refusals, those that came after waiting"),
@@ -100,6 +101,10 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("oracle_latency_p50_ms", "the same of a clairvoyant FIFO"),
     ("oracle_latency_p99_ms", "the same of a clairvoyant FIFO"),
     ("p99_over_oracle", "latency_p99_ms over the oracle's"),
+    ("p99_beyond_oracle_ms", "latency_p99_ms minus the oracle's"),
+    ("attempts_max", "most attempts of one answered request"),
+    ("first_provider_late", "calls that the first provider accepted, of all in the last fifth of the time"),
+    ("cached", "tokens of prompts that were read from the providers' caches, as a share"),
     ("large_wait", "mean wait of the largest tenth over the mean wait of all"),
     ("polls", "polls for each request that came"),
 ];
@@ -130,14 +135,17 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> Result<Figures, SpecError> {
     Ok(figures(scenario, &record, &oracle, seed))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of figures, one a line")]
 fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> Figures {
     let t = &record.tally;
     let mut by_name = BTreeMap::new();
+    let fifo: f64 = oracle.fifo.by_client.iter().sum();
+    by_name.insert("fifo_goodput", ratio(fifo, oracle.possible));
     let (_, end) = horizon_s(scenario);
     let end_ns = ns_of(end);
     let counted = |r: &&crate::run::Req| {
         let traffic = &scenario.traffic[r.source];
-        !traffic.poison && !traffic.wrong
+        !traffic.poison && !traffic.wrong && s_of(r.came_ns) >= scenario.count_from_s
     };
     let answered: Vec<_> = record.reqs.iter().filter(counted).filter(|r| r.fate == Fate::Answered).collect();
     let done: f64 =
@@ -169,6 +177,12 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     let most = t.keys.iter().map(|k| k.accepted).max().unwrap_or(0) as f64;
     let least = t.keys.iter().map(|k| k.accepted).min().unwrap_or(0) as f64;
     by_name.insert("spread", ratio(most - least, most));
+    let late = |of_first: bool| -> f64 {
+        let keys = t.keys.iter().zip(&record.sides.keys).filter(|(_, k)| !of_first || k.provider == 0);
+        keys.flat_map(|(k, _)| k.over_time.iter().skip(48).take(12)).map(|n| f64::from(*n)).sum()
+    };
+    by_name.insert("first_provider_late", ratio(late(true), late(false)));
+    by_name.insert("cached", ratio(t.cached as f64, t.input as f64));
     shares(scenario, record, oracle, &mut by_name);
     times(&answered, oracle, &mut by_name);
     let (keys, clients) = lines(record, oracle);
@@ -211,11 +225,14 @@ fn ratio(a: f64, b: f64) -> f64 {
 
 fn shares(scenario: &Scenario, record: &Record, oracle: &Oracle, by_name: &mut BTreeMap<&'static str, f64>) {
     let (mut least, mut small) = (f64::INFINITY, f64::INFINITY);
-    for (client, share) in record.tally.clients.iter().zip(&oracle.shares) {
-        let (offered, got) = match scenario.count {
-            crate::spec::Count::Requests => (client.offered as f64, client.answered as f64),
-            crate::spec::Count::Tokens => (client.offered_tokens as f64, client.answered_tokens as f64),
-        };
+    let mut sums = vec![(0.0, 0.0); record.tally.clients.len()];
+    for r in record.reqs.iter().filter(|r| s_of(r.came_ns) >= scenario.count_from_s) {
+        let sums = &mut sums[usize::try_from(r.client).unwrap_or(0)];
+        let amount = amount(scenario.count, r.input);
+        sums.0 += if r.returns == 0 { amount } else { 0.0 };
+        sums.1 += if r.fate == Fate::Answered { amount } else { 0.0 };
+    }
+    for ((offered, got), share) in sums.into_iter().zip(&oracle.shares) {
         if *share > 0.0 {
             least = least.min(got / share);
             if *share >= offered * 0.999 {
@@ -249,6 +266,9 @@ fn times(answered: &[&crate::run::Req], oracle: &Oracle, by_name: &mut BTreeMap<
     let oracles = percentile(&oracle.fifo.latencies, 0.99);
     by_name.insert("oracle_latency_p99_ms", oracles);
     by_name.insert("p99_over_oracle", ratio(percentile(&latencies, 0.99), oracles));
+    by_name.insert("p99_beyond_oracle_ms", percentile(&latencies, 0.99) - oracles);
+    let attempts = answered.iter().map(|r| r.attempts).max().unwrap_or(0);
+    by_name.insert("attempts_max", f64::from(attempts));
 }
 
 /// Of sorted nanoseconds, in milliseconds.

@@ -68,7 +68,8 @@ pub(crate) fn amount(count: Count, input: u64) -> f64 {
 pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
     let counted = |r: &&crate::run::Req| {
         let traffic = &scenario.traffic[r.source];
-        r.returns == 0 && !traffic.poison && !traffic.wrong && r.deadline_ns > 0
+        let own = traffic.poison || traffic.wrong || r.deadline_ns == 0;
+        r.returns == 0 && !own && s_of(r.came_ns) >= scenario.count_from_s
     };
     let offers: Vec<Offer> = record
         .reqs
@@ -179,7 +180,8 @@ impl<'a> Caps<'a> {
     /// other routes, and what the limits admit from the span's begin to the last deadline in it.
     fn possible(&self, scenario: &Scenario, offers: &[Offer]) -> f64 {
         let (deadline, end) = horizon_s(scenario);
-        let step = scenario.seconds / GRID as f64;
+        let begin = scenario.count_from_s;
+        let step = (scenario.seconds - begin) / GRID as f64;
         let mut least = f64::INFINITY;
         for set in 0..self.sets() {
             // What comes in each slice on the routes of the set, and on others.
@@ -189,7 +191,7 @@ impl<'a> Caps<'a> {
                 if set >> o.route & 1 == 0 {
                     others += o.amount;
                 } else {
-                    let slice = (0..GRID).rev().find(|i| o.at_s >= *i as f64 * step).unwrap_or(0);
+                    let slice = (0..GRID).rev().find(|i| o.at_s >= begin + *i as f64 * step).unwrap_or(0);
                     slices[slice] += o.amount;
                 }
             }
@@ -199,8 +201,8 @@ impl<'a> Caps<'a> {
                 let mut inside = 0.0;
                 for (to, amount) in slices.iter().enumerate().skip(from) {
                     inside += amount;
-                    let last = ((to + 1) as f64 * step + deadline).min(end);
-                    let admitted = self.of_routes(set, from as f64 * step, last);
+                    let last = (begin + (to + 1) as f64 * step + deadline).min(end);
+                    let admitted = self.of_routes(set, begin + from as f64 * step, last);
                     least = least.min(others + total - inside + admitted.min(inside));
                 }
             }
@@ -218,7 +220,8 @@ impl<'a> Caps<'a> {
         }
         let route: Vec<usize> = record.tally.clients.iter().map(|c| c.route).collect();
         let end = self.end_s.max(scenario.seconds);
-        let caps: Vec<f64> = (0..self.sets()).map(|set| self.of_routes(set, 0.0, end)).collect();
+        let caps: Vec<f64> =
+            (0..self.sets()).map(|set| self.of_routes(set, scenario.count_from_s, end)).collect();
         fill(&demand, &route, &caps)
     }
 }

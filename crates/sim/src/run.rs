@@ -219,7 +219,7 @@ impl<'s> Run<'s> {
         r.fate = Fate::Waiting;
         self.tally.submitted += 1;
         if r.returns == 0 {
-            self.tally.clients[usize::try_from(r.client).unwrap_or(0)].offered(r);
+            self.tally.clients[usize::try_from(r.client).unwrap_or(0)].offered();
         }
         if traffic.leaves > 0.0 && self.luck.chance(traffic.leaves) {
             let after = 1 + self.luck.below(5_000) * MS;

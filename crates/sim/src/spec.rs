@@ -18,6 +18,8 @@ pub struct Scenario {
     pub limits: Limits,
     /// Providers whose limits are known otherwise than the rest's.
     pub limits_of: BTreeMap<String, Limits>,
+    /// Goodput, answers and shares count only requests that come from this second on: what is learned is learned by then.
+    pub count_from_s: f64,
     /// Goodput counts requests, or the tokens of their prompts.
     pub count: Count,
     /// The wire between gateway and providers.
@@ -56,6 +58,7 @@ impl Default for Scenario {
             seconds: 300.0,
             limits: Limits::default(),
             limits_of: BTreeMap::new(),
+            count_from_s: 0.0,
             count: Count::default(),
             network: Network::default(),
             patience: Patience::default(),

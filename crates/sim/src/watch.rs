@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 const SHOWN_MAX: usize = 20;
 /// Polls at the same instant that let nobody out and ask for another at once.
 const STUCK_MAX: u32 = 64;
+/// Attempts for each request, on the average of a run, that nobody could call anything but a storm.
+const ATTEMPTS_MAX: u64 = 10;
 /// Fleets larger than this have their health looked at no longer: a view of them costs too much.
 const HEALTH_KEYS_MAX: usize = 16;
 /// Their health is looked at after every so many events.
@@ -32,6 +34,7 @@ pub(crate) struct Watch {
     /// Keys that must never be refused by a limit.
     never_limited: Vec<bool>,
     stuck: u32,
+    stormy: bool,
     counted: Counted,
     health: Option<Health>,
     before: Option<Vec<String>>,
@@ -54,6 +57,7 @@ impl Watch {
             waiting: BTreeSet::new(),
             never_limited: never_limited(scenario, sides),
             stuck: 0,
+            stormy: false,
             counted: Counted::default(),
             health: small.then(Health::default),
             before: None,
@@ -70,7 +74,15 @@ impl Watch {
 
     /// Nothing moves any more: the run cannot go on.
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.stuck > STUCK_MAX
+        self.stuck > STUCK_MAX || self.stormy
+    }
+
+    /// An attempt goes out: so many for so few requests are a storm, and nothing more is learned from watching it.
+    pub(crate) fn attempted(&mut self, now: u64, attempts: u64, submitted: u64) {
+        if attempts > ATTEMPTS_MAX * submitted + 10_000 && !self.stormy {
+            self.stormy = true;
+            self.violation(now, format!("a storm: {attempts} attempts for {submitted} requests"));
+        }
     }
 
     pub(crate) fn sat_down(&mut self, req: u32, deadline_ns: u64) {

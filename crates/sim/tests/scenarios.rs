@@ -39,7 +39,7 @@ fn check(name: &str) {
             (None, false, _) => wrong.push(says),
         }
     }
-    assert!(wrong.is_empty(), "{name}:\n{}\n{:#?}", wrong.join("\n"), runs[0].by_name);
+    assert!(wrong.is_empty(), "{name}:\n{}\n{:?}", wrong.join("\n"), runs[0].by_name);
 }
 
 macro_rules! scenarios {
@@ -57,7 +57,29 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    announced = "announced",
+    announced_rounded = "announced-rounded",
     below_quota = "below-quota",
+    bursts = "bursts",
+    concurrency = "concurrency",
+    conversations = "conversations",
+    flood = "flood",
     overload_130 = "overload-130",
+    poison = "poison",
+    provider_down = "provider-down",
+    quotas_1_3_6 = "quotas-1-3-6",
+    refused_count = "refused-count",
+    refused_keys = "refused-keys",
+    shared_account = "shared-account",
+    slow_failing_hanging = "slow-failing-hanging",
+    stranger = "stranger",
+    stranger_silent = "stranger-silent",
+    sub_window = "sub-window",
+    ten_thousand_keys = "ten-thousand-keys",
     token_bound = "token-bound",
+    unknown_cold = "unknown-cold",
+    unknown_retry_after = "unknown-retry-after",
+    unknown_warm = "unknown-warm",
+    unknown_windows_cold = "unknown-windows-cold",
+    unknown_windows_warm = "unknown-windows-warm",
 }

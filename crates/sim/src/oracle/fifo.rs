@@ -24,7 +24,18 @@ pub(crate) struct Fifo {
 
 struct Books {
     limits: Vec<Vec<Booked>>,
-    last_ns: Vec<u64>,
+}
+
+impl Books {
+    /// Somebody else's call, which went through.
+    fn stranger(&mut self, account: &crate::fleet::Account, a: usize, at: u64, (input, output): (f64, f64)) {
+        let size = Mean { input, output, cap: output, held_s: 0.0 };
+        for (limit, booked) in account.limits.iter().zip(&mut self.limits[a]) {
+            if limit.dimension != keymux_provider::Dimension::Concurrent {
+                booked.book(at, at, charge(limit.dimension, &account.charging, size));
+            }
+        }
+    }
 }
 
 pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
@@ -36,15 +47,19 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
     let mut rng = Rng::new(seed ^ 0x0FF1_CE00);
     let mut books = Books {
         limits: accounts.iter().map(|a| a.limits.iter().map(Booked::new).collect()).collect(),
-        last_ns: vec![0; accounts.len()],
     };
     let mut order: Vec<usize> = (0..record.reqs.len()).filter(|i| record.reqs[*i].returns == 0).collect();
     order.sort_by_key(|i| record.reqs[*i].came_ns);
+    let mut strangers = record.tally.strangers.iter().peekable();
     for i in order {
         let r = &record.reqs[i];
+        let counts = crate::time::s_of(r.came_ns) >= scenario.count_from_s;
         let traffic = &scenario.traffic[r.source];
         if traffic.poison || traffic.wrong || r.deadline_ns == 0 {
             continue;
+        }
+        while let Some((a, at, input, output)) = strangers.next_if(|s| s.1 <= r.came_ns) {
+            books.stranger(&accounts[*a], *a, *at, (*input as f64, *output as f64));
         }
         let size = Mean {
             input: r.input as f64,
@@ -53,10 +68,11 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
             held_s: 0.0,
         };
         let route = &record.sides.routes[r.route as usize];
+        let luck = (rng.log_normal(1.0, 1.0).ln(), rng.unit() + rng.unit());
         let mut best: Option<(u64, u64, usize)> = None;
         for &a in &route.accounts {
             let Some(at) = earliest(&books, a, record, r.came_ns, size) else { continue };
-            let takes = service(scenario, record, a, r.output, at, &mut rng);
+            let takes = service(scenario, record, a, r.output, at, luck);
             if best.is_none_or(|(end, ..)| at + takes < end) {
                 best = Some((at + takes, at, a));
             }
@@ -66,7 +82,9 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
         for (limit, booked) in accounts[a].limits.iter().zip(&mut books.limits[a]) {
             booked.book(at, end, charge(limit.dimension, charging, size));
         }
-        books.last_ns[a] = books.last_ns[a].max(at);
+        if !counts {
+            continue;
+        }
         out.waits.push(at - r.came_ns);
         out.latencies.push(end - r.came_ns);
         let client = usize::try_from(r.client).unwrap_or(0);
@@ -95,14 +113,15 @@ fn earliest(books: &Books, a: usize, record: &Record, came_ns: u64, size: Mean) 
     Some(at)
 }
 
-/// How long an answer takes there, network included.
-fn service(scenario: &Scenario, record: &Record, a: usize, output: u64, at: u64, rng: &mut Rng) -> u64 {
+/// How long an answer takes there, network included; `luck` is the same for every account that is looked at, or the
+/// luckiest would be chosen.
+fn service(scenario: &Scenario, record: &Record, a: usize, output: u64, at: u64, luck: (f64, f64)) -> u64 {
     let account = &record.sides.accounts[a];
     let latency = &record.sides.world.providers[account.provider].latency;
     let sigma = latency.ttft_sigma;
-    let first = rng.log_normal(latency.ttft_ms * (-sigma * sigma / 2.0).exp(), sigma);
+    let first = latency.ttft_ms * (sigma * luck.0 - sigma * sigma / 2.0).exp();
     let writing = output.saturating_sub(1) as f64 * latency.per_token_ms;
-    let network = 2.0 * scenario.network.delay_ms + (rng.unit() + rng.unit()) * scenario.network.jitter_ms;
+    let network = 2.0 * scenario.network.delay_ms + luck.1 * scenario.network.jitter_ms;
     let slow = slowness(&account.faults, at);
     ns_of(((first + writing) * slow + network) / 1e3).max(MS)
 }

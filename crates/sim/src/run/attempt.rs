@@ -39,6 +39,7 @@ impl Run<'_> {
         }
         let attempt = r.attempts;
         self.tally.decided(&lease);
+        self.watch.attempted(now, self.tally.attempts, self.tally.submitted);
         let key = lease.key.0 as usize;
         let flight = Flight {
             lease: Some(lease),
@@ -101,8 +102,7 @@ impl Run<'_> {
         let vendor = self.vendors[key.provider];
         let unix_ns = unix(self.now + reply.course.head_at_ns.unwrap_or(0));
         flight.measured = measurements(vendor, &reply.headers, unix_ns);
-        let accepted = reply.open && reply.status != 0;
-        self.tally.reached(flight.key, self.now, self.reqs[req as usize].input, reply.status, accepted);
+        self.tally.reached(flight.key, self.now, &reply);
         self.watch.reached(self.now, flight.key, &reply, flight.sent_ns);
         let back = self.way();
         let arrives = |at: Option<u64>| at.map(|at| self.now + at + back);

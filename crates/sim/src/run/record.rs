@@ -111,9 +111,7 @@ pub(crate) struct ClientTally {
     pub(crate) name: String,
     pub(crate) route: usize,
     pub(crate) offered: u64,
-    pub(crate) offered_tokens: u64,
     pub(crate) answered: u64,
-    pub(crate) answered_tokens: u64,
     pub(crate) refused: u64,
     pub(crate) errors: u64,
     pub(crate) wait_ns: u64,
@@ -121,22 +119,11 @@ pub(crate) struct ClientTally {
 
 impl ClientTally {
     pub(super) fn new(name: String, route: usize) -> Self {
-        Self {
-            name,
-            route,
-            offered: 0,
-            offered_tokens: 0,
-            answered: 0,
-            answered_tokens: 0,
-            refused: 0,
-            errors: 0,
-            wait_ns: 0,
-        }
+        Self { name, route, offered: 0, answered: 0, refused: 0, errors: 0, wait_ns: 0 }
     }
 
-    pub(super) fn offered(&mut self, r: &Req) {
+    pub(super) fn offered(&mut self) {
         self.offered += 1;
-        self.offered_tokens += r.input;
     }
 }
 
@@ -161,6 +148,9 @@ pub(crate) struct Tally {
     pub(crate) attempts: u64,
     pub(crate) timeouts: u64,
     pub(crate) probes: u64,
+    /// Tokens of prompts that reached providers, and of these from their caches.
+    pub(crate) input: u64,
+    pub(crate) cached: u64,
     pub(crate) errors: u64,
     pub(crate) poison_errors: u64,
     pub(crate) wrong_relayed: u64,
@@ -196,7 +186,8 @@ impl Tally {
         self.digest(u64::from(lease.key.0) << 32 | u64::from(lease.attempt));
     }
 
-    pub(super) fn reached(&mut self, key: usize, now: u64, _tokens: u64, status: u16, accepted: bool) {
+    pub(super) fn reached(&mut self, key: usize, now: u64, reply: &keymux_provider::Reply) {
+        let accepted = reply.open && reply.status != 0;
         let slice = usize::try_from(now / self.slice_ns.max(1)).unwrap_or(usize::MAX).min(4 * SLICES);
         let k = &mut self.keys[key];
         k.calls += 1;
@@ -206,8 +197,10 @@ impl Tally {
                 k.over_time.resize(slice + 1, 0);
             }
             k.over_time[slice] += 1;
+            self.input += reply.course.input_tokens;
+            self.cached += reply.course.cached_tokens;
         }
-        self.digest(now ^ u64::from(status));
+        self.digest(now ^ u64::from(reply.status));
     }
 
     pub(super) fn failed_at(&mut self, key: usize, outcome: &Outcome) {
@@ -247,7 +240,6 @@ impl Tally {
         match r.fate {
             Fate::Answered => {
                 client.answered += 1;
-                client.answered_tokens += r.input;
                 client.wait_ns += r.sent_ns.saturating_sub(r.came_ns);
             }
             Fate::Refused => client.refused += 1,
