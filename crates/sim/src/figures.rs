@@ -148,14 +148,22 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
         !traffic.poison && !traffic.wrong && s_of(r.came_ns) >= scenario.count_from_s
     };
     let answered: Vec<_> = record.reqs.iter().filter(counted).filter(|r| r.fate == Fate::Answered).collect();
-    let done: f64 =
-        answered.iter().filter(|r| r.last_sent_ns <= end_ns).map(|r| amount(scenario.count, r.input)).sum();
+    let begin_ns = ns_of(scenario.count_from_s);
+    let done: f64 = record
+        .reqs
+        .iter()
+        .filter(|r| r.fate == Fate::Answered && (begin_ns..=end_ns).contains(&r.last_sent_ns))
+        .filter(|r| !scenario.traffic[r.source].poison && !scenario.traffic[r.source].wrong)
+        .map(|r| amount(scenario.count, r.input))
+        .sum();
     let came = record.reqs.iter().filter(|r| r.returns == 0 && r.deadline_ns > 0).count() as f64;
     let refused = record.reqs.iter().filter(|r| r.returns == 0 && r.fate == Fate::Refused).count() as f64;
     let all_answered: f64 = answered.iter().map(|r| amount(scenario.count, r.input)).sum();
+    let of_all = record.reqs.iter().filter(counted).filter(|r| r.returns == 0 && r.deadline_ns > 0);
+    let offered: f64 = of_all.map(|r| amount(scenario.count, r.input)).sum();
     by_name.insert("requests", came);
     by_name.insert("goodput", ratio(done, oracle.possible));
-    by_name.insert("answered", ratio(all_answered, oracle.offered));
+    by_name.insert("answered", ratio(all_answered, offered));
     by_name.insert("refused", ratio(refused, came));
     by_name.insert("refused_late", ratio(t.refused_late as f64, refused));
     by_name.insert("hopeful", ratio(t.hopeful as f64, came));
@@ -167,7 +175,7 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     by_name.insert("poison_errors", t.poison_errors as f64);
     by_name.insert("wrong_relayed", t.wrong_relayed as f64);
     by_name.insert("attempts", ratio(t.attempts as f64, came));
-    by_name.insert("wasted_429", ratio(t.limited as f64, answered.len() as f64));
+    by_name.insert("wasted_429", ratio(t.limited_counted as f64, answered.len() as f64));
     by_name.insert("limited", t.limited as f64);
     by_name.insert("failed", t.keys.iter().map(|k| k.failed).sum::<u64>() as f64);
     by_name.insert("failed_most", t.keys.iter().map(|k| k.failed).max().unwrap_or(0) as f64);

@@ -34,8 +34,6 @@ pub(crate) struct Mean {
 pub(crate) struct Oracle {
     /// The most that could have been answered, in the scenario's units.
     pub(crate) possible: f64,
-    /// What was offered.
-    pub(crate) offered: f64,
     /// What each client could have had under max-min fairness.
     pub(crate) shares: Vec<f64>,
     pub(crate) fifo: fifo::Fifo,
@@ -49,11 +47,12 @@ struct Offer {
     amount: f64,
 }
 
-/// When requests count: those of callers that come back, by their sending; else all.
+/// How long a request may wait (for ever, if its caller comes back), and until when sending counts: the scenario's end.
+/// What is sent after it only tells how deep the queue was then.
 pub(crate) fn horizon_s(scenario: &Scenario) -> (f64, f64) {
     let returns = scenario.traffic.iter().any(|t| t.comes_back > 0);
     let longest = scenario.traffic.iter().map(|t| t.deadline_ms).max().unwrap_or(0);
-    if returns { (f64::INFINITY, scenario.seconds) } else { (longest as f64 / 1e3, f64::INFINITY) }
+    (if returns { f64::INFINITY } else { longest as f64 / 1e3 }, scenario.seconds)
 }
 
 /// What a request counts.
@@ -69,7 +68,10 @@ pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
     let counted = |r: &&crate::run::Req| {
         let traffic = &scenario.traffic[r.source];
         let own = traffic.poison || traffic.wrong || r.deadline_ns == 0;
-        r.returns == 0 && !own && s_of(r.came_ns) >= scenario.count_from_s
+        // Who may still wait when counting begins can be sent after that.
+        let from_s = scenario.count_from_s - scenario.traffic[r.source].deadline_ms as f64 / 1e3;
+        let from_s = if scenario.count_from_s > 0.0 { from_s } else { 0.0 };
+        r.returns == 0 && !own && s_of(r.came_ns) >= from_s
     };
     let offers: Vec<Offer> = record
         .reqs
@@ -87,11 +89,9 @@ pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
         Count::Requests => 1.0,
         Count::Tokens => mean.input.max(1.0),
     };
-    let caps = Caps::new(scenario, record, mean, per_request);
-    let offered = offers.iter().map(|o| o.amount).sum();
+    let caps = Caps::new(record, mean, per_request);
     Oracle {
         possible: caps.possible(scenario, &offers),
-        offered,
         shares: caps.shares(scenario, record, &offers),
         fifo: fifo::run(scenario, record, seed),
     }
@@ -125,18 +125,15 @@ struct Caps<'a> {
     per_request: f64,
     /// Strangers' requests by account, in order of time: when, and how many requests of ours they weigh.
     strangers: Vec<Vec<f64>>,
-    end_s: f64,
 }
 
 impl<'a> Caps<'a> {
-    fn new(scenario: &Scenario, record: &'a Record, mean: Mean, per_request: f64) -> Self {
+    fn new(record: &'a Record, mean: Mean, per_request: f64) -> Self {
         let mut strangers = vec![Vec::new(); record.sides.accounts.len()];
         for (account, at, ..) in &record.tally.strangers {
             strangers[*account].push(s_of(*at));
         }
-        let (deadline, end) = horizon_s(scenario);
-        let end_s = if end.is_finite() { end } else { scenario.seconds + deadline };
-        Self { record, mean, per_request, strangers, end_s }
+        Self { record, mean, per_request, strangers }
     }
 
     /// What an account admits of ours between two instants, at most, in the scenario's units.
@@ -219,7 +216,7 @@ impl<'a> Caps<'a> {
             demand[o.client] += o.amount;
         }
         let route: Vec<usize> = record.tally.clients.iter().map(|c| c.route).collect();
-        let end = self.end_s.max(scenario.seconds);
+        let end = scenario.seconds;
         let caps: Vec<f64> =
             (0..self.sets()).map(|set| self.of_routes(set, scenario.count_from_s, end)).collect();
         fill(&demand, &route, &caps)

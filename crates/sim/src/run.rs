@@ -111,6 +111,7 @@ impl<'s> Run<'s> {
             woken: Vec::new(),
         };
         run.world.keep_records(1);
+        run.tally.count_from_ns = ns_of(scenario.count_from_s);
         run.tally.slice_ns = ns_of(scenario.seconds) / record::SLICES as u64;
         run.begin(&mut rng)?;
         Ok(run)

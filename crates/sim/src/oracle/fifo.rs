@@ -24,6 +24,7 @@ pub(crate) struct Fifo {
 
 struct Books {
     limits: Vec<Vec<Booked>>,
+    used_ns: Vec<u64>,
 }
 
 impl Books {
@@ -46,6 +47,7 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
     }
     let mut rng = Rng::new(seed ^ 0x0FF1_CE00);
     let mut books = Books {
+        used_ns: vec![0; accounts.len()],
         limits: accounts.iter().map(|a| a.limits.iter().map(Booked::new).collect()).collect(),
     };
     let mut order: Vec<usize> = (0..record.reqs.len()).filter(|i| record.reqs[*i].returns == 0).collect();
@@ -73,7 +75,9 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
         for &a in &route.accounts {
             let Some(at) = earliest(&books, a, record, r.came_ns, size) else { continue };
             let takes = service(scenario, record, a, r.output, at, luck);
-            if best.is_none_or(|(end, ..)| at + takes < end) {
+            // Of accounts that are equally soon, the one that was used longest ago: its bucket is the fullest.
+            let rank = (at + takes, books.used_ns[a]);
+            if best.is_none_or(|(end, _, b)| rank < (end, books.used_ns[b])) {
                 best = Some((at + takes, at, a));
             }
         }
@@ -82,13 +86,17 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
         for (limit, booked) in accounts[a].limits.iter().zip(&mut books.limits[a]) {
             booked.book(at, end, charge(limit.dimension, charging, size));
         }
+        books.used_ns[a] = at;
+        let sent_s = crate::time::s_of(at);
+        if (scenario.count_from_s..=scenario.seconds).contains(&sent_s) {
+            let client = usize::try_from(r.client).unwrap_or(0);
+            out.by_client[client] += super::amount(scenario.count, r.input);
+        }
         if !counts {
             continue;
         }
         out.waits.push(at - r.came_ns);
         out.latencies.push(end - r.came_ns);
-        let client = usize::try_from(r.client).unwrap_or(0);
-        out.by_client[client] += super::amount(scenario.count, r.input);
     }
     out.waits.sort_unstable();
     out.latencies.sort_unstable();

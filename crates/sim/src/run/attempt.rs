@@ -203,7 +203,7 @@ impl Run<'_> {
         }
         let answered = matches!(outcome.end, End::Done);
         if fault {
-            self.tally.failed_at(key, &outcome);
+            self.tally.failed_at(self.now, key, &outcome);
         } else {
             self.reqs[req as usize].key = key;
             self.reqs[req as usize].last_sent_ns = sent_ns;

@@ -145,6 +145,9 @@ pub(crate) struct Tally {
     pub(crate) cancelled_waiting: u64,
     pub(crate) polls: u64,
     pub(crate) limited: u64,
+    /// Since counting began.
+    pub(crate) limited_counted: u64,
+    pub(crate) count_from_ns: u64,
     pub(crate) attempts: u64,
     pub(crate) timeouts: u64,
     pub(crate) probes: u64,
@@ -203,12 +206,13 @@ impl Tally {
         self.digest(now ^ u64::from(reply.status));
     }
 
-    pub(super) fn failed_at(&mut self, key: usize, outcome: &Outcome) {
+    pub(super) fn failed_at(&mut self, now: u64, key: usize, outcome: &Outcome) {
         let End::Failed(e) = &outcome.end else { return };
         match blame::judge(e) {
             Class::Quota => {
                 self.keys[key].limited += 1;
                 self.limited += 1;
+                self.limited_counted += u64::from(now >= self.count_from_ns);
             }
             Class::Request | Class::Client => {}
             _ => self.keys[key].failed += 1,
