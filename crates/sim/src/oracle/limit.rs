@@ -66,7 +66,7 @@ pub(super) struct Booked {
 #[derive(Clone, Debug)]
 enum State {
     Bucket { level: f64, at_ns: u64, burst: f64, per_ns: f64 },
-    Window { limit: f64, period_ns: u64, clock: bool, until_ns: u64, used: f64 },
+    Window { limit: f64, period_ns: u64, clock: bool, from_ns: u64, until_ns: u64, used: f64 },
     Slots { limit: usize, ends: VecDeque<u64> },
     None,
 }
@@ -87,13 +87,19 @@ impl Booked {
                 let day = shape == LimitShape::Day;
                 let period_ns = if day { DAY } else { period_ns };
                 let clock = day || l.anchor == Anchor::Clock;
-                State::Window { limit: amount, period_ns, clock, until_ns: 0, used: 0.0 }
+                State::Window { limit: amount, period_ns, clock, from_ns: 0, until_ns: 0, used: 0.0 }
             }
         };
         let slice = l.sub_window_ms.filter(|_| l.dimension != Dimension::Concurrent).map(|ms| {
             let limit = (amount * ms as f64 / l.period_ms.max(1) as f64).floor().max(1.0);
-            let state =
-                State::Window { limit, period_ns: ms.max(1) * MS, clock: true, until_ns: 0, used: 0.0 };
+            let state = State::Window {
+                limit,
+                period_ns: ms.max(1) * MS,
+                clock: true,
+                from_ns: 0,
+                until_ns: 0,
+                used: 0.0,
+            };
             Box::new(Booked { state, slice: None })
         });
         Self { state, slice }
@@ -110,10 +116,12 @@ impl Booked {
                 let missing = (need - level) / per_ns.max(1e-18);
                 ns.max(at_ns.saturating_add(crate::time::ns_of(missing / 1e9)))
             }
-            State::Window { limit, until_ns, used, .. } => {
+            State::Window { limit, from_ns, until_ns, used, .. } => {
                 if need > *limit {
                     return None;
                 }
+                // Booked in order: a window that is over has no room any more.
+                let ns = ns.max(*from_ns);
                 if ns >= *until_ns || used + need <= *limit { ns } else { *until_ns }
             }
             State::Slots { limit, ends } => {
@@ -140,9 +148,10 @@ impl Booked {
                 *level = (*level + since as f64 * *per_ns).min(*burst) - need;
                 *at_ns = ns.max(*at_ns);
             }
-            State::Window { period_ns, clock, until_ns, used, .. } => {
+            State::Window { period_ns, clock, from_ns, until_ns, used, .. } => {
                 if ns >= *until_ns {
                     *used = 0.0;
+                    *from_ns = ns;
                     let into = if *clock { unix(ns) % *period_ns } else { 0 };
                     *until_ns = ns - into.min(ns) + *period_ns - into.saturating_sub(ns);
                 }
@@ -190,6 +199,8 @@ mod tests {
         let mut window = Booked::new(&limit(1, LimitShape::Window));
         window.book(0, 0, 1.0);
         assert_eq!(window.earliest(0, 1.0).map(|ns| ns / MS), Some(9_667));
+        window.book(9_667 * MS, 0, 1.0);
+        assert_eq!(window.earliest(1, 1.0).map(|ns| ns / MS), Some(19_667), "a full window stays full");
         let mut slots =
             Booked::new(&LimitSpec { dimension: Dimension::Concurrent, ..limit(1, LimitShape::Bucket) });
         slots.book(0, 7, 1.0);
