@@ -193,7 +193,7 @@ async fn refused(
         return failed(held, failed_attempt, story, Some(&context.key));
     }
     let status = head.status.as_u16();
-    match report(held, failed_attempt, &story, Some(&context.key)) {
+    match report(held, failed_attempt, &mut story, Some(&context.key)) {
         Answer::Done(_) => {
             story.end(Outcome::ProviderError, status, None);
             Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
@@ -243,7 +243,7 @@ async fn whole(
         let unix_ns = context.worker.gateway.clock.now().unix_ns;
         let evidence = evidence::of_error(facts, Phase::Hold, true, unix_ns);
         let failure = Failed { evidence, detail: shown(facts) };
-        return match report(held, failure, &story, Some(&context.key)) {
+        return match report(held, failure, &mut story, Some(&context.key)) {
             Answer::Done(_) => {
                 story.end(Outcome::ProviderError, head.status.as_u16(), None);
                 Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
@@ -389,10 +389,12 @@ fn pass_on(
 }
 
 /// Reports a failed attempt.
-fn report(held: Held, failure: Failed, story: &Story, key: Option<&KeyEntry>) -> Answer {
+fn report(held: Held, failure: Failed, story: &mut Story, key: Option<&KeyEntry>) -> Answer {
     tracing::debug!(id = story.id(), detail = %failure.detail, "an attempt failed");
+    let blame = keymux_policy::blame::judge(&failure.evidence);
+    story.failed(blame, failure.detail);
     if let Some(key) = key {
-        key.counters.attempt(Some(keymux_policy::blame::judge(&failure.evidence)));
+        key.counters.attempt(Some(blame));
     }
     let outcome = keymux_policy::Outcome {
         end: End::Failed(failure.evidence),
@@ -406,7 +408,7 @@ fn report(held: Held, failure: Failed, story: &Story, key: Option<&KeyEntry>) ->
 /// An attempt failed without an answer that could be relayed.
 pub fn failed(held: Held, failure: Failed, mut story: Story, key: Option<&KeyEntry>) -> Tried {
     let sign = failure.evidence.sign;
-    match report(held, failure, &story, key) {
+    match report(held, failure, &mut story, key) {
         Answer::Done(_) => {
             let problem = without_answer(sign);
             story.refused(&problem);

@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod clock;
 pub mod errors;
+pub mod explain;
 pub mod observe;
 pub mod scheduler;
 pub mod serve;

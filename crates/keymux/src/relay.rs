@@ -12,6 +12,7 @@ use crate::story::{Outcome, Story};
 use crate::stream::StreamReader;
 use crate::upstream::Exchange;
 use bytes::Bytes;
+use keymux_policy::blame::Class;
 use keymux_policy::{End, Evidence, Phase, Sign, Used};
 use keymux_wire::stream::{StreamKind, error_event};
 use std::collections::VecDeque;
@@ -35,8 +36,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Settles the attempt, of which the client has seen a part.
-    fn settle(self, end: End, used: Option<Used>) {
+    /// Settles the attempt, of which the client has seen a part. Whose fault it was, if it was no answer.
+    fn settle(self, end: End, used: Option<Used>) -> Option<Class> {
         let outcome =
             keymux_policy::Outcome { end, used, committed: true, first_output_ns: self.first_output_ns };
         if let Some(used) = used {
@@ -47,6 +48,7 @@ impl Attempt {
             _ => None,
         };
         self.key.counters.attempt(blame);
+        blame
     }
 }
 
@@ -278,7 +280,7 @@ impl Relay {
             attempt.worker.dialer.give_back(&attempt.upstream, exchange, self.last_chunk_ns);
         }
         self.story.end(outcome, self.status, used);
-        attempt.settle(end, used);
+        self.story.blamed(attempt.settle(end, used));
     }
 
     /// What was used so far: what the stream said, else what went by.

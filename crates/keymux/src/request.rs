@@ -117,7 +117,7 @@ async fn serve(
             Ok(line.unless_gone(one.as_mut()).await??)
         }
         Surface::Call(endpoint) => {
-            let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.mono_ns());
+            let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.now());
             call(worker, &snapshot, endpoint, (line, alarm), head, story).await
         }
         // Answered above.
@@ -238,9 +238,9 @@ async fn attempt(
     let Some(lease) = held.lease() else {
         return Tried::Over(Err(Problem::new(Kind::Internal, "An attempt without a lease.")));
     };
-    story.attempt(&upstream.name, &key.name, lease.attempt, lease.waited_ns);
     let timeouts = plan.timeouts(snapshot, &upstream);
     let now_ns = gateway.clock.mono_ns();
+    story.attempt(&upstream, &key, lease, now_ns);
     let left_ns = plan.until_ns.saturating_sub(now_ns);
     let configured_ns = plan::first_byte_ms(&timeouts, plan.ask.stream).saturating_mul(1_000_000);
     let first_byte_ns =

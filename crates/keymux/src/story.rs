@@ -1,10 +1,13 @@
-//! What is told of one request when it is over: to the log and the metrics, and later to the ledger. It ends with its
-//! drop, however the request ends.
+//! What is told of one request when it is over: to the log, the metrics and the ring of recent requests, and later to
+//! the ledger. It ends with its drop, however the request ends.
 
+use crate::explain::{Step, Told};
+use crate::live::{KeyEntry, Upstream};
 use crate::observe;
 use crate::serve::Gateway;
-use keymux_policy::Used;
+use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
+use keymux_policy::{Lease, Now, Used};
 use keymux_store::Record;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,13 +43,12 @@ impl Outcome {
 pub struct Story {
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
-    arrived_ns: u64,
-    record: Record,
+    told: Told,
 }
 
 impl Story {
     /// A request has arrived.
-    pub fn begin(gateway: &Arc<Gateway>, id: Arc<str>, endpoint: Endpoint, arrived_ns: u64) -> Self {
+    pub fn begin(gateway: &Arc<Gateway>, id: Arc<str>, endpoint: Endpoint, at: Now) -> Self {
         gateway.in_flight.fetch_add(1, Ordering::AcqRel);
         gateway.metrics.in_flight.inc();
         let record = Record {
@@ -64,50 +66,81 @@ impl Story {
             total_ns: 0,
             used: keymux_store::Used::default(),
         };
-        Self { gateway: gateway.clone(), endpoint, arrived_ns, record }
+        let told = Told { record, at, ..Told::default() };
+        Self { gateway: gateway.clone(), endpoint, told }
     }
 
     /// The request's id.
     pub fn id(&self) -> &str {
-        &self.record.id
+        &self.told.record.id
     }
 
     /// The model, as the client wrote it.
     pub fn asks_for(&mut self, model: &str) {
-        model.clone_into(&mut self.record.model);
+        model.clone_into(&mut self.told.record.model);
     }
 
     /// An attempt begins.
-    pub fn attempt(&mut self, provider: &Arc<str>, key: &Arc<str>, number: u32, waited_ns: u64) {
-        self.record.provider = provider.clone();
-        self.record.key = key.clone();
-        self.record.attempts = number;
-        self.record.queue_ns = waited_ns;
+    pub fn attempt(&mut self, upstream: &Upstream, key: &KeyEntry, lease: &Lease, now_ns: u64) {
+        let record = &mut self.told.record;
+        record.provider = upstream.name.clone();
+        record.key = key.name.clone();
+        record.attempts = lease.attempt;
+        record.queue_ns = lease.waited_ns;
+        self.told.steps.push(Step {
+            provider: upstream.name.clone(),
+            key: key.name.clone(),
+            model: lease.model.clone(),
+            begun_ns: now_ns.saturating_sub(self.told.at.mono_ns),
+            ended_ns: None,
+            waited_ns: lease.waited_ns,
+            probe: lease.probe,
+            skipped: lease.skipped.clone(),
+            blame: None,
+            detail: None,
+        });
+    }
+
+    /// The attempt failed before anything of it was passed on.
+    pub fn failed(&mut self, blame: Class, detail: String) {
+        let ended_ns = self.gateway.clock.mono_ns().saturating_sub(self.told.at.mono_ns);
+        if let Some(step) = self.told.steps.last_mut() {
+            step.ended_ns = Some(ended_ns);
+            step.detail = Some(detail);
+        }
+        self.blamed(Some(blame));
+    }
+
+    /// Whose fault the end of the attempt was, if it was no answer.
+    pub fn blamed(&mut self, blame: Option<Class>) {
+        if let Some(step) = self.told.steps.last_mut() {
+            step.blame = blame;
+        }
     }
 
     /// Attempts so far.
     pub fn attempts(&self) -> u32 {
-        self.record.attempts
+        self.told.record.attempts
     }
 
     /// Milliseconds in the waiting room.
     pub fn queue_ms(&self) -> u64 {
-        self.record.queue_ns / 1_000_000
+        self.told.record.queue_ns / 1_000_000
     }
 
     /// The first output goes to the client.
     pub fn first_output(&mut self, now_ns: u64) {
-        let took_ns = now_ns.saturating_sub(self.arrived_ns);
-        self.record.first_output_ns = Some(took_ns);
+        let took_ns = now_ns.saturating_sub(self.told.at.mono_ns);
+        self.told.record.first_output_ns = Some(took_ns);
         self.gateway.metrics.first_output_seconds.observe(seconds(took_ns));
     }
 
     /// How it ended. What is never told ended with the client going away.
     pub fn end(&mut self, outcome: Outcome, status: u16, used: Option<Used>) {
-        self.record.outcome = outcome.label();
-        self.record.status = status;
+        self.told.record.outcome = outcome.label();
+        self.told.record.status = status;
         if let Some(used) = used {
-            self.record.used = keymux_store::Used {
+            self.told.record.used = keymux_store::Used {
                 input_tokens: used.input_tokens,
                 cached_input_tokens: used.cached_input_tokens,
                 output_tokens: used.output_tokens,
@@ -120,6 +153,7 @@ impl Story {
     /// keymux itself answered, with this error.
     pub fn refused(&mut self, problem: &crate::errors::Problem) {
         self.end(Outcome::Refused, problem.kind.row().status, None);
+        self.told.refusal = Some((problem.code.unwrap_or(problem.kind.row().code), problem.message.clone()));
     }
 }
 
@@ -130,16 +164,22 @@ fn seconds(ns: u64) -> f64 {
 impl Drop for Story {
     fn drop(&mut self) {
         let gateway = &self.gateway;
+        let mut told = std::mem::take(&mut self.told);
+        let record = &mut told.record;
         gateway.metrics.in_flight.dec();
-        gateway.metrics.request(self.endpoint, self.record.outcome);
-        self.record.total_ns = gateway.clock.mono_ns().saturating_sub(self.arrived_ns);
-        gateway.metrics.request_seconds.observe(seconds(self.record.total_ns));
-        if self.record.queue_ns > 0 {
-            gateway.metrics.wait_seconds.observe(seconds(self.record.queue_ns));
+        gateway.metrics.request(self.endpoint, record.outcome);
+        record.total_ns = gateway.clock.mono_ns().saturating_sub(told.at.mono_ns);
+        gateway.metrics.request_seconds.observe(seconds(record.total_ns));
+        if record.queue_ns > 0 {
+            gateway.metrics.wait_seconds.observe(seconds(record.queue_ns));
+        }
+        if let Some(step) = told.steps.last_mut() {
+            step.ended_ns.get_or_insert(record.total_ns);
         }
         if gateway.log_requests.load(Ordering::Relaxed) {
-            observe::request_line(&self.record);
+            observe::request_line(record);
         }
+        gateway.recent.push(told);
         gateway.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }

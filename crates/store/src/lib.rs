@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 /// One request, told once, when it is over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Its id, as the client got it.
     pub id: Arc<str>,

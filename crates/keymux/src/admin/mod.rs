@@ -2,12 +2,13 @@
 //! more than "alive" asks for the admin token; a client's token never suffices here.
 
 mod page;
+mod requests;
 mod state;
 
 pub use state::told;
 
 use crate::serve::Gateway;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -48,6 +49,8 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, token: String) 
         .route("/", get(page_of))
         .route("/metrics", get(metrics))
         .route("/admin/state", get(state_of))
+        .route("/admin/requests", get(requests_of))
+        .route("/admin/requests/{id}", get(request_of))
         .layer(axum::middleware::from_fn_with_state(admin.clone(), guard));
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -117,6 +120,21 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn state_of(State(admin): State<Admin>) -> Json<serde_json::Value> {
     Json(state::json(&admin.gateway))
+}
+
+async fn requests_of(
+    State(admin): State<Admin>,
+    Query(wanted): Query<requests::Wanted>,
+) -> Json<serde_json::Value> {
+    Json(requests::list(&admin.gateway, &wanted))
+}
+
+async fn request_of(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    if let Some(told) = requests::one(&admin.gateway, &id) {
+        return Json(told).into_response();
+    }
+    let told = "No request of this id is remembered: only the last thousand that are over are.\n";
+    (StatusCode::NOT_FOUND, told).into_response()
 }
 
 async fn page_of(State(admin): State<Admin>) -> Response {

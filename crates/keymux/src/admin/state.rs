@@ -111,7 +111,7 @@ fn limit(view: &LimitView) -> Value {
 }
 
 /// The word for what a limit counts.
-fn dimension(dimension: Dimension) -> &'static str {
+pub(super) fn dimension(dimension: Dimension) -> &'static str {
     match dimension {
         Dimension::Requests => "requests",
         Dimension::InputTokens => "input tokens",
@@ -167,7 +167,7 @@ pub fn told(gateway: &Gateway, what: &What) -> String {
     }
 }
 
-fn key_name(snapshot: &Snapshot, id: KeyId) -> String {
+pub(super) fn key_name(snapshot: &Snapshot, id: KeyId) -> String {
     match snapshot.key(id) {
         Some(key) => format!("{}/{}", account_name(snapshot, key.account), key.name),
         None => "a removed key".to_owned(),

@@ -18,6 +18,7 @@ pub use run::{Bound as BoundAddresses, Running, Stop, start};
 use crate::attempt::Dialer;
 use crate::bound::Bound;
 use crate::clock::Clock;
+use crate::explain::Recent;
 use crate::live::{Names, Snapshot};
 use crate::models::Lists;
 use crate::observe::Metrics;
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// State at providers.
     pub bound: Bound,
+    /// The last requests, with why they went where they went.
+    pub recent: Recent,
     /// Models of the providers.
     pub lists: Lists,
     /// New requests are refused.
@@ -85,6 +88,7 @@ impl Gateway {
             metrics,
             clock,
             bound: Bound::default(),
+            recent: Recent::default(),
             lists: Lists::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),

@@ -1,0 +1,90 @@
+//! Why each recent request went where it went: its attempts, what was passed over and until when, how long it waited.
+//! A ring that forgets the oldest; it knows names, counts and times, never a body.
+
+use keymux_policy::Now;
+use keymux_policy::blame::Class;
+use keymux_policy::lease::Skipped;
+use keymux_store::Record;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Requests that are remembered.
+const REQUESTS_MAX: usize = 1000;
+
+/// One request that is over.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What every ledger would hold of it.
+    pub record: Record,
+    /// When it arrived.
+    pub at: Now,
+    /// Its attempts, in their order.
+    pub steps: Vec<Step>,
+    /// What keymux itself answered, where no provider's answer went out: a machine's word and a sentence.
+    pub refusal: Option<(&'static str, String)>,
+}
+
+/// One attempt.
+#[derive(Debug)]
+pub struct Step {
+    /// Where it went.
+    pub provider: Arc<str>,
+    /// With which key.
+    pub key: Arc<str>,
+    /// The provider's name of the model.
+    pub model: Arc<str>,
+    /// When it began, after the request's arrival.
+    pub begun_ns: u64,
+    /// When it ended, after the request's arrival; not before its answer was passed on whole.
+    pub ended_ns: Option<u64>,
+    /// Time that the request had spent in the waiting room until then.
+    pub waited_ns: u64,
+    /// It probed a key or provider that was out.
+    pub probe: bool,
+    /// What was passed over for it.
+    pub skipped: Vec<Skipped>,
+    /// Whose fault it was, if it failed.
+    pub blame: Option<Class>,
+    /// What was seen of the failure.
+    pub detail: Option<String>,
+}
+
+/// The last requests.
+#[derive(Default)]
+pub struct Recent {
+    ring: Mutex<VecDeque<Told>>,
+}
+
+impl Recent {
+    /// One more.
+    pub fn push(&self, told: Told) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = if ring.len() == REQUESTS_MAX { ring.pop_front() } else { None };
+        ring.push_back(told);
+        drop(ring);
+        // Its memory is given back outside of the lock.
+        drop(forgotten);
+    }
+
+    /// What `seen` makes of the requests, newest first, until it has made `most`.
+    pub fn newest<T>(&self, most: usize, seen: impl FnMut(&Told) -> Option<T>) -> Vec<T> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().rev().filter_map(seen).take(most).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten_first() {
+        let recent = Recent::default();
+        for n in 0..REQUESTS_MAX as u64 + 2 {
+            recent.push(Told { at: Now { mono_ns: n, unix_ns: n }, ..Told::default() });
+        }
+        let all = recent.newest(usize::MAX, |told| Some(told.at.unix_ns));
+        assert_eq!((all.len(), all[0], all[all.len() - 1]), (REQUESTS_MAX, REQUESTS_MAX as u64 + 1, 2));
+        assert_eq!(recent.newest(1, |told| (told.at.unix_ns % 2 == 0).then_some(told.at.unix_ns)), [1000]);
+    }
+}
