@@ -377,3 +377,13 @@ fn so_many_at_a_time_are_learned_without_a_pause() {
         assert!(h.wasted() <= 0.015, "{n}: {}", h.wasted());
     }
 }
+
+#[test]
+fn so_many_at_a_time_that_are_named_cost_a_few_refusals_an_account() {
+    let mut h = Hidden::over(fleet(3, &[]), &[Limit::Slots(8); 3], Says::Nothing, 1);
+    h.names = Some(Dimension::Concurrent);
+    h.takes_ms = (278, 1);
+    h.arrivals(99.0, 15.0, 200.0);
+    h.run();
+    assert!(h.denied.len() <= 30, "{}", h.denied.len());
+}
