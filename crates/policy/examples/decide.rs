@@ -1,7 +1,7 @@
 //! Decisions of the scheduler alone: `submit`, `first_output` and `finish`, again and again, with many keys and with
 //! many waiters. Run under `valgrind --tool=callgrind` with N and 2N requests; the difference is the cost of N decisions.
 //!
-//! `decide <keys> <waiters> <requests>`
+//! `decide <keys> <waiters> <requests> [<limits an account>]`
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot run must stop")]
 
@@ -22,8 +22,9 @@ fn main() {
     let keys = u32::try_from(arguments.next().unwrap_or(10)).expect("fewer keys");
     let waiters = arguments.next().unwrap_or(0);
     let requests = arguments.next().unwrap_or(10_000);
+    let limits = arguments.next().unwrap_or(1);
     let mut now = Now { mono_ns: SECOND, unix_ns: 1_800_000_000 * SECOND };
-    let mut policy = Policy::new(now, fleet(keys), 1);
+    let mut policy = Policy::new(now, fleet(keys, limits), 1);
     let first = policy.submit(now, ask(FULL, u64::MAX));
     let Decision::Go(kept) = first else { return };
     for _ in 0..waiters {
@@ -65,7 +66,7 @@ fn ask(provider: ProviderId, deadline_mono_ns: u64) -> Ask {
 }
 
 /// One provider with `keys` accounts of one key each, and one that takes a single request.
-fn fleet(keys: u32) -> Fleet {
+fn fleet(keys: u32, limits: u64) -> Fleet {
     let charging = Charging {
         output: OutputCharge::AsProduced,
         cached_input_free: false,
@@ -82,14 +83,18 @@ fn fleet(keys: u32) -> Fleet {
     }
     let room = Shape::Bucket { capacity: 1e12, refill_per_s: 1e9 };
     for index in 0..keys {
-        add(&mut fleet, index, ProviderId(0), Dimension::Requests, room);
+        let both = [Dimension::Requests, Dimension::InputTokens];
+        let dimensions = if limits > 1 { &both[..] } else { &both[..1] };
+        add(&mut fleet, index, ProviderId(0), dimensions, room);
     }
-    add(&mut fleet, keys, FULL, Dimension::Concurrent, Shape::Slots { limit: 1 });
+    add(&mut fleet, keys, FULL, &[Dimension::Concurrent], Shape::Slots { limit: 1 });
     fleet
 }
 
-fn add(fleet: &mut Fleet, index: u32, provider: ProviderId, dimension: Dimension, shape: Shape) {
-    let limits = vec![LimitSpec { dimension, shape, models: ModelSet::default(), preset: false }];
+fn add(fleet: &mut Fleet, index: u32, provider: ProviderId, dimensions: &[Dimension], shape: Shape) {
+    let limit =
+        |d: &Dimension| LimitSpec { dimension: *d, shape, models: ModelSet::default(), preset: false };
+    let limits = dimensions.iter().map(limit).collect();
     let (account, name) = (AccountId(index), format!("k{index}"));
     fleet.accounts.push(AccountSpec { id: account, provider, name: name.as_str().into(), limits });
     fleet.keys.push(KeySpec {

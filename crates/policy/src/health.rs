@@ -30,7 +30,7 @@ impl Ewma {
 
     /// The average as it counts now; `None` before the first sample.
     pub(crate) fn get(&self, now: u64) -> Option<f64> {
-        (self.ns > 0.0).then(|| self.ns * (-(now.saturating_sub(self.at) as f64) / (FADE_S * 1e9)).exp2())
+        (self.ns > 0.0).then(|| self.ns / (1.0 + now.saturating_sub(self.at) as f64 * (1e-9 / FADE_S)))
     }
 }
 
@@ -61,10 +61,10 @@ impl FirstByte {
         }
         self.next = (self.next + 1) % SAMPLES;
         self.stale += 1;
-        if self.samples.len() >= SAMPLES_MIN && (self.stale >= 8 || self.p99_ms == 0 || ms > self.p99_ms) {
+        if self.samples.len() >= SAMPLES_MIN && (self.stale >= 16 || self.p99_ms == 0 || ms > self.p99_ms) {
             let mut sorted = self.samples.clone();
-            sorted.sort_unstable();
-            self.p99_ms = sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)];
+            let at = (sorted.len() * 99 / 100).min(sorted.len() - 1);
+            self.p99_ms = (*sorted.select_nth_unstable(at).1).max(1);
             self.stale = 0;
         }
     }

@@ -5,9 +5,11 @@
 //! Mitzenmacher), so that choosing costs the same at ten keys and at ten thousand.
 
 mod cost;
+mod scan;
 mod verdict;
 
-use self::cost::Offer;
+use self::cost::{Offer, Spot};
+pub(crate) use self::scan::{Best, Line, Query, Scan, Wait};
 use self::verdict::{Seen, Verdict, best_of};
 use crate::ask::Ask;
 use crate::fleet::{AccountId, KeyId};
@@ -19,96 +21,11 @@ use crate::route::{Member, Park, Route, UNKNOWN, to_u32};
 use crate::time::Now;
 
 /// Up to so many targets in a tier, all are looked at.
-const FEW: usize = 32;
+const FEW: usize = 16;
 /// Draws that must succeed where there are many.
 const DRAWS: usize = 4;
 /// Reasons that a lease carries.
 const SKIPPED_MAX: usize = 8;
-
-/// Where a request stands among those that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    /// It comes new: it may go if there is room, and else stands behind all that wait.
-    New,
-    /// Others stand in front: it may not go now, only be told when.
-    Behind,
-    /// So they do, but its class has had less than it keeps, and goes at that rate at least.
-    Kept,
-    /// It is first in its lane, or has been let out before: nobody stands in front.
-    Front,
-}
-
-impl Line {
-    /// It may not go now.
-    pub(crate) fn waits(self) -> bool {
-        matches!(self, Self::Behind | Self::Kept)
-    }
-}
-
-/// What a request brings to choosing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Query<'a> {
-    pub(crate) now: Now,
-    pub(crate) ask: &'a Ask,
-    pub(crate) id: u64,
-    pub(crate) order: (u8, u64),
-    pub(crate) first_attempt: bool,
-    pub(crate) tried: &'a [usize],
-    pub(crate) barred: &'a [AccountId],
-    pub(crate) barred_models: &'a [usize],
-    pub(crate) avoid: Option<AccountId>,
-    pub(crate) affine: Option<(KeyId, AccountId)>,
-    /// Only this target (one more try on the same key).
-    pub(crate) only: Option<usize>,
-    pub(crate) line: Line,
-    /// The share of what waits, and of what was promised, that goes before.
-    pub(crate) ahead: (f64, f64),
-}
-
-/// The chosen target and where it stands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Best {
-    pub(crate) tier: usize,
-    pub(crate) member: usize,
-    pub(crate) slot: usize,
-    pub(crate) target: usize,
-    pub(crate) need: Need,
-    /// Something in its way wants a probe.
-    pub(crate) probe: bool,
-}
-
-/// The blocked candidate that will be ready first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wait {
-    /// When it will go, behind those that wait already.
-    pub(crate) forecast: u64,
-    /// Before this it cannot go by any means (`forecast` may hope for slots that come back earlier).
-    pub(crate) earliest: u64,
-    pub(crate) why: Why,
-    pub(crate) domain: Option<usize>,
-    pub(crate) target: Option<usize>,
-    pub(crate) account: Option<AccountId>,
-    pub(crate) need: Need,
-}
-
-/// What a look at the candidates brought.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
-    pub(crate) best: Option<Best>,
-    pub(crate) skipped: Vec<Skipped>,
-    pub(crate) wait: Option<Wait>,
-    /// When something may have changed by time alone; `u64::MAX`: only when something comes back.
-    pub(crate) try_at: u64,
-    /// The largest limit that the request exceeds, with what it would take there.
-    pub(crate) too_large: Option<(usize, f64)>,
-    /// A limit that will not come back by itself.
-    pub(crate) never: Option<usize>,
-    pub(crate) members: usize,
-    pub(crate) allowed: usize,
-    pub(crate) served: usize,
-    pub(crate) bound: usize,
-    pub(crate) tried: usize,
-}
 
 /// Reused between looks, so that choosing allocates nothing.
 #[derive(Debug, Default)]
@@ -157,8 +74,8 @@ pub(crate) fn look(
                     l.member(member, m, turn);
                 }
             }
-            if let Some(best) = cost::decide(&l.scratch.offers, route.strategy, q.first_attempt, l.rng) {
-                l.scan.best = Some(best);
+            if let Some(o) = cost::decide(&l.scratch.offers, route.strategy, q.first_attempt, l.rng) {
+                l.scan.best = Some(l.chosen(o, &route.tiers[tier].members));
                 return l.scan;
             }
         }
@@ -167,6 +84,19 @@ pub(crate) fn look(
 }
 
 impl Look<'_, '_> {
+    fn chosen(&self, offer: (Spot, bool), members: &[Member]) -> Best {
+        let (Spot { member, slot, target }, probe) = offer;
+        let (member, slot, target) = (member as usize, slot as usize, target as usize);
+        let need = self.need(&members[member]);
+        Best { tier: self.tier, member, slot, target, need, probe }
+    }
+
+    fn need(&self, member: &Member) -> Need {
+        let charging = self.pool.provider(member.provider).charging;
+        let stats = &self.pool.models[member.model].stats;
+        estimate::need(&self.q.ask.size, charging, stats, self.q.ask.cost_max_nano_usd)
+    }
+
     fn member(&mut self, member: &mut Member, m: usize, turn: f64) {
         let q = self.q;
         self.scan.members += 1;
@@ -191,8 +121,7 @@ impl Look<'_, '_> {
         base.gate(provider.breaker.pass(now), Why::ProviderDown);
         base.gate(pm.capacity.pass(now), Why::NoCapacity);
         base.gate(pm.breaker.pass(now), Why::NoCapacity);
-        let stats = &self.pool.models[member.model].stats;
-        let need = estimate::need(&q.ask.size, provider.charging, stats, q.ask.cost_max_nano_usd);
+        let need = self.need(member);
         if let Some(account) = q.ask.bound_to {
             if let Some(group) = member.layout.group_of(account) {
                 self.scan.bound += 1;
@@ -286,9 +215,9 @@ impl Look<'_, '_> {
         base: Verdict,
         turn: f64,
     ) -> Seen {
-        let (q, now) = (self.q, self.q.now.mono_ns);
+        let now = self.q.now.mono_ns;
         let span = member.layout.groups[group];
-        if q.barred.contains(&span.account) {
+        if self.q.barred.contains(&span.account) {
             return Seen::Nothing;
         }
         if member.account_models[group] == UNKNOWN {
@@ -304,7 +233,7 @@ impl Look<'_, '_> {
             v.gate(account.free.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
         }
         v.gate(am.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
-        v.domains(self.pool, &am.domains, need, &q, model.stats.turn());
+        v.domains(self.pool, &am.domains, need, &self.q, model.stats.turn());
         if v.blocked() {
             let first = self.first_untried(member, group);
             if first.is_none() {
@@ -406,12 +335,12 @@ impl Look<'_, '_> {
         v: Verdict,
         turn: f64,
     ) -> Seen {
-        let (q, now, mut v) = (self.q, self.q.now.mono_ns, v);
+        let (now, mut v) = (self.q.now.mono_ns, v);
         let target = self.target(member, slot);
-        if q.only.is_some_and(|only| only != target) {
+        if self.q.only.is_some_and(|only| only != target) {
             return Seen::Nothing;
         }
-        if q.only.is_none() && q.tried.contains(&target) {
+        if self.q.only.is_none() && self.q.tried.contains(&target) {
             self.scan.tried += 1;
             self.skip(member.layout.keys[slot], Why::Tried, None);
             return Seen::Nothing;
@@ -423,21 +352,22 @@ impl Look<'_, '_> {
         v.gate(key.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
         v.gate(t.breaker.pass(now), Why::BreakerOpen);
         let usual = self.pool.models[t.model].stats.turn();
-        v.domains(self.pool, &t.domains, need, &q, usual);
-        if v.blocked() || q.line.waits() {
+        v.domains(self.pool, &t.domains, need, &self.q, usual);
+        if v.blocked() || self.q.line.waits() {
             self.block(&v, t.key, Some(t.account), Some(target), *need);
             return if v.blocked() { Seen::Blocked(v.park_until()) } else { Seen::Hit };
         }
-        let warm = q.affine.map_or(1.0, |(key, account)| match () {
+        let warm = self.q.affine.map_or(1.0, |(key, account)| match () {
             () if key == t.key => 0.5,
             () if account == t.account => 0.6,
             () => 1.0,
         });
         let free = 1.01 - v.utilisation;
-        let stream = usize::from(q.ask.stream);
+        let stream = usize::from(self.q.ask.stream);
         self.scratch.offers.push(Offer {
-            best: Best { tier: self.tier, member: m, slot, target, need: *need, probe: v.probe },
-            avoid: q.avoid == Some(t.account) || t.breaker.is_suspect(now),
+            spot: Spot { member: to_u32(m), slot: to_u32(slot), target: to_u32(target) },
+            probe: v.probe,
+            avoid: self.q.avoid == Some(t.account) || t.breaker.is_suspect(now),
             load: f64::from(key.in_flight),
             first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),
             weight: (member.weight * key.weight).max(1e-6),

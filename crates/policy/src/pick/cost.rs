@@ -1,13 +1,21 @@
 //! The cost of an admissible candidate, by strategy. Knows numbers only.
 
-use super::Best;
 use crate::fleet::Strategy;
 use crate::rng::Rng;
 use std::cmp::Ordering;
 
+/// Where a candidate stands in its tier, and its target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) member: u32,
+    pub(super) slot: u32,
+    pub(super) target: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
-    pub(super) best: Best,
+    pub(super) spot: Spot,
+    pub(super) probe: bool,
     pub(super) avoid: bool,
     pub(super) load: f64,
     pub(super) first_output: Option<f64>,
@@ -25,24 +33,37 @@ pub(super) fn decide(
     strategy: Strategy,
     first_attempt: bool,
     rng: &mut Rng,
-) -> Option<Best> {
+) -> Option<(Spot, bool)> {
     let fastest = offers.iter().filter_map(|o| o.first_output).fold(f64::INFINITY, f64::min);
     let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
-    let mut best: Option<(Rank, Best)> = None;
+    let mut best: Option<(Rank, &Offer)> = None;
+    let mut alike = 1;
     for o in offers {
-        let probe = match (o.best.probe, first_attempt) {
+        let probe = match (o.probe, first_attempt) {
             (false, _) => 1,
             // Somebody has to probe, and a first attempt can still go elsewhere after it.
             (true, true) => 0,
             (true, false) => 2,
         };
-        let cost = o.cost(strategy, fastest);
-        let rank = Rank { probe, avoid: o.avoid, cost, pass: o.pass, chance: rng.below(1 << 20) };
-        if best.is_none_or(|(b, _)| rank.is_before(&b)) {
-            best = Some((rank, o.best));
+        let rank = Rank { probe, avoid: o.avoid, cost: o.cost(strategy, fastest), pass: o.pass };
+        let before = best.as_ref().map_or(Ordering::Less, |(b, _)| rank.compare(b));
+        let chosen = match before {
+            Ordering::Less => {
+                alike = 1;
+                true
+            }
+            // Of those that are alike, each has the same chance.
+            Ordering::Equal => {
+                alike += 1;
+                rng.below(alike) == 0
+            }
+            Ordering::Greater => false,
+        };
+        if chosen {
+            best = Some((rank, o));
         }
     }
-    best.map(|(_, b)| b)
+    best.map(|(_, o)| (o.spot, o.probe))
 }
 
 impl Offer {
@@ -69,19 +90,16 @@ struct Rank {
     avoid: bool,
     cost: f64,
     pass: f64,
-    chance: usize,
 }
 
 impl Rank {
-    fn is_before(&self, other: &Self) -> bool {
+    fn compare(&self, other: &Self) -> Ordering {
         // Costs that differ by rounding only are equal.
         let near =
             |a: f64, b: f64, off: f64| if (a - b).abs() <= off { Ordering::Equal } else { a.total_cmp(&b) };
         (self.probe, self.avoid)
             .cmp(&(other.probe, other.avoid))
-            .then(near(self.cost, other.cost, 1e-9 * other.cost.abs()))
-            .then(near(self.pass, other.pass, 1e-9))
-            .then(self.chance.cmp(&other.chance))
-            .is_lt()
+            .then_with(|| near(self.cost, other.cost, 1e-9 * other.cost.abs()))
+            .then_with(|| near(self.pass, other.pass, 1e-9))
     }
 }

@@ -63,6 +63,13 @@ impl Verdict {
         for index in domains {
             let domain = &pool.domains[*index];
             let amount = need.of(domain.dimension);
+            if !q.line.waits()
+                && !self.blocked()
+                && let Some(utilisation) = domain.fits_easily(q.now, amount)
+            {
+                self.utilisation = self.utilisation.max(utilisation);
+                continue;
+            }
             let fit = domain.fit(q.now, amount, q.id, q.order);
             if fit.at == u64::MAX && amount > domain.size() {
                 self.too_large = Some((*index, amount));

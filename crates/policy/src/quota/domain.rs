@@ -155,6 +155,17 @@ impl Domain {
         }
     }
 
+    /// The common case, looked at first: nobody saves up, and `need` fits with the margin. Tells the utilisation.
+    pub(crate) fn fits_easily(&self, now: Now, need: f64) -> Option<f64> {
+        let Meter::Bucket(b) = &self.meter else { return None };
+        if self.hold.is_some() || self.learner.is_some() || need <= 0.0 {
+            return None;
+        }
+        let level = b.level(now.mono_ns);
+        let fits = need + b.rate * crate::time::s_of(super::MARGIN_NS) <= level;
+        fits.then(|| ((b.capacity - level + need) / b.capacity).clamp(0.0, 1.0))
+    }
+
     /// When `need` could go, for a request that comes at `order` in the line.
     pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: (u8, u64)) -> Fit {
         if need <= 0.0 {
