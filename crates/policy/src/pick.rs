@@ -11,14 +11,12 @@ mod verdict;
 use self::cost::{Offer, Spot};
 pub(crate) use self::scan::{Best, Line, Query, Scan, Wait};
 use self::verdict::{Seen, Verdict, best_of};
-use crate::ask::Ask;
 use crate::fleet::{AccountId, KeyId};
 use crate::lease::{Skipped, Why};
 use crate::pool::Pool;
 use crate::quota::{Need, estimate};
 use crate::rng::Rng;
 use crate::route::{Member, Park, Route, UNKNOWN, to_u32};
-use crate::time::Now;
 
 /// Up to so many targets in a tier, all are looked at.
 const FEW: usize = 16;

@@ -37,7 +37,6 @@ pub(super) fn decide(
     let fastest = offers.iter().filter_map(|o| o.first_output).fold(f64::INFINITY, f64::min);
     let fastest = if fastest.is_finite() { fastest.max(1.0) } else { 1.0 };
     let mut best: Option<(Rank, &Offer)> = None;
-    let mut alike = 1;
     for o in offers {
         let probe = match (o.probe, first_attempt) {
             (false, _) => 1,
@@ -45,21 +44,9 @@ pub(super) fn decide(
             (true, true) => 0,
             (true, false) => 2,
         };
-        let rank = Rank { probe, avoid: o.avoid, cost: o.cost(strategy, fastest), pass: o.pass };
-        let before = best.as_ref().map_or(Ordering::Less, |(b, _)| rank.compare(b));
-        let chosen = match before {
-            Ordering::Less => {
-                alike = 1;
-                true
-            }
-            // Of those that are alike, each has the same chance.
-            Ordering::Equal => {
-                alike += 1;
-                rng.below(alike) == 0
-            }
-            Ordering::Greater => false,
-        };
-        if chosen {
+        let cost = o.cost(strategy, fastest);
+        let rank = Rank { probe, avoid: o.avoid, cost, pass: o.pass, chance: rng.below(1 << 20) };
+        if best.as_ref().is_none_or(|(b, _)| rank.is_before(b)) {
             best = Some((rank, o));
         }
     }
@@ -90,10 +77,11 @@ struct Rank {
     avoid: bool,
     cost: f64,
     pass: f64,
+    chance: usize,
 }
 
 impl Rank {
-    fn compare(&self, other: &Self) -> Ordering {
+    fn is_before(&self, other: &Self) -> bool {
         // Costs that differ by rounding only are equal.
         let near =
             |a: f64, b: f64, off: f64| if (a - b).abs() <= off { Ordering::Equal } else { a.total_cmp(&b) };
@@ -101,5 +89,7 @@ impl Rank {
             .cmp(&(other.probe, other.avoid))
             .then_with(|| near(self.cost, other.cost, 1e-9 * other.cost.abs()))
             .then_with(|| near(self.pass, other.pass, 1e-9))
+            .then(self.chance.cmp(&other.chance))
+            .is_lt()
     }
 }
