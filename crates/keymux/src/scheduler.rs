@@ -112,6 +112,18 @@ impl Scheduler {
         self.lock().policy.view(now)
     }
 
+    /// The levels and clocks of all limits, for the next process.
+    pub fn save(&self) -> keymux_policy::saved::Saved {
+        let now = self.clock.now();
+        self.lock().policy.save(now)
+    }
+
+    /// Takes in what the last process saved.
+    pub fn resume(self: &Arc<Self>, saved: &keymux_policy::saved::Saved) {
+        let (core, ()) = self.act(|policy, now| policy.resume(now, saved));
+        self.release(core);
+    }
+
     /// Hands over the events since the last call.
     pub fn take_events(&self, out: &mut Vec<Event>) {
         self.lock().policy.take_events(out);

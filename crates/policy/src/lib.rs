@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod lease;
 pub mod outcome;
 pub mod refusal;
+pub mod saved;
 pub mod time;
 pub mod view;
 

@@ -10,5 +10,6 @@ mod poison;
 mod promises;
 mod quotas;
 mod random;
+mod restart;
 mod retries;
 mod waiting;

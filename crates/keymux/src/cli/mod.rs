@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod health;
+mod levels;
 mod serve;
 mod state;
 mod world;

@@ -1,12 +1,12 @@
 //! `keymux serve`: the gateway, until SIGTERM or Ctrl-C.
 
-use super::{Failure, color, say, state, world};
+use super::{Failure, color, levels, say, state, world};
 use crate::reload::{Looked, Reloader};
 use crate::serve::{BoundAddresses, Gateway, Running, start};
 use crate::{observe, rt};
 use keymux_config::{Config, World, from_env, from_toml};
 use std::mem::take;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,12 +61,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Signals::hear()?
     };
+    let levels_path = levels::path(&config.server.data_dir);
     let running = start(config, admin_token, state::seed()).map_err(Failure::Mend)?;
+    if let Some(saved) = levels::read(&levels_path) {
+        running.gateway.scheduler.resume(&saved);
+    }
     if args.print_addr {
         say(&addresses(&running.bound));
     }
     tracing::info!(listen = %running.bound.listen, "keymux serves");
-    runtime.block_on(until_told(running, reloader, signals))
+    runtime.block_on(until_told(running, reloader, signals, &levels_path))
 }
 
 /// One line that a script can read.
@@ -100,10 +104,12 @@ async fn until_told(
     running: Running,
     mut reloader: Option<Reloader>,
     signals: Signals,
+    levels_path: &Path,
 ) -> Result<(), Failure> {
     let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let mut every = tokio::time::interval(LOOK);
     // A look runs programs and reads files, so it has a thread of its own, and the signals are heard meanwhile.
+    let mut save_every = tokio::time::interval(levels::EVERY);
     let (looked, mut looks) = tokio::sync::mpsc::channel(1);
     let mut hung_up = false;
     loop {
@@ -119,6 +125,10 @@ async fn until_told(
                 }
             }
             _ = every.tick() => {}
+            _ = save_every.tick() => {
+                save(&running.gateway, levels_path);
+                continue;
+            }
         }
         if let Some(mut reloader) = reloader.take() {
             let (gateway, looked, always) = (running.gateway.clone(), looked.clone(), take(&mut hung_up));
@@ -132,16 +142,26 @@ async fn until_told(
     }
     let drain = Duration::from_millis(running.gateway.live.load().config.server.drain_ms);
     tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is in flight");
+    let gateway = running.gateway.clone();
     let left = tokio::select! {
         left = running.drain(drain) => left,
         // A second signal is meant.
         _ = terminate.recv() => 0,
         _ = interrupt.recv() => 0,
     };
+    save(&gateway, levels_path);
     if left > 0 {
         tracing::warn!(requests = left, "stopped with requests in flight");
     }
     Ok(())
+}
+
+/// A directory that cannot be written costs a burst of refusals after the next start, not this gateway's work.
+fn save(gateway: &Gateway, path: &Path) {
+    let saved = gateway.scheduler.save();
+    if let Err(error) = levels::write(path, &saved) {
+        tracing::debug!(%error, path = %path.display(), "the levels could not be saved");
+    }
 }
 
 fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {

@@ -3,7 +3,7 @@
 
 use super::bucket::Bucket;
 use super::estimate::Need;
-use super::learner::{Heard, Learner};
+use super::learner::{Heard, Learner, Lesson};
 use super::told::Told;
 use super::window::Window;
 use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
@@ -304,8 +304,15 @@ impl Domain {
 
     /// A refusal that tells of this limit. Who holds something of what it was taken for until now keeps nothing.
     pub(crate) fn refused(&mut self, now: Now, heard: &Heard<'_>, rng: &mut Rng, serial: u64) {
-        let Some((dimension, meter)) = self.learner.as_mut().and_then(|l| l.refused(now, heard, rng)) else {
-            return;
+        let Some(learner) = self.learner.as_mut() else { return };
+        let (dimension, meter) = match learner.refused(now, heard, rng) {
+            Lesson::Nothing => return,
+            Lesson::UsedUp => {
+                let need = heard.need.of(self.dimension);
+                super::learn::refused(self, now, need, true, heard.stated_ns);
+                return;
+            }
+            Lesson::Limit(dimension, meter) => (dimension, meter),
         };
         // One request each: what is taken stays taken.
         let single = |d| matches!(d, Dimension::Requests | Dimension::Concurrent);

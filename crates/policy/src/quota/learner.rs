@@ -52,6 +52,23 @@ impl Learner {
         Self { history, patience: PATIENCE.0, raise: RAISE, ..Self::default() }
     }
 
+    /// What another process had learned: its meter, and until when it was shut.
+    pub(crate) fn resume(&mut self, dimension: Dimension, meter: &Meter, shut_until: Option<u64>) {
+        let shape = match meter {
+            Meter::Bucket(b) => Some(Shape::Bucket { capacity: b.capacity, rate: b.rate }),
+            Meter::Window(w) => Some(Shape::Window {
+                limit: w.limit,
+                period_ns: w.period_ns,
+                end: 0,
+                by_clock: w.anchor().is_some(),
+            }),
+            Meter::Slots { limit, .. } => Some(Shape::Slots { limit: *limit }),
+            Meter::Open => None,
+        };
+        self.guess = shape.map(|shape| Guess { dimension, shape, proven: true });
+        self.ramp = shut_until.map(|from| Ramp { from, step_ns: SECOND / 10, at_once: 1, left: 1 });
+    }
+
     /// When the next may go, as far as the ramp says.
     pub(crate) fn open_at(&self) -> u64 {
         self.ramp.map_or(0, |r| r.from)
@@ -119,13 +136,8 @@ impl Learner {
         }
     }
 
-    /// A refusal was heard of. `Some`: the meter from now on; `None`: it stays.
-    pub(crate) fn refused(
-        &mut self,
-        now: Now,
-        heard: &Heard<'_>,
-        rng: &mut Rng,
-    ) -> Option<(Dimension, Meter)> {
+    /// A refusal was heard of.
+    pub(crate) fn refused(&mut self, now: Now, heard: &Heard<'_>, rng: &mut Rng) -> Lesson {
         let stated = heard.stated_ns.map(|ns| now.mono_ns.saturating_add(ns));
         // Whole seconds are rounded up.
         let earliest = |until: u64| if heard.whole_seconds { until.saturating_sub(SECOND) } else { until };
@@ -136,7 +148,7 @@ impl Learner {
             if let (Some(until), Some(ramp)) = (stated, &mut self.ramp) {
                 ramp.from = ramp.from.max(until);
             }
-            return None;
+            return Lesson::Nothing;
         }
         self.patience = (self.patience * 2.0).min(PATIENCE.1);
         if self.history.recovered() {
@@ -155,6 +167,13 @@ impl Learner {
         {
             *rate = rate.max(DECREASE * old);
         }
+        // What was known before this process saw anything is not given up for the first refusal.
+        if guess.is_none() && self.guess.is_some_and(|g| g.proven) && self.history.refusals.len() == 1 {
+            let pause = heard.stated_ns.unwrap_or(PAUSE_NS.0);
+            let from = now.mono_ns.saturating_add(pause);
+            self.ramp = Some(Ramp { from, step_ns: SECOND / 10, at_once: 1, left: 1 });
+            return Lesson::UsedUp;
+        }
         let kind = |g: Option<Guess>| g.map(|g| std::mem::discriminant(&g.shape));
         if kind(guess) != kind(self.guess) {
             self.patience = PATIENCE.0;
@@ -168,7 +187,7 @@ impl Learner {
             self.strikes = 0;
             let ramp = |until| Ramp { from: until, step_ns, at_once: 1 << 10, left: 1 << 10 };
             self.ramp = stated.map(ramp);
-            return Some((g.dimension, self.meter(now, &g, heard)));
+            return Lesson::Limit(g.dimension, self.meter(now, &g, heard));
         }
         let first = match guess.map(|g| g.shape) {
             Some(Shape::Slots { .. }) => 2 * step_ns,
@@ -182,9 +201,9 @@ impl Learner {
         let until = stated.unwrap_or_else(|| now.mono_ns.saturating_add(pause));
         self.ramp = Some(Ramp { from: until, step_ns, at_once: 1, left: 1 });
         if let Some(g) = guess {
-            return Some((g.dimension, self.meter(now, &g, heard)));
+            return Lesson::Limit(g.dimension, self.meter(now, &g, heard));
         }
-        Some((named.unwrap_or(Dimension::Requests), Meter::Open))
+        Lesson::Limit(named.unwrap_or(Dimension::Requests), Meter::Open)
     }
 
     /// A limit of so many at a time was named: it is as large as it says, or as many as it had let in.
@@ -223,6 +242,17 @@ impl Learner {
             }
         }
     }
+}
+
+/// What a refusal taught.
+#[derive(Debug)]
+pub(crate) enum Lesson {
+    /// Nothing new.
+    Nothing,
+    /// The limit is as it was thought to be, and used up.
+    UsedUp,
+    /// This is the limit from now on.
+    Limit(Dimension, Meter),
 }
 
 /// A refusal, as heard.

@@ -233,7 +233,7 @@ impl Evidence<'_> {
             most = most.max(missing);
         }
         // Two requests' worth of doubt: the rate is known only so well.
-        (refused + 2.0 * largest + 0.1 * most >= most).then(|| most.max(largest))
+        (refused + 2.0 * largest + 0.1 * most >= most).then(|| most.min(refused).max(largest))
     }
 
     /// So many at a time: all refusals saw at least so many, hardly any that was let in saw more.

@@ -119,6 +119,28 @@ impl Window {
         self.late = 0.0;
     }
 
+    /// An instant (Unix) at which a period begins, where that is known.
+    pub(crate) fn anchor(&self) -> Option<u64> {
+        self.anchor_unix_ns
+    }
+
+    /// Its periods follow this clock after all; what was used stays used.
+    pub(crate) fn anchored(&mut self, now: Now, anchor_unix_ns: u64) {
+        let used = self.used(now);
+        self.anchor_unix_ns = Some(anchor_unix_ns);
+        self.epoch = self.period(now).0;
+        (self.used, self.late) = (used, 0.0);
+    }
+
+    /// The running period ends at `end` (monotonic), as this process knew it before it was started again.
+    pub(crate) fn resume(&mut self, now: Now, end: u64, by_clock: bool) {
+        if by_clock {
+            self.begin(now, end, true);
+        } else {
+            self.end_mono_ns = end;
+        }
+    }
+
     /// A period ends at `end` (monotonic), and the next ones follow by the clock, or each begins with its first use.
     pub(crate) fn begin(&mut self, now: Now, end: u64, by_clock: bool) {
         if by_clock {

@@ -387,3 +387,27 @@ fn so_many_at_a_time_that_are_named_cost_a_few_refusals_an_account() {
     h.run();
     assert!(h.denied.len() <= 30, "{}", h.denied.len());
 }
+
+#[test]
+fn a_restart_in_the_middle_of_overload_draws_no_burst_of_refusals() {
+    for limit in [Limit::Window(20.0, 10.0), Limit::Bucket(20.0, 2.0)] {
+        let refused = |saves: bool| {
+            let f = fleet(3, &[]);
+            let mut h = Hidden::over(f.clone(), &[limit; 3], Says::Nothing, 1);
+            h.arrivals(7.8, 120.0, 20.0);
+            h.run();
+            let (before, saved) = (h.denied.len(), h.w.policy.save(h.w.now()));
+            let ns = h.w.ns;
+            h.w = World::seeded(f, 2);
+            h.w.ns = ns;
+            if saves {
+                h.w.policy.resume(h.w.now(), &saved);
+            }
+            h.arrivals(7.8, 60.0, 200.0);
+            h.run();
+            h.denied.len() - before
+        };
+        let (with, without) = (refused(true), refused(false));
+        assert!(with <= 9 && without > with + 5, "{limit:?}: {with} of {without}");
+    }
+}
