@@ -145,12 +145,17 @@ impl Domain {
         self.learner.as_ref().is_none_or(|l| l.is_proven())
     }
 
+    /// Slots taken. What was sent before anything was known of the limit holds nothing of it, but a slot each.
+    fn in_use(&self, used: u32) -> u32 {
+        self.learner.as_ref().map_or(used, |l| used.max(l.history.in_flight()))
+    }
+
     /// What is left now; below zero where more was used than was known.
     pub(crate) fn level(&self, now: Now) -> f64 {
         match &self.meter {
             Meter::Bucket(b) => b.level(now.mono_ns),
             Meter::Window(w) => w.limit - w.used(now),
-            Meter::Slots { limit, used } => f64::from(*limit) - f64::from(*used),
+            Meter::Slots { limit, used } => f64::from(*limit) - f64::from(self.in_use(*used)),
             Meter::Open => f64::INFINITY,
         }
     }
@@ -199,7 +204,7 @@ impl Domain {
                 if *limit == 0 {
                     return Fit { at: u64::MAX, soft: false };
                 }
-                Fit { at: now.mono_ns, soft: used + u32::from(hold.is_some()) >= *limit }
+                Fit { at: now.mono_ns, soft: self.in_use(*used) + u32::from(hold.is_some()) >= *limit }
             }
             Meter::Open => Fit { at: now.mono_ns, soft: false },
         }
@@ -247,7 +252,7 @@ impl Domain {
             Meter::Open => now.mono_ns,
             Meter::Slots { limit: 0, .. } => u64::MAX,
             Meter::Slots { limit, used } => {
-                let over = (f64::from(*used) + ahead + need - f64::from(*limit)).max(0.0);
+                let over = (f64::from(self.in_use(*used)) + ahead + need - f64::from(*limit)).max(0.0);
                 let turns = over / f64::from(*limit);
                 now.mono_ns.saturating_add(crate::time::ns_of(crate::time::s_of(turn_ns) * turns))
             }
@@ -317,6 +322,7 @@ impl Domain {
         // One request each: what is taken stays taken.
         let single = |d| matches!(d, Dimension::Requests | Dimension::Concurrent);
         if dimension != self.dimension && !(single(dimension) && single(self.dimension)) {
+            learner.history.forget_in_flight();
             (self.serial, self.open, self.queued, self.hold) = (serial, 0.0, 0.0, None);
         }
         (self.dimension, self.meter) = (dimension, meter);

@@ -142,6 +142,11 @@ impl History {
         }
     }
 
+    /// Nobody will say any more when those in flight end.
+    pub(crate) fn forget_in_flight(&mut self) {
+        self.in_flight = 0;
+    }
+
     /// Requests that have not ended.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight

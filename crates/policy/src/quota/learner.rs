@@ -25,7 +25,8 @@ const DECREASE: f64 = 0.9;
 /// Of a window, not before so many were used up.
 const WINDOWS_MIN: f64 = 16.0;
 
-/// Lets out one, then two, then four: a step each time that nothing was refused for a while.
+/// Lets out one, then two, then four: a step each time that nothing was refused for a while, up to half as much again
+/// as had been let in before; from there on it goes slowly.
 #[derive(Clone, Copy, Debug)]
 struct Ramp {
     /// Nothing before this.
@@ -33,6 +34,43 @@ struct Ramp {
     step_ns: u64,
     at_once: u32,
     left: u32,
+    most: u32,
+    /// Steps taken at the most.
+    steps: u32,
+}
+
+/// A ramp that lets out more at once is none.
+const RAMP_MAX: u32 = 1 << 12;
+/// After so many steps at the most, it doubles.
+const STEPS: u32 = 16;
+
+impl Ramp {
+    fn new(from: u64, step_ns: u64, most: u32) -> Self {
+        Self { from, step_ns, at_once: 1, left: 1, most: most.max(2), steps: 0 }
+    }
+
+    /// Only shut until then.
+    fn shut(from: u64) -> Self {
+        Self { from, step_ns: 0, at_once: u32::MAX, left: u32::MAX, most: u32::MAX, steps: 0 }
+    }
+
+    /// One goes out.
+    fn climb(&mut self, now: u64) {
+        self.left -= 1;
+        if self.left > 0 {
+            return;
+        }
+        self.from = now.saturating_add(self.step_ns);
+        if self.at_once < self.most {
+            self.at_once = (self.at_once * 2).min(self.most);
+        } else {
+            self.steps += 1;
+        }
+        if self.steps == STEPS {
+            (self.steps, self.most) = (0, self.most.saturating_mul(2));
+        }
+        self.left = self.at_once;
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,7 +104,7 @@ impl Learner {
             Meter::Open => None,
         };
         self.guess = shape.map(|shape| Guess { dimension, shape, proven: true });
-        self.ramp = shut_until.map(|from| Ramp { from, step_ns: SECOND / 10, at_once: 1, left: 1 });
+        self.ramp = shut_until.map(|from| Ramp::new(from, SECOND / 10, 8));
     }
 
     /// When the next may go, as far as the ramp says.
@@ -86,24 +124,16 @@ impl Learner {
 
     /// A request goes out, and takes so much. Tells how many others are in flight.
     pub(crate) fn sent(&mut self, now: Now, need: &Need, amount: f64, meter: &mut Meter) -> u32 {
-        self.climb(now);
+        if let Some(ramp) = &mut self.ramp {
+            ramp.climb(now.mono_ns);
+            if ramp.most > RAMP_MAX {
+                self.ramp = None;
+            }
+        }
         if self.guess.is_some() {
             self.raise(now, amount, meter);
         }
         self.history.sent(now.mono_ns, need)
-    }
-
-    fn climb(&mut self, now: Now) {
-        if let Some(ramp) = &mut self.ramp {
-            ramp.left = ramp.left.saturating_sub(1);
-            if ramp.left == 0 {
-                ramp.at_once = ramp.at_once.saturating_mul(2);
-                (ramp.left, ramp.from) = (ramp.at_once, now.mono_ns.saturating_add(ramp.step_ns));
-                if ramp.at_once > 1 << 10 {
-                    self.ramp = None;
-                }
-            }
-        }
     }
 
     /// After long calm under pressure a limit may be larger than was thought, or have grown.
@@ -171,7 +201,7 @@ impl Learner {
         if guess.is_none() && self.guess.is_some_and(|g| g.proven) && self.history.refusals.len() == 1 {
             let pause = heard.stated_ns.unwrap_or(PAUSE_NS.0);
             let from = now.mono_ns.saturating_add(pause);
-            self.ramp = Some(Ramp { from, step_ns: SECOND / 10, at_once: 1, left: 1 });
+            self.ramp = Some(Ramp::new(from, SECOND / 10, 8));
             return Lesson::UsedUp;
         }
         let kind = |g: Option<Guess>| g.map(|g| std::mem::discriminant(&g.shape));
@@ -185,8 +215,7 @@ impl Learner {
         self.strikes += 1;
         if let Some(g) = guess.filter(|g| g.proven) {
             self.strikes = 0;
-            let ramp = |until| Ramp { from: until, step_ns, at_once: 1 << 10, left: 1 << 10 };
-            self.ramp = stated.map(ramp);
+            self.ramp = stated.map(Ramp::shut);
             return Lesson::Limit(g.dimension, self.meter(now, &g, heard));
         }
         let first = match guess.map(|g| g.shape) {
@@ -199,11 +228,17 @@ impl Learner {
         };
         let pause = rng.jitter(first.saturating_mul(1 << strikes)).min(PAUSE_NS.1);
         let until = stated.unwrap_or_else(|| now.mono_ns.saturating_add(pause));
-        self.ramp = Some(Ramp { from: until, step_ns, at_once: 1, left: 1 });
+        self.ramp = Some(Ramp::new(until, step_ns, self.at_once(heard.sent, step_ns)));
         if let Some(g) = guess {
             return Lesson::Limit(g.dimension, self.meter(now, &g, heard));
         }
         Lesson::Limit(named.unwrap_or(Dimension::Requests), Meter::Open)
+    }
+
+    /// Half as much again as was let in before a refusal, in so long.
+    fn at_once(&self, sent: u64, step_ns: u64) -> u32 {
+        let let_in = self.history.before(sent)[0] - self.history.before(sent.saturating_sub(SECOND))[0];
+        super::domain::whole(1.5 * let_in * crate::time::s_of(step_ns))
     }
 
     /// A limit of so many at a time was named: it is as large as it says, or as many as it had let in.

@@ -14,6 +14,10 @@ const FUZZ_NS: u64 = 60 * MS;
 
 /// Refusals nearer to each other than this tell no rate.
 const SPAN_MIN_NS: u64 = 500 * MS;
+/// So many refusals with the same number in flight are no chance.
+const SLOTS_PROVEN: usize = 3;
+/// Of a rate that is not known so well yet.
+const CAUTION: f64 = 0.85;
 /// So many requests between two refusals tell it exactly enough.
 const EXACT: f64 = 16.0;
 
@@ -92,8 +96,8 @@ fn explain(history: &History, now: Now, dimension: Dimension, skipped: usize) ->
     if dimension == Dimension::Requests
         && let Some(limit) = evidence.slots()
     {
-        let shape = Shape::Slots { limit };
-        return Some(Guess { dimension: Dimension::Concurrent, shape, proven: false });
+        let (shape, proven) = (Shape::Slots { limit }, evidence.refusals.len() >= SLOTS_PROVEN);
+        return Some(Guess { dimension: Dimension::Concurrent, shape, proven });
     }
     evidence.bucket().map(|(shape, exact)| of(shape, exact))
 }
@@ -211,7 +215,10 @@ impl Evidence<'_> {
         }
         let depth = self.depth(rate);
         let capacity = depth.unwrap_or(0.0).max(last.need[c]);
-        Some((Shape::Bucket { capacity, rate }, depth.is_some() && let_in(anchor) >= EXACT))
+        let exact = let_in(anchor) >= EXACT;
+        // Better a little under it than over it, until it is known.
+        let rate = if exact { rate } else { CAUTION * rate };
+        Some((Shape::Bucket { capacity, rate }, depth.is_some() && exact))
     }
 
     /// The most that was ever missing from a bucket of this rate; `None` where it refused although less was missing.
@@ -236,14 +243,22 @@ impl Evidence<'_> {
         (refused + 2.0 * largest + 0.1 * most >= most).then(|| most.min(refused).max(largest))
     }
 
-    /// So many at a time: all refusals saw at least so many, hardly any that was let in saw more.
+    /// So many at a time: nearly all refusals saw as many beside them, hardly any that was let in saw more, and what
+    /// came after a refusal was let in again as soon as one had ended.
     fn slots(&self) -> Option<u32> {
-        let limit = self.refusals.iter().map(|r| r.beside).min()?;
-        let most = self.refusals.iter().map(|r| r.beside).max()?;
-        if limit < 2 || most > limit + 1 || self.refusals.iter().any(|r| r.stated.is_some()) {
+        let mut beside: Vec<u32> = self.refusals.iter().map(|r| r.beside).collect();
+        beside.sort_unstable();
+        let limit = beside[beside.len() / 2];
+        let near = beside.iter().filter(|b| b.abs_diff(limit) <= 1).count();
+        let stuck = beside.len() > 1 && !self.history.recovered();
+        if limit < 2
+            || stuck
+            || near * 4 < beside.len() * 3
+            || self.refusals.iter().any(|r| r.stated.is_some())
+        {
             return None;
         }
-        let (more, of) = self.history.let_in_beside(limit.saturating_sub(1));
+        let (more, of) = self.history.let_in_beside(limit);
         (more * 8 <= of).then_some(limit)
     }
 }

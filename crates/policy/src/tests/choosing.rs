@@ -60,7 +60,7 @@ fn a_key_that_comes_back_does_not_catch_up() {
     served(&mut w, 50, 2);
     w.pass(11.0);
     // It comes back by and by: first one request, then two, then four.
-    for _ in 0..40 {
+    for _ in 0..200 {
         served(&mut w, 40, 2);
         w.pass(0.1);
     }

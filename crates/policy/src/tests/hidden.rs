@@ -363,6 +363,23 @@ fn unequal_accounts_of_all_shapes_are_learned_side_by_side() {
 }
 
 #[test]
+fn a_flood_before_anything_is_known_costs_a_few_refusals_an_account() {
+    // Drained in the first second, then 130 % of what comes back: little time to learn in.
+    for (says, names) in [(Says::Seconds, Some(Dimension::Requests)), (Says::Nothing, None)] {
+        for limit in [Limit::Bucket(100.0, 10.0), Limit::Window(100.0, 10.0)] {
+            let mut h = Hidden::over(fleet(3, &[]), &[limit; 3], says, 1);
+            h.names = names;
+            h.arrivals(300.0, 1.0, 200.0);
+            h.w.ns += SECOND;
+            h.arrivals(39.0, 20.0, 200.0);
+            h.w.ns -= SECOND;
+            h.run();
+            assert!(h.wasted() <= 0.04 && h.turned_away == 0, "{limit:?} {says:?}: {}", h.denied.len());
+        }
+    }
+}
+
+#[test]
 fn so_many_at_a_time_are_learned_without_a_pause() {
     for (n, per_s) in [(8, 99.0), (2, 30.0)] {
         let limits = [Limit::Slots(n); 3];
