@@ -278,12 +278,6 @@ impl Requests {
         }
     }
 
-    /// All that are with a provider now, in no order that means anything.
-    pub(crate) fn in_flight(&mut self) -> impl Iterator<Item = &mut Request> {
-        let all = self.slots.iter_mut().filter_map(|slot| slot.request.as_deref_mut());
-        all.filter(|request| request.flight.live)
-    }
-
     /// The request has ended: its identity is never used again.
     pub(crate) fn close(&mut self, request: Box<Request>) {
         let id = request.id;

@@ -8,9 +8,8 @@ use crate::event::What;
 use crate::fleet::{Dimension, ModelSet};
 use crate::gate::PROBE_EVERY_NS;
 use crate::outcome::{Evidence, LimitScope, Sign};
-use crate::pool::Target;
 use crate::quota::{Domain, Heard, Learner, Meter, Need, Source, learn};
-use crate::request::{Probe, Request, Reservation};
+use crate::request::{Probe, Request};
 use crate::time::{DAY, Now, SECOND};
 
 const QUOTA: Rule = Rule { class: Class::Quota, cooldown: (SECOND, 60 * SECOND), by_probe: false };
@@ -114,7 +113,7 @@ impl Policy {
         let f = &request.flight;
         let at = match self.learner_of(f.target, told.scope) {
             Some(at) => at,
-            None => self.new_learner(now, f.target, told),
+            None => self.new_learner(f.target, told.scope),
         };
         let serial = self.pool.serial();
         let heard = Heard {
@@ -162,8 +161,7 @@ impl Policy {
         }
     }
 
-    fn new_learner(&mut self, now: Now, target: usize, told: &Told) -> usize {
-        let scope = told.scope;
+    fn new_learner(&mut self, target: usize, scope: LimitScope) -> usize {
         let t = &self.pool.targets[target];
         let (am, account) = (t.account_model, t.account);
         let models = self.learned_for(target, scope);
@@ -180,24 +178,6 @@ impl Policy {
         } else {
             self.pool.account_models[am].domains.push(at);
         }
-        if told.dimension == Some(Dimension::Concurrent) {
-            self.adopt(now, at, |t| if wide { t.account == account } else { t.account_model == am });
-        }
         at
-    }
-
-    /// What is in flight already counts for a limit of so many at a time: slots that are taken come back when they end.
-    fn adopt(&mut self, now: Now, at: usize, counts: impl Fn(&Target) -> bool) {
-        let domain = &mut self.pool.domains[at];
-        for request in self.requests.in_flight() {
-            if counts(&self.pool.targets[request.flight.target]) {
-                let amount = request.flight.need.of(domain.dimension);
-                let epoch = domain.take(now, amount);
-                let (serial, taken, returned) = (domain.serial, domain.taken, domain.returned);
-                request.held.push(Reservation { domain: at, serial, amount, epoch, taken, returned });
-                // From now on its end is noted here.
-                request.flight.watched = false;
-            }
-        }
     }
 }
