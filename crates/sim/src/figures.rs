@@ -195,15 +195,8 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     times(&answered, oracle, &mut by_name);
     by_name.insert("violations", record.violations.len() as f64);
     let (keys, clients) = lines(record, oracle);
-    Figures {
-        seed,
-        by_name,
-        keys,
-        clients,
-        violations: record.violations.clone(),
-        met: t.met.clone(),
-        digest: t.digest,
-    }
+    let met = met(record);
+    Figures { seed, by_name, keys, clients, violations: record.violations.clone(), met, digest: t.digest }
 }
 
 fn lines(record: &Record, oracle: &Oracle) -> (Vec<KeyLine>, Vec<ClientLine>) {
@@ -226,6 +219,28 @@ fn lines(record: &Record, oracle: &Oracle) -> (Vec<KeyLine>, Vec<ClientLine>) {
         fifo: oracle.fifo.by_client.get(c).copied().unwrap_or(0.0),
     });
     (keys.collect(), clients.collect())
+}
+
+/// How often each class, event, refusal, verb and shape was met.
+fn met(record: &Record) -> BTreeMap<String, u64> {
+    let t = &record.tally;
+    let mut met = t.met.clone();
+    for (verb, n) in [
+        ("submit", t.submitted),
+        ("wait", t.waits),
+        ("poll", t.polls),
+        ("cancel", t.cancelled_waiting),
+        ("head", t.heads),
+        ("first_output", t.outputs),
+        ("finish", t.attempts),
+        ("probe", t.probes),
+    ] {
+        met.insert(format!("verb {verb}"), n);
+    }
+    for limit in record.sides.accounts.iter().flat_map(|a| &a.limits) {
+        *met.entry(format!("shape {:?} {:?}", limit.shape, limit.dimension)).or_insert(0) += 1;
+    }
+    met
 }
 
 fn ratio(a: f64, b: f64) -> f64 {

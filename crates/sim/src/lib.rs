@@ -6,6 +6,7 @@
 //! server, its wire formats and its configuration. The providers' limiters and the oracle share no code with the
 //! scheduler, or the proof would prove itself.
 
+pub mod chaos;
 mod figures;
 mod fleet;
 mod oracle;

@@ -161,6 +161,12 @@ impl<'s> Run<'s> {
             if at == u64::MAX || self.watch.is_hopeless() {
                 break;
             }
+            if at > self.now.saturating_add(crate::time::DAY * 400) {
+                let waiting = self.policy.waiting();
+                self.watch
+                    .violation(self.now, format!("wants to be woken in more than a year; {waiting} wait"));
+                break;
+            }
             self.now = self.now.max(at);
             if next <= wake {
                 if let Some(Reverse((_, _, event))) = self.heap.pop() {
@@ -171,7 +177,7 @@ impl<'s> Run<'s> {
             }
             self.watch.after_event(self.now, &self.policy, &self.reqs, self.flights.len());
         }
-        self.watch.at_end(self.now, &self.policy, self.flights.len());
+        self.watch.at_end(self.now, &mut self.policy, self.flights.len());
         Record::of(self)
     }
 
@@ -294,6 +300,11 @@ impl<'s> Run<'s> {
         self.tally.refused_late += u64::from(late && quota);
         self.tally.note_refusal(&refusal.kind);
         self.close(req, if quota { Fate::Refused } else { Fate::Error(None) });
+        if refusal.retry_after_ns.is_some_and(|after| after > crate::time::DAY * 400) {
+            self.watch
+                .violation(self.now, format!("told to come back in more than a year: {:?}", refusal.kind));
+            return;
+        }
         let r = &self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
         if let Some(after) = refusal.retry_after_ns.filter(|_| r.returns < traffic.comes_back && quota) {

@@ -169,6 +169,7 @@ impl Run<'_> {
     pub(super) fn head(&mut self, req: u32, attempt: u32) {
         let Some(flight) = self.flights.get_mut(&req).filter(|f| f.attempt == attempt) else { return };
         flight.phase = Phase::Hold;
+        self.tally.heads += 1;
         if let Some(lease) = &flight.lease {
             self.policy.head(ours(self.now), lease, &flight.measured);
         }
@@ -178,6 +179,7 @@ impl Run<'_> {
     pub(super) fn output(&mut self, req: u32, attempt: u32) {
         let Some(flight) = self.flights.get_mut(&req).filter(|f| f.attempt == attempt) else { return };
         flight.phase = Phase::Stream;
+        self.tally.outputs += 1;
         if let Some(lease) = &flight.lease {
             self.policy.first_output(ours(self.now), lease);
             self.watch.first_output();

@@ -139,6 +139,8 @@ pub(crate) struct Tally {
     pub(crate) strangers: Vec<(usize, u64, u64, u64)>,
     pub(crate) submitted: u64,
     pub(crate) waits: u64,
+    pub(crate) heads: u64,
+    pub(crate) outputs: u64,
     pub(crate) refused_late: u64,
     /// Waiters whose forecast missed their deadline from the beginning.
     pub(crate) hopeful: u64,

@@ -76,18 +76,18 @@ fn outs(view: &keymux_policy::View) -> BTreeMap<String, u64> {
         }
         for a in &p.accounts {
             if let Some(o) = a.benched {
-                out.insert(format!("account {}", a.name), o.until_mono_ns);
+                out.insert(format!("account {}/{}", p.name, a.name), o.until_mono_ns);
             }
             for k in &a.keys {
                 if let Some(o) = k.benched {
-                    out.insert(format!("key {}", k.name), o.until_mono_ns);
+                    out.insert(format!("key {}/{}", p.name, k.name), o.until_mono_ns);
                 }
                 for m in &k.models {
                     if let Some(until) = m.breaker_open_until {
-                        out.insert(format!("breaker {}", k.name), until);
+                        out.insert(format!("breaker {}/{}", p.name, k.name), until);
                     }
                     if let Some(o) = m.benched {
-                        out.insert(format!("model of {}", k.name), o.until_mono_ns);
+                        out.insert(format!("model of {}/{}", p.name, k.name), o.until_mono_ns);
                     }
                 }
             }
