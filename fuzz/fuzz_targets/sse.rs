@@ -15,7 +15,7 @@ fn told(chunks: &[&[u8]]) -> Vec<Told> {
         at += event.raw_len as u64;
         for kind in [StreamKind::Chat, StreamKind::Responses, StreamKind::Messages] {
             let _ = stream::read(kind, &event);
-            let _ = stream::read_after_output(kind, &event);
+            let _ = stream::is_mere_output(kind, &event);
         }
         if !event.comment_only {
             all.push((event.event.map(str::to_owned), event.data.to_vec(), event.complete));

@@ -92,7 +92,7 @@ impl Context<'_> {
 
 /// Reads the answer as far as it must be read before the client may see it.
 pub async fn receive(
-    context: Context<'_>,
+    context: &Context<'_>,
     answered: Answered,
     held: Held,
     story: Story,
@@ -100,22 +100,22 @@ pub async fn receive(
 ) -> Tried {
     let Answered { head, exchange, sent_ns } = answered;
     let now = context.worker.gateway.clock.now();
-    measure(&context, &head, &held, now.unix_ns);
+    measure(context, &head, &held, now.unix_ns);
     if let Some(detail) = unfit(&head) {
         return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
     }
     if !head.status.is_success() {
-        return refused(context, head, exchange, held, story, alarm).await;
+        return refused(context, &head, exchange, held, story, alarm).await;
     }
     match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
-        Some(kind) => hold_back(context, head, exchange, kind, (held, sent_ns), story, alarm).await,
+        Some(kind) => hold_back(context, &head, exchange, kind, (held, sent_ns), story, alarm).await,
         None if is_json_endpoint(context.endpoint) || is(&head, b"application/json") => {
-            whole(context, head, exchange, (held, sent_ns, now.mono_ns), story, alarm).await
+            whole(context, &head, exchange, (held, sent_ns, now.mono_ns), story, alarm).await
         }
         None => {
             let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
-            let attempt = attempt_of(&context, held, first_output_ns);
-            pass_on(&context, &head, exchange, None, VecDeque::new(), attempt, story)
+            let attempt = attempt_of(context, held, first_output_ns);
+            pass_on(context, &head, exchange, None, VecDeque::new(), attempt, story)
         }
     }
 }
@@ -162,8 +162,8 @@ fn is_json_endpoint(endpoint: Endpoint) -> bool {
 
 /// The provider answered with an error status.
 async fn refused(
-    context: Context<'_>,
-    head: Head,
+    context: &Context<'_>,
+    head: &Head,
     mut exchange: Exchange,
     held: Held,
     mut story: Story,
@@ -196,7 +196,7 @@ async fn refused(
     match report(held, failed_attempt, &mut story, Some(&context.key)) {
         Answer::Done(_) => {
             story.end(Outcome::ProviderError, status, None);
-            Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
+            Tried::Over(Ok(relayed_error(context, head, body, &story)))
         }
         next => Tried::Again(Box::new((next, story))),
     }
@@ -208,8 +208,8 @@ fn shown(facts: &ErrorFacts) -> String {
 
 /// A plain answer: read to its end, looked at, then handed on in one piece.
 async fn whole(
-    context: Context<'_>,
-    head: Head,
+    context: &Context<'_>,
+    head: &Head,
     mut exchange: Exchange,
     (held, sent_ns, head_ns): (Held, u64, u64),
     mut story: Story,
@@ -220,8 +220,8 @@ async fn whole(
     let body = match read {
         Ok(body) => body,
         Err(Stopped::TooLarge(chunks)) => {
-            let attempt = attempt_of(&context, held, first_output_ns);
-            return pass_on(&context, &head, exchange, None, chunks.into(), attempt, story);
+            let attempt = attempt_of(context, held, first_output_ns);
+            return pass_on(context, head, exchange, None, chunks.into(), attempt, story);
         }
         Err(Stopped::Idle) => {
             let failure = Failed::new(Phase::Hold, context.out_of_time(), "the answer stopped coming");
@@ -246,7 +246,7 @@ async fn whole(
         return match report(held, failure, &mut story, Some(&context.key)) {
             Answer::Done(_) => {
                 story.end(Outcome::ProviderError, head.status.as_u16(), None);
-                Tried::Over(Ok(relayed_error(&context, &head, body, &story)))
+                Tried::Over(Ok(relayed_error(context, head, body, &story)))
             }
             next => Tried::Again(Box::new((next, story))),
         };
@@ -263,7 +263,7 @@ async fn whole(
     story.first_output(now_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
     settle(held, &context.key, used, first_output_ns);
-    Tried::Over(Ok(dressed(&context, &head, &story, Body::Whole(body), None)))
+    Tried::Over(Ok(dressed(context, head, &story, Body::Whole(body), None)))
 }
 
 fn settle(held: Held, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
@@ -298,8 +298,8 @@ enum Hold {
 
 /// Holds a stream back until its first output, then passes it on.
 async fn hold_back(
-    context: Context<'_>,
-    head: Head,
+    context: &Context<'_>,
+    head: &Head,
     mut exchange: Exchange,
     kind: StreamKind,
     (held, sent_ns): (Held, u64),
@@ -340,7 +340,7 @@ async fn hold_back(
     }
     let failure = match over {
         Hold::Failed(failure) => Some(failure),
-        Hold::Ended => ended_early(&context, &reader),
+        Hold::Ended => ended_early(context, &reader),
         Hold::Go => None,
     };
     if let Some(failure) = failure {
@@ -352,8 +352,8 @@ async fn hold_back(
     let now_ns = context.now_ns();
     held.first_output();
     story.first_output(now_ns);
-    let attempt = attempt_of(&context, held, Some(now_ns.saturating_sub(sent_ns)));
-    pass_on(&context, &head, exchange, Some(Events { kind, reader }), ready, attempt, story)
+    let attempt = attempt_of(context, held, Some(now_ns.saturating_sub(sent_ns)));
+    pass_on(context, head, exchange, Some(Events { kind, reader }), ready, attempt, story)
 }
 
 /// A stream that was over before any output: an error, a cut, or an answer that is empty on purpose.

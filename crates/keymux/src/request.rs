@@ -224,13 +224,12 @@ async fn attempt(
     alarm: &mut Alarm,
 ) -> Tried {
     let gateway = &worker.gateway;
-    // A lease that was granted after a reload may name what only the newer configuration knows.
-    let newer = gateway.live.load_full();
     let Some((upstream, key)) = held.lease().and_then(|lease| {
         let known = |s: &crate::live::Snapshot| {
             Some((s.upstream(lease.provider)?.clone(), s.key(lease.key)?.clone()))
         };
-        known(snapshot).or_else(|| known(&newer))
+        // A lease that was granted after a reload may name what only the newer configuration knows.
+        known(snapshot).or_else(|| known(&gateway.live.load_full()))
     }) else {
         let failed = Failed::new(Phase::Connect, Sign::Local, "the key is not configured any more");
         return answer::failed(held, failed, story, None);
@@ -266,7 +265,7 @@ async fn attempt(
                 key,
                 expose_keys: snapshot.config.server.expose_keys,
             };
-            answer::receive(context, answered, held, story, alarm).await
+            answer::receive(&context, answered, held, story, alarm).await
         }
     }
 }

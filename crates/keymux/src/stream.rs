@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use keymux_wire::error::ErrorFacts;
 use keymux_wire::sse::{Event, Scanner};
-use keymux_wire::stream::{Kind, StreamKind, read, read_after_output};
+use keymux_wire::stream::{Kind, StreamKind, is_mere_output, read};
 use keymux_wire::usage::Usage;
 
 /// Events and bytes that are held back at most while no output was seen.
@@ -143,7 +143,11 @@ impl Seen {
             return false;
         }
         self.held += u32::from(!self.output);
-        let meaning = if self.output { read_after_output(self.kind, event) } else { read(self.kind, event) };
+        if self.output && is_mere_output(self.kind, event) {
+            self.events += 1;
+            return false;
+        }
+        let meaning = read(self.kind, event);
         self.finished |= meaning.finish;
         if meaning.answer_id.is_some() {
             self.id = meaning.answer_id;

@@ -48,7 +48,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<Top<'_>> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return None;
     }
-    let quick = std::str::from_utf8(body).ok().and_then(quick::top);
+    let quick = simdutf8::basic::from_utf8(body).ok().and_then(quick::top);
     quick.or_else(|| serde_json::from_slice(body).ok())
 }
 

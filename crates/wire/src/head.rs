@@ -168,7 +168,8 @@ impl Head<'_> {
 /// # Errors
 /// See [`HeadError`]: each says what is wrong and where, in words for the caller.
 pub fn parse(body: &[u8], kind: BodyKind) -> Result<Head<'_>, HeadError> {
-    let text = std::str::from_utf8(body).map_err(|e| HeadError::InvalidUtf8 { offset: e.valid_up_to() })?;
+    let text =
+        simdutf8::compat::from_utf8(body).map_err(|e| HeadError::InvalidUtf8 { offset: e.valid_up_to() })?;
     if !text.trim_ascii_start().starts_with('{') {
         return Err(walk::not_an_object(text));
     }

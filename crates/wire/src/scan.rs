@@ -254,13 +254,42 @@ impl<'a> Scan<'a> {
 
 /// Bytes of a string before its end, an escape or a byte that must not be there.
 fn plain_bytes(bytes: &[u8]) -> usize {
-    let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
-    let plain = &bytes[..end];
+    // Most strings are short: names, ids, numbers in quotes. Setting up a long sweep costs more than they do.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let near = &words[..words.len().min(NEAR_WORDS)];
+    for (index, word) in near.iter().enumerate() {
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            return index * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let passed = near.len() * 8;
+    let far = &bytes[passed..];
+    if near.len() == words.len() {
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+        return passed + rest.iter().position(special).unwrap_or(rest.len());
+    }
+    let end = memchr::memchr2(b'"', b'\\', far).unwrap_or(far.len());
+    let plain = &far[..end];
     // Two sweeps of which each looks at many bytes at once.
     if plain.iter().fold(b' ', |least, byte| least.min(*byte)) == b' ' {
-        return end;
+        return passed + end;
     }
-    plain.iter().position(|byte| *byte < b' ').unwrap_or(end)
+    passed + plain.iter().position(|byte| *byte < b' ').unwrap_or(end)
+}
+
+/// Words of eight bytes that are looked at before a sweep is worth its cost.
+const NEAR_WORDS: usize = 4;
+
+/// The high bit of the first byte, counted from the low end, that is a quote, a backslash or below a space; the bits of
+/// later bytes mean nothing.
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // A byte is zero if it borrows and has no high bit of its own (Mycroft).
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | below_space
 }
 
 #[cfg(test)]

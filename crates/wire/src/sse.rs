@@ -225,7 +225,9 @@ fn parse(bytes: &[u8], at_stream_start: bool, after_cr: bool, at_end: bool) -> R
     let mut last_cr = false;
     let mut first = at_stream_start;
     loop {
-        let Some(len) = memchr2(b'\n', b'\r', &bytes[at..]) else {
+        // The blank line is looked at first: most events have one line.
+        let found = if bytes.get(at) == Some(&b'\n') { Some(0) } else { memchr2(b'\n', b'\r', &bytes[at..]) };
+        let Some(len) = found else {
             if at_end {
                 let skip = if first && bytes[at..].starts_with(BOM) { BOM.len() } else { 0 };
                 parsed.line(bytes, at + skip, bytes.len());

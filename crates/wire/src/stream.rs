@@ -98,14 +98,13 @@ pub fn read(kind: StreamKind, event: &Event<'_>) -> Meaning {
     }
 }
 
-/// Reads an event after output was seen: the same answer as [`read`] wherever it matters (usage, errors, the end, the
-/// finish), while all else is taken for output without a parse.
-pub fn read_after_output(kind: StreamKind, event: &Event<'_>) -> Meaning {
-    let may_matter = match kind {
-        StreamKind::Chat | StreamKind::Completions => chat_may_matter(event),
-        StreamKind::Responses | StreamKind::Messages => typed_may_matter(event),
-    };
-    if may_matter { read(kind, event) } else { Meaning::plain(Kind::Output) }
+/// Whether an event after the first output is more output and nothing else that matters (usage, errors, the end, the
+/// finish). Told without a parse; every other one has to be read.
+pub fn is_mere_output(kind: StreamKind, event: &Event<'_>) -> bool {
+    match kind {
+        StreamKind::Chat | StreamKind::Completions => !chat_may_matter(event),
+        StreamKind::Responses | StreamKind::Messages => !typed_may_matter(event),
+    }
 }
 
 /// A chunk of a chat or text stream.

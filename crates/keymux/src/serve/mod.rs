@@ -25,7 +25,6 @@ use crate::observe::Metrics;
 use crate::scheduler::Scheduler;
 use arc_swap::ArcSwap;
 use keymux_config::Config;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -154,10 +153,19 @@ impl Worker {
     /// An id that no other request has: this worker's run, then a count.
     pub fn next_id(&self) -> Arc<str> {
         let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(32);
-        // Writing to a String cannot fail.
-        let _ = write!(id, "km-{:016x}{count:010x}", self.run);
-        id.into()
+        let mut id = *b"km-00000000000000000000000000";
+        let (run, counted) = id[3..].split_at_mut(16);
+        hexadecimal(self.run, run);
+        hexadecimal(count, counted);
+        String::from_utf8_lossy(&id).into()
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+fn hexadecimal(mut n: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(n % 16) as usize];
+        n /= 16;
     }
 }
 

@@ -1,9 +1,14 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{Kind, Meaning, StreamKind, error_event, read, read_after_output};
+use super::{Kind, Meaning, StreamKind, error_event, is_mere_output, read};
 use crate::error::Sign;
 use crate::sse::{Event, Scanner};
+
+/// An event as it is read once output was seen.
+fn read_after_output(kind: StreamKind, event: &Event<'_>) -> Meaning {
+    if is_mere_output(kind, event) { Meaning::plain(Kind::Output) } else { read(kind, event) }
+}
 
 fn event<'a>(name: Option<&'a str>, data: &'a str) -> Event<'a> {
     Event {
