@@ -1,7 +1,9 @@
 //! The truth: what a checked configuration means, with every name resolved, every preset merged and every default
 //! filled in. Plain data that the gateway reads; it knows neither TOML nor where a value came from.
 
+use crate::clients::{Client, Team, UnknownPrice};
 use crate::lookup::Names;
+use crate::prices::Prices;
 use crate::problem::Problem;
 use crate::secret::{Secret, SecretSource};
 use crate::url::{BaseUrl, ProxyUrl};
@@ -25,6 +27,14 @@ pub struct Config {
     pub settings: Settings,
     /// The strategy of names without a route.
     pub default_strategy: Strategy,
+    /// Teams of clients.
+    pub teams: Vec<Team>,
+    /// Keys that clients call with.
+    pub clients: Vec<Client>,
+    /// What models cost.
+    pub prices: Prices,
+    /// What becomes of clients with a budget where the price is unknown.
+    pub unknown_price: UnknownPrice,
     /// What is probably not what was meant.
     pub warnings: Vec<Problem>,
     pub(crate) names: Names,

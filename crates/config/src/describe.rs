@@ -1,10 +1,13 @@
 //! What a configuration means, for people (`keymux check`). Keys appear by name and by where their secret stands;
 //! the secrets themselves cannot be printed at all.
 
+use crate::clients::{Client, Team, UnknownPrice};
 use crate::config::{Auth, Config, Key, ModelsFetch, Provider, Route};
 use crate::text::read::Words as _;
+use keymux_policy::budget::{Budget, Reset};
 use keymux_policy::fleet::{Dimension, Endpoint, EndpointSet, LimitSpec, ModelSet, Shape};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// The path of an endpoint below `/v1/`.
 pub fn endpoint_path(endpoint: Endpoint) -> &'static str {
@@ -31,7 +34,44 @@ impl Config {
         if self.default_provider.is_none() {
             out.push_str("\nother models: only as provider:model; there is no default_provider\n");
         }
+        self.client_lines(&mut out);
         out
+    }
+
+    fn client_lines(&self, out: &mut String) {
+        if self.teams.is_empty() && self.clients.is_empty() && self.prices.own.is_empty() {
+            return;
+        }
+        let table = &self.prices.table;
+        let _ = write!(
+            out,
+            "\nprices     {} of {}, {} models",
+            table.source,
+            table.date,
+            number(table.len() as f64)
+        );
+        let own: Vec<&str> = self.prices.own.iter().map(|(model, _)| &**model).collect();
+        let _ = writeln!(
+            out,
+            "{}",
+            if own.is_empty() { String::new() } else { format!("; your own for {}", own.join(", ")) }
+        );
+        let unknown = match self.unknown_price {
+            UnknownPrice::Refuse => "refused to clients with a budget",
+            UnknownPrice::Serve => "served, and counted as nothing",
+        };
+        let _ = writeln!(out, "  unknown  {unknown}");
+        for team in &self.teams {
+            let keys = self
+                .clients
+                .iter()
+                .filter(|c| c.team.and_then(|i| self.teams.get(i)).is_some_and(|t| t.name == team.name));
+            let _ = writeln!(out, "\nteam {} ({} keys)", team.name, keys.count());
+            spending(&team.budget, &team.limits, out);
+        }
+        for client in &self.clients {
+            client_lines(client, client.team.and_then(|i| self.teams.get(i)), out);
+        }
     }
 
     fn describe_server(&self, out: &mut String) {
@@ -121,6 +161,62 @@ fn provider_lines(provider: &Provider, is_default: bool, out: &mut String) {
         for key in keys {
             let _ = writeln!(out, "    key    {key}");
         }
+    }
+}
+
+fn client_lines(client: &Client, team: Option<&Team>, out: &mut String) {
+    let team = team.map_or_else(String::new, |team| format!(" of {}", team.name));
+    let source = client.source.as_ref().map_or_else(|| "by its digest".to_owned(), ToString::to_string);
+    let _ = writeln!(out, "\nclient {}{team} ({source})", client.name);
+    spending(&client.budget, &client.limits, out);
+    let allow = &client.allow;
+    let pair = |pairs: &[(Arc<str>, Arc<str>)]| {
+        pairs.iter().map(|(provider, name)| format!("{provider}:{name}")).collect::<Vec<_>>().join(", ")
+    };
+    if !allow.models.0.is_empty() {
+        let _ = writeln!(out, "  models   only {}", globs(&allow.models));
+    }
+    for (what, only) in [
+        ("reaches", allow.providers.as_ref().map(|names| names.join(", "))),
+        ("accounts", allow.accounts.as_deref().map(pair)),
+        ("keys", allow.keys.as_deref().map(pair)),
+    ] {
+        if let Some(only) = only {
+            let _ = writeln!(out, "  {what:<8} only {only}");
+        }
+    }
+    let _ = write!(out, "  class    {}", client.priority.word());
+    if (client.weight - 1.0).abs() > f64::EPSILON {
+        let _ = write!(out, ", weight {}", client.weight);
+    }
+    if let Some(ms) = client.max_wait_ms {
+        let _ = write!(out, ", waits up to {}", duration(ms));
+    }
+    out.push('\n');
+    if let Some(instant) = client.expires_unix_s.and_then(|s| jiff::Timestamp::from_second(s).ok()) {
+        let _ = writeln!(out, "  expires  {instant}");
+    }
+    if !client.tags.is_empty() {
+        let _ = writeln!(out, "  tags     {}", client.tags.join(", "));
+    }
+}
+
+/// What a team or a client may spend and use.
+fn spending(budget: &Budget, own: &[LimitSpec], out: &mut String) {
+    match budget.limit_nano_usd {
+        Some(nano) => {
+            let reset = match budget.reset {
+                Reset::Never => "in all",
+                Reset::Daily => "each day (UTC)",
+                Reset::Weekly => "each week (from Monday, UTC)",
+                Reset::Monthly => "each month (from the first, UTC)",
+            };
+            let _ = writeln!(out, "  budget   {} US dollars {reset}", number(nano as f64 / 1e9));
+        }
+        None => out.push_str("  budget   none: spends as it likes\n"),
+    }
+    if !own.is_empty() {
+        let _ = writeln!(out, "  limits   {}", limits(own));
     }
 }
 

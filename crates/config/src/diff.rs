@@ -1,9 +1,13 @@
 //! What a reload changes, in words for the log, and what it cannot change without a restart.
 
+use crate::clients::{Client, Team};
 use crate::config::{Account, Config, Key, Provider, Route, Server};
 use crate::secret::Secret;
+use keymux_policy::budget::Budget;
+use keymux_policy::fleet::LimitSpec;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// What happened to something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     server(&old.server, &new.server, &mut changes);
     providers(old, new, &mut changes);
     routes(old, new, &mut changes);
+    clients(old, new, &mut changes);
     let default = |c: &Config| c.default_provider.and_then(|i| c.providers.get(i)).map(|p| p.name.clone());
     changes.if_other(&default(old), &default(new), "default_provider");
     changes.if_other(&old.default_strategy, &new.default_strategy, "settings.strategy");
@@ -234,6 +239,76 @@ fn routes(old: &Config, new: &Config, changes: &mut Changes) {
         if !old_routes.iter().any(|r| r.model == route.model) {
             changes.add(ChangeKind::Added, format!("route {} added", route.model));
         }
+    }
+}
+
+/// Teams, client keys and prices. Budgets are told without what was spent: that no reload changes.
+fn clients(old: &Config, new: &Config, changes: &mut Changes) {
+    named(&old.teams, &new.teams, ("team", |team: &Team| &team.name), changes, |a, b| {
+        let mut what = Vec::new();
+        spending(&mut what, (&a.budget, &a.limits), (&b.budget, &b.limits));
+        what
+    });
+    let team = |config: &Config, client: &Client| {
+        client.team.and_then(|i| config.teams.get(i)).map(|team| team.name.clone())
+    };
+    named(&old.clients, &new.clients, ("client", |client: &Client| &client.name), changes, |a, b| {
+        let mut what = Vec::new();
+        spending(&mut what, (&a.budget, &a.limits), (&b.budget, &b.limits));
+        let mut note = |other: bool, word: &'static str| {
+            if other {
+                what.push(word);
+            }
+        };
+        note(team(old, a) != team(new, b), "team");
+        note(a.digest != b.digest, "secret");
+        note(a.source != b.source, "where its secret stands");
+        note(a.allow != b.allow, "what it may reach");
+        note(a.priority != b.priority, "priority");
+        note((a.weight - b.weight).abs() > f64::EPSILON, "weight");
+        note(a.expires_unix_s != b.expires_unix_s, "expires");
+        note(a.tags != b.tags, "tags");
+        note(a.max_wait_ms != b.max_wait_ms, "max_wait");
+        what
+    });
+    changes.if_other(&old.prices.own, &new.prices.own, "[[price]]");
+    let table = |c: &Config| (c.prices.table.source.clone(), c.prices.table.date.clone());
+    changes.if_other(&table(old), &table(new), "the table of prices");
+    changes.if_other(&old.unknown_price, &new.unknown_price, "prices.unknown");
+}
+
+type Spending<'a> = (&'a Budget, &'a Vec<LimitSpec>);
+
+fn spending(what: &mut Vec<&'static str>, (budget, limits): Spending<'_>, (now, limits_now): Spending<'_>) {
+    what.extend((budget.limit_nano_usd != now.limit_nano_usd).then_some("budget"));
+    what.extend((budget.reset != now.reset).then_some("reset"));
+    what.extend((limits != limits_now).then_some("limits"));
+}
+
+/// Things with names: which are new, gone, or other than before. By maps: there may be many of them.
+fn named<T>(
+    old: &[T],
+    new: &[T],
+    (kind, name): (&str, impl Fn(&T) -> &Arc<str>),
+    changes: &mut Changes,
+    differences: impl Fn(&T, &T) -> Vec<&'static str>,
+) {
+    let index = |list: &'_ [T]| -> HashMap<Arc<str>, usize> {
+        list.iter().enumerate().map(|(i, thing)| (name(thing).clone(), i)).collect()
+    };
+    let (before, after) = (index(old), index(new));
+    for thing in old {
+        let Some(now) = after.get(name(thing)).and_then(|i| new.get(*i)) else {
+            changes.add(ChangeKind::Removed, format!("{kind} {} removed", name(thing)));
+            continue;
+        };
+        let what = differences(thing, now);
+        if !what.is_empty() {
+            changes.add(ChangeKind::Changed, format!("{kind} {} changed: {}", name(thing), what.join(", ")));
+        }
+    }
+    for thing in new.iter().filter(|thing| !before.contains_key(name(thing))) {
+        changes.add(ChangeKind::Added, format!("{kind} {} added", name(thing)));
     }
 }
 

@@ -2,7 +2,10 @@
 //! split but in front of a first colon, and there only if a provider has that very name.
 
 use crate::config::{Config, Provider, Route};
+use crate::presets;
+use crate::prices::Price;
 use crate::problem::nearest;
+use crate::url::BaseUrl;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -61,6 +64,16 @@ impl Config {
             Some(provider) if !model.is_empty() => Resolution::Adhoc { provider, model: model.to_owned() },
             _ => Resolution::Unknown { suggestions: self.suggestions(model) },
         }
+    }
+
+    /// What a provider's model costs, by its upstream's name; `None`: unknown. A preset at another address than its
+    /// own has no prices but the operator's: a proxy or a region may charge what it likes.
+    pub fn price(&self, provider: usize, model: &str) -> Option<&Price> {
+        let provider = self.providers.get(provider)?;
+        let preset = provider.preset.and_then(presets::find).filter(|preset| {
+            preset.base.is_none_or(|base| BaseUrl::parse(base).is_ok_and(|base| base == provider.base))
+        });
+        self.prices.of(&provider.name, preset.map(|preset| preset.name), model)
     }
 
     fn suggestions(&self, model: &str) -> Vec<String> {

@@ -2,8 +2,8 @@
 
 use crate::describe;
 use crate::presets::{self, PresetAuth};
-use crate::text::file;
 use crate::text::read::{Field, Section, Typed as _, Words as _, sentence};
+use crate::text::{file, money};
 use keymux_policy::fleet::EndpointSet;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -32,6 +32,11 @@ pub fn reference() -> String {
     section::<file::Charging>("`[provider.charging]`", &mut out);
     section::<file::Route>("`[[route]]`", &mut out);
     section::<file::TargetTable>("A target as a table", &mut out);
+    section::<money::Team>("`[[team]]`", &mut out);
+    section::<money::Client>("`[[client]]`", &mut out);
+    section::<money::Prices>("`[prices]`", &mut out);
+    section::<money::Price>("`[[price]]`", &mut out);
+    section::<money::PriceStep>("An entry of `above`", &mut out);
     section::<file::Timeouts>("`[timeouts]`, `[provider.timeouts]`, `[route.timeouts]`", &mut out);
     section::<file::Settings>("`[settings]`", &mut out);
     section::<file::Breaker>("`[breaker]`", &mut out);

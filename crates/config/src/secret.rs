@@ -48,6 +48,11 @@ impl Secret {
         &self.0
     }
 
+    /// Its SHA-256, by which keys of clients are looked up.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_bytes()).into()
+    }
+
     /// Whether these bytes are the secret, in a time that depends neither on where they differ nor on the secret's
     /// length: digests are compared.
     pub fn matches(&self, presented: &[u8]) -> bool {

@@ -3,13 +3,16 @@
 //! Every step returns something usable even where it found mistakes, so that the steps after it can look for theirs;
 //! a [`Config`] leaves this module only if no error was found.
 
+mod clients;
 mod keys;
 mod limits;
+mod prices;
 mod provider;
 mod routes;
 mod secrets;
 mod server;
 
+use crate::clients::Enforces;
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::lookup::Names;
 use crate::problem::{At, Findings, Place, did_you_mean};
@@ -20,7 +23,12 @@ use keymux_policy::time::MS;
 use std::collections::HashMap;
 
 /// Resolves and checks a whole file. The configuration is `None` if there was any error.
-pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Option<Config> {
+pub(crate) fn resolve(
+    file: File,
+    (world, enforces): (&World<'_>, Enforces),
+    found: &mut Findings,
+) -> Option<Config> {
+    refuse_what_has_no_effect(&file, enforces, found);
     let server = server::resolve(file.server, file.log, world, found);
     let timeouts = patch(file.timeouts.as_ref()).over(&Timeouts::default());
     let defaults = provider::Defaults { server: &server.server, http_proxy: &server.http_proxy, timeouts };
@@ -48,12 +56,52 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     let server = server.server;
     let defaults = routes::Defaults { strategy: default_strategy, max_wait_ms: server.max_wait_ms };
     let routes = routes::resolve(file.route.unwrap_or_default().value, &providers, &defaults, found);
+    let teams = clients::teams(file.team.unwrap_or_default().value, found);
+    let around = clients::Around { teams: &teams, providers: &providers, server: &server, world };
+    let clients = clients::clients(file.client.unwrap_or_default().value, &around, found);
+    let own = file.price.unwrap_or_default().value;
+    let (prices, unknown_price) = prices::resolve(file.prices, own, (&providers, world), found);
     if found.has_errors() {
         return None;
     }
     let names = Names::new(&providers, &routes);
     let warnings = Vec::new();
-    Some(Config { server, providers, routes, default_provider, settings, default_strategy, warnings, names })
+    Some(Config {
+        server,
+        providers,
+        routes,
+        default_provider,
+        settings,
+        default_strategy,
+        teams,
+        clients,
+        prices,
+        unknown_price,
+        warnings,
+        names,
+    })
+}
+
+/// What would be read, and then not done.
+fn refuse_what_has_no_effect(file: &File, enforces: Enforces, found: &mut Findings) {
+    if enforces.clients {
+        return;
+    }
+    let first = |list: Option<Place>, section| list.map(|place| (place, section));
+    let sections = [
+        first(file.team.as_ref().map(|l| l.value.first().map_or(l.place, |t| t.place)), "[[team]]"),
+        first(file.client.as_ref().map(|l| l.value.first().map_or(l.place, |c| c.place)), "[[client]]"),
+        first(file.price.as_ref().map(|l| l.value.first().map_or(l.place, |p| p.place)), "[[price]]"),
+        first(file.prices.as_ref().map(|p| p.place), "[prices]"),
+    ];
+    for (place, section) in sections.into_iter().flatten() {
+        let hint = "take it out: clients share `server.token` and have no limits of their own";
+        found.error(
+            place,
+            format!("{section} is understood, but this version does not enforce it yet"),
+            hint,
+        );
+    }
 }
 
 /// Two providers at one host with the same secret share a quota that each believes to have for itself.

@@ -4,6 +4,7 @@
 use super::leaf::{
     Address, Amount, Bytes, Count, Duration, Glob, Level, MaybeAddress, Pairs, Ratio, SecretText, Wait,
 };
+use super::money::{Client, Price, Prices, Team};
 use super::names::ShapeName;
 use super::read::section;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
@@ -25,6 +26,14 @@ section! {
         provider: Vec<At<Provider>>,
         /// Public model names and where they lead.
         route: Vec<At<Route>>,
+        /// Client keys that share a budget and limits. Not put into effect yet.
+        team: Vec<At<Team>>,
+        /// Keys that clients call with. Not put into effect yet.
+        client: Vec<At<Client>>,
+        /// Prices over the table's. Not put into effect yet.
+        price: Vec<At<Price>>,
+        /// Where prices come from. Not put into effect yet.
+        prices: Prices,
         /// Time-outs of every provider, unless it or a route says otherwise.
         timeouts: Timeouts,
         /// Numbers that rule the choice of keys.

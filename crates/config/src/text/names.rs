@@ -1,7 +1,10 @@
 //! The words of every enumeration of the file.
 
 use super::read::choice;
+use crate::clients::UnknownPrice;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
+use keymux_policy::Priority;
+use keymux_policy::budget::Reset;
 use keymux_policy::fleet::{Endpoint, OutputCharge, Strategy};
 
 choice! { Dialect, "dialect",
@@ -81,4 +84,22 @@ pub(crate) enum ShapeName {
 choice! { ShapeName, "shape",
     "bucket" => ShapeName::Bucket,
     "window" => ShapeName::Window,
+}
+
+choice! { Reset, "reset",
+    "never" => Reset::Never,
+    "daily" => Reset::Daily,
+    "weekly" => Reset::Weekly,
+    "monthly" => Reset::Monthly,
+}
+
+choice! { Priority, "priority",
+    "high" => Priority::High,
+    "normal" => Priority::Normal,
+    "low" => Priority::Low,
+}
+
+choice! { UnknownPrice, "way with unknown prices",
+    "refuse" => UnknownPrice::Refuse,
+    "serve" => UnknownPrice::Serve,
 }
