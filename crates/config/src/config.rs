@@ -63,6 +63,8 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Largest request body.
     pub body_bytes_max: usize,
+    /// Most bytes of request bodies that are held at once.
+    pub bodies_bytes_max: usize,
     /// Largest request head.
     pub head_bytes_max: usize,
     /// Most connections of clients; `None`: derived from the limit on open files.

@@ -112,6 +112,7 @@ fn server(old: &Server, new: &Server, changes: &mut Changes) {
     changes.if_other(&old.cors_origins, &new.cors_origins, "server.cors_origins");
     changes.if_other(&old.allowed_hosts, &new.allowed_hosts, "server.allowed_hosts");
     changes.if_other(&old.body_bytes_max, &new.body_bytes_max, "server.body_bytes_max");
+    changes.if_other(&old.bodies_bytes_max, &new.bodies_bytes_max, "server.bodies_bytes_max");
     changes.if_other(&old.head_bytes_max, &new.head_bytes_max, "server.head_bytes_max");
     changes.if_other(&old.expose_keys, &new.expose_keys, "server.expose_keys");
     changes.if_other(&old.drain_ms, &new.drain_ms, "server.drain");

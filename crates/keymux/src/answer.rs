@@ -20,6 +20,7 @@ use bytes::Bytes;
 use keymux_config::Timeouts;
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{End, Phase, Sign, Used};
+use keymux_wire::body::Envelope;
 use keymux_wire::error::{self, ErrorFacts};
 use keymux_wire::stream::StreamKind;
 use keymux_wire::{answer as wire_answer, limits};
@@ -48,6 +49,8 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     /// The endpoint.
     pub endpoint: Endpoint,
+    /// The envelope of errors on its path.
+    pub envelope: Envelope,
     /// How long the parts may take.
     pub timeouts: Timeouts,
     /// The usage chunk has to be taken out again.

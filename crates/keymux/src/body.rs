@@ -4,11 +4,14 @@ use crate::alarm::{Alarm, Late};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::relay::Relay;
-use crate::serve::Line;
+use crate::serve::{Gateway, Line};
 use crate::upstream::Exchange;
 use bytes::{Bytes, BytesMut};
+use keymux_config::Server;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 
 /// How long a request's body may take altogether: a byte now and then would hold a connection for ever.
 const UPLOAD_NS: u64 = 600_000_000_000;
@@ -67,30 +70,93 @@ impl Body {
     }
 }
 
+/// A request's body and its share of the bytes that all of them may have.
+pub struct Taken {
+    bytes: Bytes,
+    _share: Option<Share>,
+}
+
+impl std::ops::Deref for Taken {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Bytes that are counted among those held until it is dropped.
+struct Share {
+    gateway: Arc<Gateway>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Share {
+    /// Whether there is room for as many more.
+    fn grow(&mut self, by: usize) -> bool {
+        self.bytes += by;
+        self.gateway.held_bytes.fetch_add(by, Ordering::Relaxed) + by <= self.bytes_max
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.gateway.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body whose bytes are counted while they come.
+struct Counted<'a> {
+    line: &'a mut Line,
+    share: Share,
+    over: bool,
+}
+
+impl Pieces for Counted<'_> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        let piece = ready!(self.line.poll_piece(cx));
+        let come = piece.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, Bytes::len);
+        self.over = !self.share.grow(come);
+        Poll::Ready(if self.over { Some(Err(String::new())) } else { piece })
+    }
+
+    fn is_over(&self) -> bool {
+        self.line.is_over()
+    }
+}
+
 /// Reads a request's body.
 pub async fn read(
     fields: &Fields,
     line: &mut Line,
     alarm: &mut Alarm,
-    bytes_max: usize,
-    idle_ns: u64,
-) -> Result<Bytes, Problem> {
+    gateway: &Arc<Gateway>,
+    server: &Server,
+) -> Result<Taken, Problem> {
     if let Some(coding) = fields.all("content-encoding").find(|c| !c.eq_ignore_ascii_case(b"identity")) {
         let coding = String::from_utf8_lossy(coding).into_owned();
         let message =
             format!("The body is encoded ({coding}); send it plain, the gateway has to read the model.");
         return Err(Problem::new(Kind::EncodedBody, message));
     }
+    let bytes_max = server.body_bytes_max;
     if line.stated().is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    // Most have come with their heads.
-    if let Some(body) = line.take_whole() {
-        return Ok(body);
+    // Most have come with their heads. They are small, and what holds them is counted by its connections.
+    if let Some(bytes) = line.take_whole() {
+        return Ok(Taken { bytes, _share: None });
     }
+    let idle_ns = server.body_timeout_ms.saturating_mul(1_000_000);
     let until_ns = alarm.clock().mono_ns().saturating_add(UPLOAD_NS);
-    match collect(line, bytes_max, Pauses { alarm, idle_ns, until_ns }).await {
-        Ok(bytes) => Ok(bytes),
+    let share = Share { gateway: gateway.clone(), bytes: 0, bytes_max: server.bodies_bytes_max };
+    let mut counted = Counted { line, share, over: false };
+    match collect(&mut counted, bytes_max, Pauses { alarm, idle_ns, until_ns }).await {
+        Ok(bytes) => Ok(Taken { bytes, _share: Some(counted.share) }),
+        Err(_) if counted.over => Err(Problem::new(
+            Kind::BodiesFull,
+            "This gateway holds as many bytes of requests as it may (`server.bodies_bytes_max`); come back in a moment.",
+        )),
         Err(Stopped::TooLarge(_)) => Err(too_large(bytes_max)),
         Err(Stopped::Idle) => Err(Problem::new(
             Kind::BodyTimeout,

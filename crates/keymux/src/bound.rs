@@ -1,5 +1,5 @@
 //! State that lives at a provider: a stored response can be built on only with the account that made it. Ids that did
-//! not come through here are unknown, so nobody can build on what another gateway's client has stored.
+//! not come through here are unknown; they are tried only where a single account could hold them.
 
 use crate::errors::{Kind, Problem};
 use crate::plan::Read;
@@ -36,18 +36,27 @@ impl Bound {
         }
     }
 
-    /// The account that a request is bound to, if it builds on something stored.
-    pub fn account_for(&self, read: &Read<'_>) -> Result<Option<AccountId>, Problem> {
+    /// The account that a request is bound to, if it builds on something stored: the one that made it, or the `only`
+    /// one that it could go to.
+    pub fn account_for(
+        &self,
+        read: &Read<'_>,
+        only: impl FnOnce() -> Option<AccountId>,
+    ) -> Result<Option<AccountId>, Problem> {
         let Read::Json(head) = read else { return Ok(None) };
-        let Some(id) = head.previous_response_id.as_deref() else { return Ok(None) };
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        match inner.accounts.get(id) {
-            Some(account) => Ok(Some(*account)),
-            None => Err(Problem::new(
-                Kind::StateUnknown,
-                "`previous_response_id` names a response that was not made through this gateway, or too long ago.",
-            )
-            .at("state_not_found", Some("previous_response_id"))),
+        let (id, field) = match (head.previous_response_id.as_deref(), &head.conversation) {
+            (Some(id), _) => (id, "previous_response_id"),
+            // Conversations are not made through here.
+            (None, Some(_)) => ("", "conversation"),
+            (None, None) => return Ok(None),
+        };
+        let known = self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.get(id).copied();
+        if let Some(account) = known.or_else(only) {
+            return Ok(Some(account));
         }
+        let message = format!(
+            "`{field}` names something that was not made through this gateway, or too long ago, and several accounts could hold it."
+        );
+        Err(Problem::new(Kind::StateUnknown, message).at("state_not_found", Some(field)))
     }
 }

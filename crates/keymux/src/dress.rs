@@ -7,7 +7,6 @@ use crate::story::Story;
 use crate::upstream::Head;
 use crate::{headers, redact};
 use bytes::Bytes;
-use keymux_policy::fleet::Endpoint;
 use keymux_wire::answer::is_json_object;
 use keymux_wire::body::{Envelope, error_body};
 
@@ -17,7 +16,7 @@ pub fn relayed_error(context: &Context<'_>, head: &Head, body: Bytes, story: &St
     let status = head.status.as_u16();
     let silent = !is_json_object(&body);
     let body = match &context.key.credential {
-        _ if silent => Bytes::from(silent_error(context.endpoint, status)),
+        _ if silent => Bytes::from(silent_error(context.envelope, status)),
         Some((_, sent)) => redact::credential(body, sent),
         None => body,
     };
@@ -29,11 +28,7 @@ pub fn relayed_error(context: &Context<'_>, head: &Head, body: Bytes, story: &St
     reply
 }
 
-fn silent_error(endpoint: Endpoint, status: u16) -> Vec<u8> {
-    let envelope = match endpoint {
-        Endpoint::Messages | Endpoint::CountTokens => Envelope::Anthropic,
-        _ => Envelope::OpenAi,
-    };
+fn silent_error(envelope: Envelope, status: u16) -> Vec<u8> {
     let type_ = if status < 500 { "invalid_request_error" } else { "api_error" };
     let message = format!("The provider answered {status} without saying why.");
     error_body(envelope, status, type_, "provider_error", None, &message)

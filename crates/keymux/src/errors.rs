@@ -73,6 +73,7 @@ table! {
     AllOut = "no_key_available", 503, "server_error", "overloaded_error", Later, "Every key that could serve this is out: refused, empty, or behind an open breaker.";
     NoKey = "no_key_configured", 503, "server_error", "api_error", Later, "No key is configured for this provider.";
     Draining = "shutting_down", 503, "server_error", "overloaded_error", Later, "The gateway is shutting down.";
+    BodiesFull = "too_many_bytes", 503, "server_error", "overloaded_error", Later, "The bodies of all requests together are over `server.bodies_bytes_max`.";
     TooManyConnections = "too_many_connections", 503, "server_error", "overloaded_error", Later, "The gateway is at its limit of connections.";
     UpstreamTimeout = "upstream_timeout", 504, "server_error", "timeout_error", Again, "The provider did not answer in time.";
 }
@@ -200,6 +201,7 @@ mod tests {
                 Kind::AllOut,
                 Kind::Draining,
                 Kind::TooManyConnections,
+                Kind::BodiesFull,
                 Kind::NoKey,
             ];
             for kind in kind.into_iter().filter(|k| *k as usize == index) {

@@ -6,7 +6,7 @@ use crate::live::{Snapshot, Upstream};
 use crate::options::Options;
 use bytes::Bytes;
 use keymux_config::{Resolution, Timeouts};
-use keymux_policy::fleet::Endpoint;
+use keymux_policy::fleet::{AccountId, Endpoint, KeyId};
 use keymux_policy::{Ask, ClientId, Destination, Providers, Size, TeamId};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError, ProviderPrefs};
@@ -111,6 +111,24 @@ impl Plan {
             stream: read.stream(),
         };
         Ok(Self { ask, route, until_ns, clients_wish })
+    }
+
+    /// The account to which every target belongs, if there is only one.
+    pub fn only_account(&self, snapshot: &Snapshot) -> Option<AccountId> {
+        let keys: Vec<KeyId> = match (&self.ask.to, self.route) {
+            (_, Some(route)) => {
+                let targets = snapshot.config.routes[route].tiers.iter().flatten();
+                targets.flat_map(|t| t.keys.iter().map(|key| snapshot.key_ids[t.provider][*key])).collect()
+            }
+            (Destination::Adhoc { provider, .. }, None) => {
+                let provider = snapshot.provider_ids.iter().position(|id| id == provider)?;
+                snapshot.key_ids[provider].clone()
+            }
+            _ => return None,
+        };
+        let mut accounts = keys.iter().filter_map(|key| snapshot.key(*key)).map(|key| key.account);
+        let first = accounts.next()?;
+        accounts.all(|account| account == first).then_some(first)
     }
 
     /// How long the parts of an attempt at this provider may take.

@@ -4,7 +4,7 @@
 use crate::alarm::Alarm;
 use crate::answer::{self, Tried};
 use crate::attempt::{Failed, Patience};
-use crate::body::{self, Body};
+use crate::body::{self, Body, Taken};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::options::Options;
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Phase, Sign};
+use keymux_wire::body::Envelope;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -136,12 +137,12 @@ async fn call(
 ) -> Result<Reply, Ended> {
     let server = &snapshot.config.server;
     let options = Options::read(&head.fields)?;
-    let idle_ns = server.body_timeout_ms.saturating_mul(1_000_000);
-    let body = body::read(&head.fields, line, alarm, server.body_bytes_max, idle_ns)
+    let body = body::read(&head.fields, line, alarm, &worker.gateway, server)
         .await
         .inspect_err(|problem| story.refused(problem))?;
     let query = head.query().and_then(headers::query_from_caller);
-    let asked = Asked { endpoint, query, fields: std::mem::take(&mut head.fields), body };
+    let envelope = surface::envelope(head.path());
+    let asked = Asked { endpoint, query, fields: std::mem::take(&mut head.fields), envelope, body };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
         let deferred = keepalive::deferred(worker.clone(), snapshot.clone(), asked, options, story);
@@ -165,8 +166,10 @@ pub struct Asked {
     pub query: Option<String>,
     /// The headers, as they came.
     pub fields: Fields,
+    /// The envelope that errors have on its path.
+    pub envelope: Envelope,
     /// The body.
-    pub body: Bytes,
+    pub body: Taken,
 }
 
 /// Asks the scheduler, waits if it must, and tries one target after the other until the story is over.
@@ -181,7 +184,7 @@ pub async fn carry_out(
     let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
         let now_ns = worker.gateway.clock.mono_ns();
         let mut plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, options, now_ns)?;
-        plan.ask.bound_to = worker.gateway.bound.account_for(&read)?;
+        plan.ask.bound_to = worker.gateway.bound.account_for(&read, || plan.only_account(snapshot))?;
         Ok((read, plan))
     });
     let (read, plan) = planned.inspect_err(|problem| {
@@ -259,6 +262,7 @@ async fn attempt(
                 worker,
                 plan,
                 endpoint: asked.endpoint,
+                envelope: asked.envelope,
                 timeouts,
                 usage_added: outgoing.usage_added,
                 upstream,

@@ -50,6 +50,7 @@ pub(super) fn resolve(
         tls: tls(typed.tls, world, found),
         data_dir: data_dir(typed.data_dir, world, found),
         body_bytes_max: bytes(typed.body_bytes_max, 32 << 20),
+        bodies_bytes_max: bytes(typed.bodies_bytes_max, 1 << 30),
         head_bytes_max: bytes(typed.head_bytes_max, 64 << 10),
         connections_max: typed.connections_max.map(|n| size(n.0)),
         workers: workers(typed.workers, found),

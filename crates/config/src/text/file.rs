@@ -70,6 +70,8 @@ section! {
         data_dir: String,
         /// The largest request body; a larger one is answered with 413.
         body_bytes_max: Bytes = "\"32MiB\"",
+        /// Most bytes of request bodies that are held at once, small ones not counted; beyond, 503.
+        bodies_bytes_max: Bytes = "\"1GiB\"",
         /// The largest request head; a larger one is answered with 431.
         head_bytes_max: Bytes = "\"64KiB\"",
         /// Most connections of clients at once; beyond, 503. By default derived from the limit on open files.

@@ -59,6 +59,8 @@ pub struct Gateway {
     names: Mutex<Names>,
     connections: AtomicUsize,
     connections_max: usize,
+    /// Bytes of bodies that are held.
+    pub held_bytes: AtomicUsize,
     /// Where it listens since its start, whatever a later configuration says.
     listens_on: IpAddr,
 }
@@ -97,6 +99,7 @@ impl Gateway {
             names: Mutex::new(names),
             connections: AtomicUsize::new(0),
             connections_max,
+            held_bytes: AtomicUsize::new(0),
             listens_on,
         }))
     }
