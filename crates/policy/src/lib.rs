@@ -15,6 +15,7 @@ pub mod lease;
 pub mod outcome;
 pub mod refusal;
 pub mod saved;
+pub mod throttle;
 pub mod time;
 pub mod view;
 

@@ -17,7 +17,7 @@ pub struct Payers {
 }
 
 impl Payers {
-    fn owners(self) -> impl Iterator<Item = Owner> {
+    pub(crate) fn owners(self) -> impl Iterator<Item = Owner> {
         std::iter::once(Owner::Client(self.client)).chain(self.team.map(Owner::Team))
     }
 }
