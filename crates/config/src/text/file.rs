@@ -66,7 +66,7 @@ section! {
         allowed_hosts: Vec<At<String>> = "[]",
         /// Certificate and key for TLS on the listener for clients.
         tls: Tls,
-        /// Where state is kept: databases, journals, the generated admin token. By default `$XDG_STATE_HOME/keymux`, else `~/.local/state/keymux`; the variable `KEYMUX_DATA_DIR` goes over both.
+        /// Where state is kept: databases, journals, the levels of limits, the generated admin token. By default `$XDG_STATE_HOME/keymux`, else `~/.local/state/keymux`; the variable `KEYMUX_DATA_DIR` goes over both.
         data_dir: String,
         /// The largest request body; a larger one is answered with 413.
         body_bytes_max: Bytes = "\"32MiB\"",
