@@ -44,7 +44,7 @@ tiers = [[{targets}]]
 _PROVIDER = """
 [[provider]]
 name = "{name}"
-preset = "{dialect}"
+{kind} = "{dialect}"
 base_url = "http://{address}/{name}/v1"
 """
 
@@ -129,7 +129,8 @@ def keymux_config(row: Row, address: str, port: int, folder: Path) -> str:
     targets = ", ".join(f'"{provider.name}:{goodput_rows.MODEL}"' for provider in row.providers)
     text = _KEYMUX.format(port=port, folder=folder, max_wait=MAX_WAIT_S, model=goodput_rows.MODEL, targets=targets)
     for provider in row.providers:
-        text += _PROVIDER.format(name=provider.name, dialect=provider.dialect, address=address)
+        kind = "dialect" if provider.name == "generic" else "preset"
+        text += _PROVIDER.format(name=provider.name, kind=kind, dialect=provider.dialect, address=address)
         for account in provider.accounts:
             limits = _declared(account) if row.declared else ""
             text += _KEY.format(name=account.name, secret=secret(provider, account), limits=limits)

@@ -83,7 +83,8 @@ impl History {
     /// It ended: what it was charged in truth, and whether a limit had refused it.
     pub(crate) fn ended(&mut self, sent: u64, need: &Need, actual: &Need, beside: u32, refused: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let (need, actual) = (sums(need), sums(actual));
+        // What was refused was not let in, even where it is charged: it tells nothing of how much there is.
+        let (need, actual) = (sums(need), if refused { Sums::default() } else { sums(actual) });
         let off: Sums = std::array::from_fn(|i| actual[i] - need[i]);
         if !refused {
             if self.beside.len() == BESIDE_MAX {

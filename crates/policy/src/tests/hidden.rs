@@ -428,3 +428,12 @@ fn a_restart_in_the_middle_of_overload_draws_no_burst_of_refusals() {
         assert!(with <= 9 && without > with + 5, "{limit:?}: {with} of {without}");
     }
 }
+
+#[test]
+fn a_bucket_that_only_says_when_to_come_back_is_not_stormed_while_it_is_learned() {
+    let mut h = Hidden::over(fleet(1, &[]), &[Limit::Bucket(180.0, 18.0)], Says::Seconds, 1);
+    h.arrivals(90.0, 2.0, 200.0);
+    h.arrivals(30.0, 18.0, 200.0);
+    h.run();
+    assert!(h.wasted() <= 0.05, "{:?} of {}", h.denied, h.admitted.len());
+}
