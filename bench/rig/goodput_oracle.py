@@ -21,6 +21,9 @@ class _Bucket:
         level = min(self.depth, self.level + (at_s - self.at_s) * self.rate)
         return at_s if level >= need - 1e-9 else at_s + (need - level) / self.rate
 
+    def used_share(self, at_s: float) -> float:
+        return 1 - min(self.depth, self.level + (at_s - self.at_s) * self.rate) / self.depth
+
     def take(self, at_s: float, need: float, _until_s: float) -> None:
         self.level = min(self.depth, self.level + (at_s - self.at_s) * self.rate) - need
         self.at_s = at_s
@@ -38,6 +41,9 @@ class _Window:
         if index != self.index or self.used + need <= self.most:
             return at_s
         return (index + 1) * PERIOD_S - self.phase_s + 1e-6
+
+    def used_share(self, at_s: float) -> float:
+        return self.used / self.most if self._index(at_s) == self.index else 0.0
 
     def take(self, at_s: float, need: float, _until_s: float) -> None:
         index = self._index(at_s)
@@ -58,6 +64,9 @@ class _Slots:
     def ready(self, at_s: float, _need: float) -> float:
         running = sorted(end for end in self.ends if end > at_s)
         return at_s if len(running) < self.most else running[len(running) - self.most]
+
+    def used_share(self, at_s: float) -> float:
+        return sum(end > at_s for end in self.ends) / self.most
 
     def take(self, at_s: float, _need: float, until_s: float) -> None:
         while self.ends and self.ends[0] <= at_s:
@@ -92,6 +101,10 @@ class _Door:
                 return begin, begin + ask.service_s * slow
             at_s = begin
 
+    def used_share(self, at_s: float) -> float:
+        """Of its scarcest limit."""
+        return max((meter.used_share(at_s) for _, meter in self.meters), default=0.0)
+
     def take(self, begin_s: float, end_s: float, ask: Ask) -> None:
         for dimension, meter in self.meters:
             meter.take(begin_s, ask.cost(dimension), end_s)
@@ -120,10 +133,11 @@ def latencies(row: Row, asks: list[Ask], start_unix_s: float) -> list[float]:
 
 
 def _best(doors: list[_Door], path: str, ask: Ask, free_s: float) -> tuple[float, float, _Door]:
-    """Where the request ends first; of equals, an account that fewer paths can use."""
+    """Where the request ends first; of equals, an account that fewer paths can use, then the least used one: what
+    comes back to a full bucket is lost."""
     found = []
     for number, door in enumerate(doors):
         if path in door.paths and (times := door.earliest(max(ask.at_s, free_s), ask)):
-            found.append((times[1], len(door.paths), number, times[0]))
-    end_s, _, number, begin_s = min(found)
+            found.append((round(times[1], 6), len(door.paths), door.used_share(times[0]), number, *times))
+    *_, number, begin_s, end_s = min(found)
     return begin_s, end_s, doors[number]
