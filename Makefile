@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench clean-tools
+.PHONY: help demo check test bench mutants clean-tools
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ test: check ## check, then official SDKs, bad input on raw sockets, and a real m
 bench: ## the tables of bench/, measured side by side with nginx and haproxy
 	scripts/need build
 	bench/run
+
+mutants: ## break the code on purpose, a line at a time: each time a named test must notice
+	scripts/need build
+	scripts/mutants
 
 clean-tools: ## forget what the commands above installed for themselves (system packages stay)
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/keymux" e2e/node/node_modules

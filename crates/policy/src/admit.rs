@@ -36,13 +36,13 @@ impl Policy {
             now,
             ask: &request.ask,
             id: request.id,
-            order: request.order(),
+            order: self.room.order(request),
             first_attempt: request.attempt == 0,
             tried: &request.tried,
             barred: &request.barred,
             barred_models: &request.barred_models,
             avoid: request.avoid,
-            affine: self.affinity.find(request.ask.session, now.mono_ns),
+            affine: self.affinity.find(request.conversation(), now.mono_ns),
             only,
             line,
             ahead: if line.waits() {
@@ -111,7 +111,7 @@ impl Policy {
             watched: watched.is_some(),
         };
         let t = &self.pool.targets[target];
-        self.affinity.served(request.ask.session, t.key, t.account, now.mono_ns);
+        self.affinity.served(request.conversation(), t.key, t.account, now.mono_ns);
         let lease = Lease {
             slot: request.id,
             key: t.key,

@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A place is kept so long after its time.
 const KEPT_NS: u64 = 2 * SECOND;
-/// Clocks differ, and stated times are rounded: so much before its time a place may be claimed.
-const EARLY_NS: u64 = 100 * MS;
+/// Clocks differ, and stated times are rounded: so much before its time a place may be claimed. No more, or those who
+/// ask for the first time, and for the same, would take the places of those who come back.
+const EARLY_NS: u64 = MS;
 /// Places kept of one client, and in all.
 const PER_CLIENT_MAX: usize = 10_000;
 const GHOSTS_MAX: usize = 20_000;
@@ -74,6 +75,13 @@ impl Ghosts {
     /// How likely a place is to be claimed.
     pub(crate) fn likelihood(&self) -> f64 {
         (self.came + BELIEF) / (self.came + self.stayed_away + BELIEF)
+    }
+
+    /// The share of all places that will be claimed at most, but for bad luck (two standard deviations).
+    pub(crate) fn likely_share(&self) -> f64 {
+        let p = self.likelihood();
+        let n = self.places.len().max(1) as f64;
+        (p + 2.0 * (p * (1.0 - p) / n).sqrt()).min(1.0)
     }
 
     /// Whether there is room for one more of this client.

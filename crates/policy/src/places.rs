@@ -164,6 +164,7 @@ impl Policy {
     pub(crate) fn place(&mut self, now: Now, request: &mut Request, wait: &Wait, head: bool) {
         let Some(target) = wait.target else { return };
         self.unplace(now, request);
+        let order = self.room.order(request);
         let domains = self.pool.domains_of(target);
         let needs =
             domains.map(|d| (d, wait.need.of(self.pool.domains[d].dimension))).filter(|(_, n)| *n > 0.0);
@@ -171,8 +172,7 @@ impl Policy {
         for (at, amount) in needs {
             let domain = &mut self.pool.domains[at];
             domain.queued += amount;
-            if head && domain.hold.as_ref().is_none_or(|h| h.order > request.order()) {
-                let order = request.order();
+            if head && domain.hold.as_ref().is_none_or(|h| h.order > order) {
                 let hold = crate::quota::Hold { id: request.id, order, need: amount, at: wait.earliest };
                 domain.hold = Some(Box::new(hold));
             }

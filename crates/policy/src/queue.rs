@@ -9,6 +9,7 @@ use crate::ask::ClientId;
 use crate::fleet::{AccountId, Endpoint, RoomSettings};
 use crate::ghosts::Ghosts;
 use crate::hash::Map;
+use crate::quota::Order;
 use crate::request::{Request, rank};
 use crate::shares::KEPT;
 use crate::slab::Slab;
@@ -120,6 +121,17 @@ impl Room {
         (0..=key.class).any(|class| self.index.contains_key(&LaneKey { class, ..key }))
     }
 
+    /// Who comes before whom, as far as saving up goes.
+    pub(crate) fn order(&self, request: &Request) -> Order {
+        let class = rank(request.ask.class);
+        if request.place.owed {
+            return (0, 0, request.seq);
+        }
+        let lot = self.lots.get(request.place.pool).filter(|_| request.attempt == 0);
+        let tag = lot.map_or(0, |lots| lots[usize::from(class)].turns.tag(request.ask.client));
+        (1 + class, tag, request.seq)
+    }
+
     /// Whether there is no place left for this request.
     pub(crate) fn is_full(&self, request: &Request, on_route: usize, settings: &RoomSettings) -> bool {
         let heavy = self.bytes.saturating_add(request.ask.size.body_bytes) > settings.bytes_max;
@@ -146,7 +158,7 @@ impl Room {
         let lots = self.lots.get(pool).unwrap_or(&none);
         let standing = request.place.lane.is_some() && !request.place.front;
         let cost = if standing { request.place.cost } else { 0 };
-        let likely = ghosts.likelihood();
+        let likely = ghosts.likely_share();
         let promised = ghosts.own((pool, class), client);
         let higher: u64 = lots[..class].iter().map(Lot::total).sum();
         let spot = match () {

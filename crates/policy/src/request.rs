@@ -185,6 +185,12 @@ impl Request {
         }
     }
 
+    /// Its conversation, apart from those of other clients that begin alike: they must not learn from each other's
+    /// answers what was asked.
+    pub(crate) fn conversation(&self) -> Option<u64> {
+        self.ask.session.map(|session| crate::hash::of(&(session, self.ask.client)))
+    }
+
     /// Makes a used one new; its vectors keep their room.
     fn reuse(&mut self, id: u64, ask: Ask, route: usize, seq: u64) {
         let fresh = Self::new(id, ask, route, seq);
@@ -204,11 +210,6 @@ impl Request {
     /// Attempts that count against those it may have.
     pub(crate) fn spent(&self) -> u32 {
         self.attempt - self.refusals
-    }
-
-    /// Who comes before whom, as far as saving up goes.
-    pub(crate) fn order(&self) -> (u8, u64) {
-        (if self.place.owed { 0 } else { 1 + rank(self.ask.class) }, self.seq)
     }
 }
 

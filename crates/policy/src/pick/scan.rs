@@ -3,7 +3,7 @@
 use crate::ask::Ask;
 use crate::fleet::{AccountId, KeyId};
 use crate::lease::{Skipped, Why};
-use crate::quota::Need;
+use crate::quota::{Need, Order};
 use crate::time::Now;
 
 /// Where a request stands among those that wait.
@@ -32,7 +32,7 @@ pub(crate) struct Query<'a> {
     pub(crate) now: Now,
     pub(crate) ask: &'a Ask,
     pub(crate) id: u64,
-    pub(crate) order: (u8, u64),
+    pub(crate) order: Order,
     pub(crate) first_attempt: bool,
     pub(crate) tried: &'a [usize],
     pub(crate) barred: &'a [AccountId],

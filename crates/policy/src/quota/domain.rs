@@ -45,12 +45,14 @@ pub(crate) struct Fit {
     pub(crate) soft: bool,
 }
 
+/// Who comes before whom: by class, then by turn, then by order of arrival.
+pub(crate) type Order = (u8, u64, u64);
+
 /// A waiter that saves up here: others may take only what would overflow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Hold {
     pub(crate) id: u64,
-    /// Class, then order of arrival: who comes before.
-    pub(crate) order: (u8, u64),
+    pub(crate) order: Order,
     pub(crate) need: f64,
     pub(crate) at: u64,
 }
@@ -172,7 +174,7 @@ impl Domain {
     }
 
     /// When `need` could go, for a request that comes at `order` in the line.
-    pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: (u8, u64)) -> Fit {
+    pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: Order) -> Fit {
         if need <= 0.0 {
             return Fit { at: now.mono_ns, soft: false };
         }

@@ -319,7 +319,7 @@ mod tests {
         m = Measurement { reset_means_full: false, ..m };
         let mut d = learned(at(0.0), &m);
         apply(&mut d, at(0.0), &Measurement { remaining: Some(0.0), ..m }, 0, (0.0, 0.0), 1.0);
-        assert_eq!(d.fit(at(1.0), 1.0, 0, (0, 0)).at, 5 * SECOND);
+        assert_eq!(d.fit(at(1.0), 1.0, 0, (0, 0, 0)).at, 5 * SECOND);
     }
 
     /// A domain of 100 whose answers came 50 ms after they were sent, one each 20 ms, as a provider with `level` says.
@@ -347,7 +347,7 @@ mod tests {
         let now = at(3.4);
         assert!((d.level(now) - 80.0).abs() < 1.5, "{}", d.level(now));
         assert!((d.level(at(9.9)) - d.level(now)).abs() < 1e-9, "nothing comes back in between");
-        let all = d.fit(now, 100.0, 0, (0, 0)).at;
+        let all = d.fit(now, 100.0, 0, (0, 0, 0)).at;
         assert!((10 * SECOND..10 * SECOND + SECOND / 10).contains(&all), "{all}");
         // The last answer of a window that is over says nothing of the next one.
         let mut d = d;
@@ -400,8 +400,8 @@ mod tests {
     fn a_named_refusal_makes_this_size_fit_at_the_stated_time() {
         let mut d = learned(at(0.0), &says(600.0));
         assert!(refused(&mut d, at(0.0), 100.0, true, Some(20 * SECOND)));
-        assert!(d.fit(at(0.0), 100.0, 0, (0, 0)).at.abs_diff(20 * SECOND) < SECOND / 10);
+        assert!(d.fit(at(0.0), 100.0, 0, (0, 0, 0)).at.abs_diff(20 * SECOND) < SECOND / 10);
         assert!(refused(&mut d, at(0.0), 100.0, true, Some(5 * SECOND)), "a shorter time later");
-        assert!(d.fit(at(0.0), 100.0, 0, (0, 0)).at >= 20 * SECOND, "never shortens");
+        assert!(d.fit(at(0.0), 100.0, 0, (0, 0, 0)).at >= 20 * SECOND, "never shortens");
     }
 }

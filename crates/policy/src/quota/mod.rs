@@ -16,7 +16,7 @@ mod shape;
 pub(crate) mod told;
 pub(crate) mod window;
 
-pub(crate) use domain::{Domain, Hold, Meter, Source};
+pub(crate) use domain::{Domain, Hold, Meter, Order, Source};
 pub(crate) use estimate::{Fate, ModelStats, Need, Turn};
 pub(crate) use history::History;
 pub(crate) use learner::{Heard, Learner};

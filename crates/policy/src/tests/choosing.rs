@@ -4,7 +4,7 @@ use super::harness::*;
 use crate::fleet::{AccountId, Dimension, Endpoint, Fleet, KeyId, ProviderId, RouteId, Strategy};
 use crate::outcome::Sign;
 use crate::refusal::RefusalKind;
-use crate::{Ask, Decision, Destination, Lease, Providers};
+use crate::{Ask, ClientId, Decision, Destination, Lease, Providers};
 
 fn with_strategy(accounts: u32, strategy: Strategy) -> Fleet {
     let mut f = fleet(accounts, &[]);
@@ -313,4 +313,17 @@ fn unnamed_routes_are_bounded_and_the_longest_idle_gives_way() {
     // The one in flight all the while is settled as ever.
     w.fail(kept, evidence(Sign::ServerError, Some(500)));
     w.conserved();
+}
+
+#[test]
+fn a_conversation_of_one_client_is_no_other_clients() {
+    let mut homes = std::collections::BTreeSet::new();
+    let mut w = World::new(fleet(8, &[]));
+    for client in 0..40 {
+        let ask = Ask { session: Some(77), client: ClientId(client), ..w.ask(0.0) };
+        let Decision::Go(lease) = w.submit(ask) else { panic!() };
+        homes.insert(lease.key);
+        w.ok(lease);
+    }
+    assert_eq!(homes.len(), 8, "nobody is drawn to where another one was");
 }

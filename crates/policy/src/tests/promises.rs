@@ -154,3 +154,26 @@ fn who_asks_for_more_than_its_share_gets_its_share() {
         assert!(got >= 0.98 * due, "client {client}: {got} of {due}");
     }
 }
+
+#[test]
+fn a_flood_on_one_route_leaves_another_route_of_the_same_account_its_share() {
+    let mut f = fleet(1, &[bucket(Dimension::Requests, 20.0, 20.0)]);
+    f.routes.push(route(1, &[&[0]]));
+    let mut market = Market::new(f, vec![Limiter::new(20.0, 20.0)], requests);
+    // 60 a second on one route, 5 on the other, of 20 that there are.
+    market.arrivals(65.0, 120.0, |rng, w| {
+        let modest = rng.below(13) == 0;
+        let to = crate::Destination::Route(crate::fleet::RouteId(u32::from(modest)));
+        Ask { to, client: ClientId(u64::from(modest)), ..w.ask(20.0) }
+    });
+    market.run();
+    let t = &market.tally;
+    assert_eq!(t.limited, 0);
+    assert!(
+        f64::from(t.by_client[1]) >= 0.98 * f64::from(t.asked[1]),
+        "{} of {}",
+        t.by_client[1],
+        t.asked[1]
+    );
+    assert!(f64::from(t.answered) >= 0.99 * 20.0 * 120.0, "{}", t.answered);
+}

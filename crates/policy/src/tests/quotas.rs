@@ -102,7 +102,8 @@ fn limits_are_learned_from_the_first_answer_and_then_kept() {
     );
     assert_eq!(burst(&mut w), 2, "three less the margin");
     let after = w.refused(0.0).retry_after_ns.unwrap();
-    assert!(after <= SECOND, "one a second: {after}");
+    // One place is kept already: for the one whom the burst brought to know.
+    assert!(after <= SECOND + SECOND / 20, "one a second: {after}");
     // A number that makes no sense teaches nothing.
     let mut w = World::new(fleet(1, &[]));
     let lease = w.go();
