@@ -211,7 +211,7 @@ impl Books {
         let mut warnings = Vec::new();
         for (owner, period) in open.payers.owners().zip(open.periods) {
             if let Some(tally) = self.tallies.get_mut(&owner) {
-                // First rolled: a reset that nobody has noticed yet must not be charged.
+                // First rolled: nobody is warned of a period that is over.
                 tally.roll(now);
                 tally.settle(period, open.amount, cost);
                 warnings.extend(tally.warning(owner));

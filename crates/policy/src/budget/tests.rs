@@ -151,7 +151,8 @@ fn a_settlement_right_after_a_reset_is_not_charged_to_the_new_period() {
     let mut books = books(limited(100, Reset::Daily), Budget::default());
     let late = go(&mut books, on(TUESDAY, 86_399), 100);
     // Nothing else has happened in the new day before.
-    books.settle(on(TUESDAY + 1, 0), late, Charge::Cost(100)).unwrap();
+    let settled = books.settle(on(TUESDAY + 1, 0), late, Charge::Cost(100)).unwrap();
+    assert_eq!(settled.warnings, [], "of a period that is over");
     assert_eq!(spent(&books, on(TUESDAY + 1, 1), CLIENT), (0, 0));
 }
 
