@@ -94,7 +94,7 @@ impl Throttle {
         for owner in payers.owners() {
             for domain in self.limits.get(&owner).into_iter().flatten() {
                 let need = need(domain.dimension, tokens);
-                let fit = domain.fit(now, need, 0, (0, 0));
+                let fit = domain.fit(now, need, 0, (0, 0, 0));
                 if fit.at <= now.mono_ns && !fit.soft {
                     continue;
                 }
