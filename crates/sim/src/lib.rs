@@ -11,12 +11,15 @@ mod figures;
 mod fleet;
 mod oracle;
 mod reader;
+pub mod report;
 mod rng;
 mod run;
+mod shelf;
 pub mod spec;
 mod time;
 mod traffic;
 mod watch;
 
 pub use figures::{ClientLine, Figures, Judged, KeyLine, MEANINGS, Range, judge, simulate};
+pub use shelf::{SHELF, variant};
 pub use spec::{Scenario, SpecError};

@@ -6,6 +6,7 @@ mod demo;
 mod health;
 mod levels;
 mod serve;
+mod simulate;
 mod state;
 mod world;
 
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     /// Validate a configuration and say what it means, without starting.
     Check(check::Args),
+    /// Run a scenario in virtual time: what would come of a fleet, a load, a fault.
+    Simulate(simulate::Args),
     /// Ask a running gateway whether it is well.
     Health(health::Args),
 }
@@ -64,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Health(args) => health::run(&args),
     };
     match done {
