@@ -16,9 +16,9 @@ pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String 
     let seeds = if runs.len() > 1 { format!(" (median of {} seeds)", runs.len()) } else { String::new() };
     let of = |name: &str| median(runs, name);
     let _ = writeln!(out, "\n{:.0} requests in {} s{seeds}", of("requests"), scenario.seconds);
-    let _ = writeln!(out, "{:<22}{:>12}{:>16}", "", "keymux", "clairvoyant FIFO");
+    let _ = writeln!(out, "{:<22}{:>12}{:>20}", "", "keymux", "clairvoyant FIFO");
     let row = |out: &mut String, name: &str, ours: String, oracle: String| {
-        let _ = writeln!(out, "{name:<22}{ours:>12}{oracle:>16}");
+        let _ = writeln!(out, "{name:<22}{ours:>12}{oracle:>20}");
     };
     let share = |v: f64| format!("{:.2} %", v * 100.0);
     let ms = |v: f64| format!("{v:.0} ms");

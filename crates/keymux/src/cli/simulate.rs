@@ -10,6 +10,7 @@ use std::path::Path;
     after_help = "Examples:\n  keymux simulate overload-130\n  keymux simulate my.toml --compare round_robin,+account\n  \
 keymux simulate --all --seeds 20\n\nA scenario is a TOML file; `keymux simulate overload-130 --show` prints one to start from."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Args {
     /// A scenario: a file, or the name of one that comes with the program (`--list`).
     #[arg(value_name = "SCENARIO", required_unless_present_any = ["all", "list"])]
