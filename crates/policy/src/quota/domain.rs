@@ -314,6 +314,13 @@ impl Domain {
         let Some(learner) = self.learner.as_mut() else { return };
         let (dimension, meter) = match learner.refused(now, heard, rng) {
             Lesson::Nothing => return,
+            Lesson::Uncounted => {
+                let need = heard.need.of(self.dimension);
+                if let Meter::Bucket(b) = &mut self.meter {
+                    b.take(now.mono_ns, need);
+                }
+                return;
+            }
             Lesson::UsedUp => {
                 let need = heard.need.of(self.dimension);
                 super::learn::refused(self, now, need, true, heard.stated_ns);

@@ -178,7 +178,9 @@ impl Learner {
             if let (Some(until), Some(ramp)) = (stated, &mut self.ramp) {
                 ramp.from = ramp.from.max(until);
             }
-            return Lesson::Nothing;
+            // Its charge came back, though the level that was set then did not count it.
+            let counted = self.history.refusals.back().is_some_and(|first| heard.sent > first.sent);
+            return if counted { Lesson::Nothing } else { Lesson::Uncounted };
         }
         self.patience = (self.patience * 2.0).min(PATIENCE.1);
         if self.history.recovered() {
@@ -284,6 +286,8 @@ impl Learner {
 pub(crate) enum Lesson {
     /// Nothing new.
     Nothing,
+    /// Nothing new, but what it gave back was never missing.
+    Uncounted,
     /// The limit is as it was thought to be, and used up.
     UsedUp,
     /// This is the limit from now on.

@@ -437,3 +437,15 @@ fn a_bucket_that_only_says_when_to_come_back_is_not_stormed_while_it_is_learned(
     h.run();
     assert!(h.wasted() <= 0.05, "{:?} of {}", h.denied, h.admitted.len());
 }
+
+#[test]
+fn what_refusals_that_say_the_same_give_back_is_not_taken_for_room() {
+    for seed in 1..=3 {
+        let mut h = Hidden::over(fleet(3, &[]), &[Limit::Bucket(100.0, 10.0); 3], Says::Seconds, seed);
+        h.takes_ms = (278, 1);
+        h.arrivals(150.0, 2.0, 200.0);
+        h.arrivals(39.0, 20.0, 200.0);
+        h.run();
+        assert!(h.wasted() <= 0.035, "{} of {}", h.denied.len(), h.admitted.len());
+    }
+}
