@@ -26,7 +26,8 @@ def test_a_request_is_explained_by_its_id(world, workshop):
         ids = []
         # Until the dead key was the first to be asked.
         for i in range(20):
-            another = [*asked, {"role": "user", "content": str(i)}]
+            # Another conversation each time, or all would stay with the key that had the first.
+            another = [{"role": "user", "content": f"{SECRET} {i}"}]
             answer = client.chat.completions.with_raw_response.create(model="openai:m", messages=another)
             ids.append(answer.headers["x-request-id"])
             if answer.headers["x-keymux-attempts"] == "2":
