@@ -15,7 +15,9 @@ check: ## format, lints, and the Rust workspace's tests, architecture rules incl
 	scripts/need build
 	scripts/check
 
-test: check ## check, then official SDKs, bad input on raw sockets, and a real model server
+test: check ## check, then PostgreSQL, official SDKs, bad input on raw sockets, and a real model server
+	scripts/need stores
+	scripts/stores
 	scripts/need e2e
 	scripts/e2e
 

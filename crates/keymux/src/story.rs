@@ -43,6 +43,7 @@ impl Outcome {
 pub struct Story {
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
+    outcome: Outcome,
     told: Told,
 }
 
@@ -53,21 +54,15 @@ impl Story {
         gateway.metrics.in_flight.inc();
         let record = Record {
             id,
-            endpoint: keymux_config::endpoint_path(endpoint),
-            model: String::new(),
+            endpoint: keymux_config::endpoint_path(endpoint).into(),
             provider: gateway.nobody.clone(),
             key: gateway.nobody.clone(),
             // Stays so unless another end is told.
             status: 499,
-            outcome: Outcome::ClientGone.label(),
-            attempts: 0,
-            queue_ns: 0,
-            first_output_ns: None,
-            total_ns: 0,
-            used: keymux_store::Used::default(),
+            ..Record::default()
         };
         let told = Told { record, at, ..Told::default() };
-        Self { gateway: gateway.clone(), endpoint, told }
+        Self { gateway: gateway.clone(), endpoint, outcome: Outcome::ClientGone, told }
     }
 
     /// The request's id.
@@ -137,7 +132,7 @@ impl Story {
 
     /// How it ended. What is never told ended with the client going away.
     pub fn end(&mut self, outcome: Outcome, status: u16, used: Option<Used>) {
-        self.told.record.outcome = outcome.label();
+        self.outcome = outcome;
         self.told.record.status = status;
         if let Some(used) = used {
             self.told.record.used = keymux_store::Used {
@@ -146,6 +141,7 @@ impl Story {
                 output_tokens: used.output_tokens,
                 cost_nano_usd: used.cost_nano_usd,
                 estimated: used.estimated,
+                ..keymux_store::Used::default()
             };
         }
     }
@@ -167,7 +163,8 @@ impl Drop for Story {
         let mut told = std::mem::take(&mut self.told);
         let record = &mut told.record;
         gateway.metrics.in_flight.dec();
-        gateway.metrics.request(self.endpoint, record.outcome);
+        gateway.metrics.request(self.endpoint, self.outcome.label());
+        record.outcome = self.outcome.label().into();
         record.total_ns = gateway.clock.mono_ns().saturating_sub(told.at.mono_ns);
         gateway.metrics.request_seconds.observe(seconds(record.total_ns));
         if record.queue_ns > 0 {

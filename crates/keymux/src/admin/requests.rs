@@ -32,7 +32,7 @@ pub(super) fn list(gateway: &Gateway, wanted: &Wanted) -> Value {
     let fits = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
     let requests = gateway.recent.newest(wanted.limit.unwrap_or(LIST), |told| {
         let record = &told.record;
-        let shown = fits(&wanted.outcome, record.outcome)
+        let shown = fits(&wanted.outcome, &record.outcome)
             && fits(&wanted.model, &record.model)
             && fits(&wanted.key, &record.key);
         shown.then(|| line(told))

@@ -28,13 +28,13 @@ pub fn init(log: &Log, color: bool) {
 pub fn request_line(record: &Record) {
     tracing::info!(
         id = &*record.id,
-        endpoint = record.endpoint,
+        endpoint = &*record.endpoint,
         // Client input: shown escaped and cut, so that it can neither forge lines nor flood.
         model = %record.model.chars().take(120).collect::<String>().escape_debug(),
         provider = &*record.provider,
         key = &*record.key,
         status = record.status,
-        outcome = record.outcome,
+        outcome = &*record.outcome,
         attempts = record.attempts,
         queue_ms = record.queue_ns / 1_000_000,
         first_output_ms = record.first_output_ns.map(|ns| ns / 1_000_000),

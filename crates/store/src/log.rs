@@ -1,0 +1,495 @@
+//! The log: a ring on disk, of fixed size, that takes everything the database will hold before the database does.
+//!
+//! It is the journal of reservations and the spool of rows in one. Both need the same things (one `write()`, a checksum,
+//! a group flush, order, a cap), and in one file a row and the end of its reservations are one write, so no crash can
+//! part them. Frames stand at positions that only grow; a position's place in the file is its remainder by the
+//! capacity. The log begins at its tail: the oldest row that the database lacks or the oldest open reservation. A
+//! reservation that stays open while the ring goes round is written again at the head, so that one slow stream holds
+//! up nobody.
+//!
+//! What was overwritten must not be needed: the space before a new tail is used only after the header that names the
+//! tail is flushed.
+
+pub(crate) mod disk;
+mod header;
+mod recover;
+
+use crate::codec::{self, Entry, Frame};
+use crate::record::{Record, Reservation};
+use disk::Disk;
+use header::Header;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The least capacity; below it a few requests in flight would fill it.
+pub(crate) const CAPACITY_MIN: u64 = 1 << 20;
+/// Bytes that are written in one go under the lock, so that a reservation never waits long for a batch of rows.
+const CHUNK: usize = 16 * 1024;
+/// Bytes that are read in one go.
+const WINDOW: usize = 256 * 1024;
+
+/// Why the log did not take something.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The database has been away for so long that the ring is full.
+    #[error("the log is full: {used} of {capacity} bytes wait for the database")]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// Bytes there are.
+        capacity: u64,
+    },
+    /// The disk refused.
+    #[error("the log cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// Another process has it.
+    #[error("another keymux uses this log")]
+    InUse,
+    /// The last flush failed, and none has succeeded since.
+    #[error("the log cannot be flushed: {0}")]
+    NotFlushed(String),
+}
+
+/// How full the log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Bytes there are.
+    pub capacity: u64,
+    /// Rows that the database lacks.
+    pub rows: u64,
+    /// When the oldest of them began, in milliseconds since 1970.
+    pub oldest_unix_ms: Option<u64>,
+    /// Reservations that are open.
+    pub open: u64,
+    /// Their sum, in nano-dollars.
+    pub open_nano_usd: u64,
+    /// What the last flush failed with, if it failed.
+    pub trouble: Option<String>,
+}
+
+/// What was found in the log when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Requests that were open, each as the record that settles it: [`crate::UNKNOWN`], charged with what is known of
+    /// its attempts and with what was reserved for the others. They are *not* written yet.
+    pub unknown: Vec<Record>,
+    /// Rows that wait for the database.
+    pub rows: u64,
+    /// Bytes that were no frames where frames must be: torn or damaged, and cut out.
+    pub damaged_bytes: u64,
+    /// The log could not be read at all: it was put aside under this name, and a new one begun.
+    pub put_aside: Option<std::path::PathBuf>,
+}
+
+struct Hold {
+    at: u64,
+    reservation: Reservation,
+    settled_nano_usd: Option<u64>,
+}
+
+struct Ring {
+    head: u64,
+    applied: u64,
+    header: Header,
+    /// The tail that the flushed header names: space before it may be used again.
+    tail_flushed: u64,
+    rows: u64,
+    open: BTreeMap<u64, Hold>,
+    trouble: Option<String>,
+    frames: Vec<u8>,
+}
+
+/// The log. All methods may be called from any thread.
+pub struct Log {
+    disk: Box<dyn Disk>,
+    id: u64,
+    capacity: u64,
+    ring: Mutex<Ring>,
+    flushing: Mutex<()>,
+    flushed: AtomicU64,
+}
+
+/// Rows read from the log, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub rows: Vec<Record>,
+    /// The position behind them.
+    pub next: u64,
+    /// Bytes between them that were no frames.
+    pub damaged_bytes: u64,
+}
+
+impl Log {
+    /// Opens the log at `path`, or makes one that can hold `capacity` bytes. Another capacity than before takes hold
+    /// when the log is empty.
+    pub fn open(path: &Path, capacity: u64) -> Result<(Self, Recovery), LogError> {
+        let capacity = capacity.max(CAPACITY_MIN).next_multiple_of(4096);
+        let mut put_aside = None;
+        if let Some(file) = disk::open(path).map_err(in_use)? {
+            if let Some(header) = Header::read(&file)? {
+                let (log, found) = Self::recover(Box::new(file), header)?;
+                if header.capacity == capacity || found.rows > 0 || !found.unknown.is_empty() {
+                    return Ok((log, found));
+                }
+            } else {
+                let aside = path.with_extension("damaged");
+                std::fs::rename(path, &aside)?;
+                put_aside = Some(aside);
+            }
+        }
+        let header = Header { log: random(), capacity, turn: 0, tail: 0 };
+        let file = disk::create(path, header::SIZE + capacity, &header.bytes()).map_err(in_use)?;
+        let (log, found) = Self::recover(Box::new(file), header)?;
+        Ok((log, Recovery { put_aside, ..found }))
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // A panic elsewhere leaves the ring as it was before the frame, or after it: both are sound.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes kept free of new reservations and of new requests, for the rows of those that are in flight.
+    fn margin(&self) -> u64 {
+        self.capacity / 8
+    }
+
+    /// Sets money aside: one `write()`, before the attempt goes out. The number names it until a record closes it. It
+    /// is on the disk itself once [`flushed`](Self::flushed) exceeds the number.
+    pub fn reserve(&self, reservation: &Reservation) -> Result<u64, LogError> {
+        let mut ring = self.ring();
+        if let Some(trouble) = &ring.trouble {
+            return Err(LogError::NotFlushed(trouble.clone()));
+        }
+        let hold = ring.head + 1;
+        let at = self.push(&mut ring, self.margin(), |out| codec::put_reserve(out, hold, reservation))?;
+        self.write(&mut ring)?;
+        ring.open.insert(hold, Hold { at, reservation: reservation.clone(), settled_nano_usd: None });
+        Ok(hold)
+    }
+
+    /// Appends in order, and says how many it took: fewer than all when the ring or the disk is full.
+    pub(crate) fn append(&self, entries: &[Entry]) -> (usize, Result<(), LogError>) {
+        let mut taken = 0;
+        while taken < entries.len() {
+            let mut ring = self.ring();
+            let mut chunk = 0;
+            let mut end = Ok(());
+            for entry in &entries[taken..] {
+                let put = |out: &mut Vec<u8>| match entry {
+                    Entry::Row(row) => codec::put_row(out, row),
+                    Entry::Reserve(hold, r) => codec::put_reserve(out, *hold, r),
+                    Entry::Settle(hold, cost) => codec::put_settle(out, *hold, *cost),
+                };
+                match self.push(&mut ring, 0, put) {
+                    Ok(_) => chunk += 1,
+                    Err(e) => {
+                        end = Err(e);
+                        break;
+                    }
+                }
+                if ring.frames.len() >= CHUNK {
+                    break;
+                }
+            }
+            if let Err(e) = self.write(&mut ring) {
+                return (taken, Err(e.into()));
+            }
+            for entry in &entries[taken..taken + chunk] {
+                ring.note(entry);
+            }
+            taken += chunk;
+            if end.is_err() {
+                return (taken, end);
+            }
+        }
+        (taken, Ok(()))
+    }
+
+    /// Puts one frame into the buffer, if the ring has room for it beside what must stay free.
+    fn push(&self, ring: &mut Ring, margin: u64, put: impl FnOnce(&mut Vec<u8>)) -> Result<u64, LogError> {
+        let at = ring.head + ring.frames.len() as u64;
+        let begin = codec::begin_frame(&mut ring.frames);
+        put(&mut ring.frames);
+        codec::end_frame(&mut ring.frames, begin, self.id, at);
+        let used = ring.head + ring.frames.len() as u64 - ring.tail_flushed;
+        if used + margin > self.capacity {
+            ring.frames.truncate(begin);
+            return Err(LogError::Full { used: at - ring.tail_flushed, capacity: self.capacity });
+        }
+        Ok(at)
+    }
+
+    /// Writes the buffer at the head. If that fails the head stays, and the next write goes to the same place.
+    fn write(&self, ring: &mut Ring) -> io::Result<()> {
+        let frames = std::mem::take(&mut ring.frames);
+        let written = self.write_at(&frames, ring.head);
+        if written.is_ok() {
+            ring.head += frames.len() as u64;
+        }
+        ring.frames = frames;
+        ring.frames.clear();
+        written
+    }
+
+    fn place(&self, at: u64) -> (u64, u64) {
+        let offset = at % self.capacity;
+        (header::SIZE + offset, self.capacity - offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let (place, room) = self.place(at);
+        let (first, rest) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+        self.disk.write_at(first, place)?;
+        if rest.is_empty() { Ok(()) } else { self.disk.write_at(rest, header::SIZE) }
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        let (place, room) = self.place(at);
+        let cut = into.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let (first, rest) = into.split_at_mut(cut);
+        self.disk.read_at(first, place)?;
+        if rest.is_empty() { Ok(()) } else { self.disk.read_at(rest, header::SIZE) }
+    }
+
+    /// Flushes what was written so far, and the new tail; returns the position up to which everything is on the disk.
+    pub fn sync(&self) -> Result<u64, LogError> {
+        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (head, header) = {
+            let mut ring = self.ring();
+            let tail = ring.tail();
+            if tail != ring.tail_flushed {
+                ring.header.turn += 1;
+                ring.header.tail = tail;
+            } else if ring.head == self.flushed() && ring.trouble.is_none() {
+                return Ok(ring.head);
+            }
+            (ring.head, ring.header)
+        };
+        let done = self.flush(header, head);
+        let mut ring = self.ring();
+        match done {
+            Ok(()) => {
+                ring.trouble = None;
+                ring.tail_flushed = header.tail;
+                self.flushed.store(head, Ordering::Release);
+                Ok(head)
+            }
+            Err(e) => {
+                ring.trouble = Some(e.to_string());
+                Err(LogError::NotFlushed(e.to_string()))
+            }
+        }
+    }
+
+    fn flush(&self, header: Header, head: u64) -> io::Result<()> {
+        let (from, suspect, tail_flushed) = {
+            let ring = self.ring();
+            (self.flushed(), ring.trouble.is_some(), ring.tail_flushed)
+        };
+        // After a failed flush the kernel may hold pages for clean that never reached the disk: they are written anew.
+        // The lock of the ring is not needed: nobody writes before the head.
+        let mut at = from;
+        while suspect && at < head {
+            let n = (head - at).min(WINDOW as u64);
+            let mut bytes = vec![0; usize::try_from(n).unwrap_or(WINDOW)];
+            self.read_at(&mut bytes, at)?;
+            self.write_at(&bytes, at)?;
+            at += n;
+        }
+        if header.tail != tail_flushed || suspect {
+            header.write(&*self.disk)?;
+        }
+        self.disk.sync()
+    }
+
+    /// Everything before this position is on stable storage.
+    pub fn flushed(&self) -> u64 {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Everything before this position was written.
+    pub fn head(&self) -> u64 {
+        self.ring().head
+    }
+
+    /// Rows that the database lacks.
+    pub(crate) fn rows(&self) -> u64 {
+        self.ring().rows
+    }
+
+    /// Whether a new request can be taken on: there is room for its row beside those in flight.
+    pub fn has_room(&self) -> bool {
+        let ring = self.ring();
+        ring.head - ring.tail_flushed + self.margin() <= self.capacity
+    }
+
+    /// At most this many of the rows that the database lacks, the oldest first.
+    pub(crate) fn read(&self, rows_max: usize) -> Result<Batch, LogError> {
+        let (from, head) = {
+            let ring = self.ring();
+            (ring.applied, ring.head)
+        };
+        let mut batch = Batch { next: from, ..Batch::default() };
+        let mut frames = self.frames(from, head);
+        frames.step = WINDOW.min(rows_max.saturating_mul(1024));
+        while batch.rows.len() < rows_max
+            && let Some((entry, damaged_bytes)) = frames.next()?
+        {
+            batch.damaged_bytes += damaged_bytes;
+            if let Some(Entry::Row(row)) = codec::entry(entry) {
+                batch.rows.push(*row);
+            }
+            batch.next = frames.at;
+        }
+        if batch.rows.len() < rows_max {
+            batch.damaged_bytes += frames.skipped;
+            batch.next = head;
+        }
+        Ok(batch)
+    }
+
+    /// The database has this many more rows, up to that position.
+    pub(crate) fn applied(&self, up_to: u64, rows: u64) -> Result<(), LogError> {
+        let mut ring = self.ring();
+        ring.applied = up_to.min(ring.head);
+        ring.rows = ring.rows.saturating_sub(rows);
+        if ring.applied == ring.head {
+            // Rows that were damaged after they were counted will not come any more.
+            ring.rows = 0;
+        }
+        self.carry(&mut ring)
+    }
+
+    /// Writes reservations that are old in the ring again at its head.
+    fn carry(&self, ring: &mut Ring) -> Result<(), LogError> {
+        let old = ring.head.saturating_sub(self.capacity / 4);
+        let stale: Vec<u64> = ring.open.iter().filter(|(_, h)| h.at < old).map(|(hold, _)| *hold).collect();
+        for hold in stale {
+            let Some(open) = ring.open.get(&hold) else { continue };
+            let (reservation, settled) = (open.reservation.clone(), open.settled_nano_usd);
+            let at = self.push(ring, 0, |out| codec::put_reserve(out, hold, &reservation))?;
+            if let Some(cost) = settled {
+                self.push(ring, 0, |out| codec::put_settle(out, hold, cost))?;
+            }
+            self.write(ring)?;
+            if let Some(open) = ring.open.get_mut(&hold) {
+                open.at = at;
+            }
+        }
+        Ok(())
+    }
+
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        let mut fill = {
+            let ring = self.ring();
+            Fill {
+                bytes: ring.head - ring.tail_flushed,
+                capacity: self.capacity,
+                rows: ring.rows,
+                oldest_unix_ms: None,
+                open: ring.open.len() as u64,
+                open_nano_usd: ring.open.values().map(|h| h.reservation.cost_nano_usd).sum(),
+                trouble: ring.trouble.clone(),
+            }
+        };
+        if fill.rows > 0 {
+            // One frame is wanted, and asked for often: not a whole window.
+            fill.oldest_unix_ms = self.read(1).ok().and_then(|b| b.rows.first().map(|r| r.started_unix_ms));
+        }
+        fill
+    }
+
+    fn frames(&self, from: u64, to: u64) -> Frames<'_> {
+        Frames { log: self, at: from, to, window: Vec::new(), window_at: from, step: WINDOW, skipped: 0 }
+    }
+}
+
+impl Ring {
+    fn tail(&self) -> u64 {
+        self.open.values().map(|h| h.at).min().unwrap_or(u64::MAX).min(self.applied)
+    }
+
+    /// Follows an entry that is written.
+    fn note(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Row(row) => {
+                self.rows += 1;
+                for hold in &row.holds {
+                    self.open.remove(hold);
+                }
+            }
+            Entry::Settle(hold, cost) => {
+                if let Some(open) = self.open.get_mut(hold) {
+                    open.settled_nano_usd = Some(*cost);
+                }
+            }
+            Entry::Reserve(..) => {}
+        }
+    }
+}
+
+/// Walks the frames between two positions, over damage as well: after bytes that are no frame the next place where a
+/// frame of this log and position stands is where it goes on.
+struct Frames<'a> {
+    log: &'a Log,
+    at: u64,
+    to: u64,
+    window: Vec<u8>,
+    window_at: u64,
+    /// Bytes to read at once.
+    step: usize,
+    /// Bytes since the last frame that were none.
+    skipped: u64,
+}
+
+impl Frames<'_> {
+    /// The next entry and the bytes that were skipped before it; `None` at the end.
+    fn next(&mut self) -> io::Result<Option<(&[u8], u64)>> {
+        let found = loop {
+            if self.at >= self.to {
+                return Ok(None);
+            }
+            let begin = usize::try_from(self.at - self.window_at).unwrap_or(usize::MAX);
+            let bytes = self.window.get(begin..).unwrap_or(&[]);
+            match codec::frame(bytes, self.log.id, self.at) {
+                Frame::Whole(entry, len) => break (begin + codec::HEAD, entry.len(), len),
+                Frame::Short(need) if (need as u64) <= self.to - self.at => self.slide(need)?,
+                Frame::Short(_) | Frame::Bad => {
+                    self.skipped += 8.min(self.to - self.at);
+                    self.at += 8;
+                }
+            }
+        };
+        let (begin, len, whole) = found;
+        self.at += whole as u64;
+        let skipped = std::mem::take(&mut self.skipped);
+        Ok(Some((&self.window[begin..begin + len], skipped)))
+    }
+
+    /// Moves the window to where the walk is.
+    fn slide(&mut self, need: usize) -> io::Result<()> {
+        let len = (self.to - self.at).min(need.max(self.step) as u64);
+        self.window.resize(usize::try_from(len).unwrap_or(self.step), 0);
+        self.window_at = self.at;
+        self.log.read_at(&mut self.window, self.at)
+    }
+}
+
+fn in_use(e: io::Error) -> LogError {
+    if e.kind() == io::ErrorKind::WouldBlock { LogError::InUse } else { LogError::Io(e) }
+}
+
+/// Sixty-four bits that the operating system seeded, for an identity and not for a secret.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests;
