@@ -373,8 +373,12 @@ impl Log {
             let Some(open) = ring.open.get(&hold) else { continue };
             let (reservation, settled) = (open.reservation.clone(), open.settled_nano_usd);
             let at = self.push(ring, 0, |out| codec::put_reserve(out, hold, &reservation))?;
-            if let Some(cost) = settled {
-                self.push(ring, 0, |out| codec::put_settle(out, hold, cost))?;
+            if let Some(cost) = settled
+                && let Err(e) = self.push(ring, 0, |out| codec::put_settle(out, hold, cost))
+            {
+                // Without its cost it would be charged as reserved.
+                ring.frames.clear();
+                return Err(e);
             }
             self.write(ring)?;
             if let Some(open) = ring.open.get_mut(&hold) {

@@ -212,6 +212,25 @@ fn one_open_reservation_does_not_hold_up_the_ring() {
 }
 
 #[test]
+fn a_reservation_is_not_carried_on_without_the_cost_that_it_settled_at() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let hold = log.reserve(&reservation(1, 77)).unwrap();
+    let reserve_bytes = log.head();
+    let settle = || log.append(&[Entry::Settle(hold, 5)]).1;
+    settle().unwrap();
+    let settle_bytes = log.head() - reserve_bytes;
+    // Room for the reservation and not for what it cost.
+    while log.head() + reserve_bytes + settle_bytes <= 64 * KIB {
+        settle().unwrap();
+    }
+    assert!(log.head() + reserve_bytes <= 64 * KIB);
+    assert!(matches!(log.applied(0, 0), Err(LogError::Full { .. })));
+    settle().unwrap();
+    let found = disk.after_kill().reopen().1;
+    assert_eq!(found.unknown[0].used.cost_nano_usd, Some(5));
+}
+
+#[test]
 fn a_write_that_fails_leaves_nothing_behind() {
     let (disk, log) = Memory::fresh(64 * KIB);
     log.append(&[row(1, vec![])]).1.unwrap();

@@ -214,6 +214,7 @@ fn killed_again_and_again(place: &Place, rounds: u64) {
 }
 
 #[test]
+#[ignore = "takes a quarter of a minute: scripts/stores"]
 fn sqlite() {
     killed_again_and_again(&Place::sqlite(), 20);
 }

@@ -1,5 +1,6 @@
 //! What must be durable, on real databases: the same tests on SQLite and on PostgreSQL. Those on PostgreSQL start a
-//! server of their own and need its programs, so plain `cargo test` leaves them out and `make test` does not.
+//! server of their own and need its programs, and those that kill processes take long, so plain `cargo test` leaves them
+//! out and `make test` does not.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
