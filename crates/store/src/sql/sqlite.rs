@@ -135,6 +135,28 @@ impl Sql for Sqlite {
     }
 
     fn shrink(&mut self) -> Result<(), Fault> {
-        self.db.execute_batch(SHRINK).map_err(fault)
+        // It gives back one page for each row that is read.
+        let mut pages = self.db.prepare_cached(SHRINK).map_err(fault)?;
+        let mut pages = pages.query([]).map_err(fault)?;
+        while pages.next().map_err(fault)?.is_some() {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_of_shrinking_gives_back_all_its_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut db = Sqlite::open(&folder.path().join("ledger.db"), true).unwrap();
+        let pages =
+            |db: &Sqlite| db.db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap();
+        db.script("CREATE TABLE t (b); INSERT INTO t VALUES (zeroblob(800000)); DELETE FROM t").unwrap();
+        let before = pages(&db);
+        db.shrink().unwrap();
+        // Of 196 free pages at 4 KiB; a pragma that is run and not read to its end gives back one.
+        assert!(pages(&db) < before - 150, "{before} to {}", pages(&db));
     }
 }
