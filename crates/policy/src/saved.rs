@@ -161,7 +161,7 @@ impl Policy {
         if limit.from_refusals {
             let until = shut.map(|until| now.mono_ns.saturating_add(until - now.unix_ns));
             let mut learner = Learner::new(History::default());
-            learner.resume(limit.dimension, &domain.meter, until);
+            learner.resume(now, limit.dimension, &domain.meter, until);
             domain.learner = Some(Box::new(learner));
         }
         let at = self.pool.domains.insert(domain);

@@ -12,6 +12,8 @@ macro_rules! shelf {
 
 shelf! {
     "announced",
+    "announced-narrow",
+    "announced-narrow-openai",
     "announced-rounded",
     "below-quota",
     "bursts",

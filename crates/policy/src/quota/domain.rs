@@ -175,6 +175,12 @@ impl Domain {
 
     /// When `need` could go, for a request that comes at `order` in the line.
     pub(crate) fn fit(&self, now: Now, need: f64, id: u64, order: Order) -> Fit {
+        let fit = self.fit_by_meter(now, need, id, order);
+        let at = self.learner.as_ref().map_or(fit.at, |l| l.no_later(now.mono_ns, fit.at));
+        Fit { at, ..fit }
+    }
+
+    fn fit_by_meter(&self, now: Now, need: f64, id: u64, order: Order) -> Fit {
         if need <= 0.0 {
             return Fit { at: now.mono_ns, soft: false };
         }
@@ -259,7 +265,16 @@ impl Domain {
                 now.mono_ns.saturating_add(crate::time::ns_of(crate::time::s_of(turn_ns) * turns))
             }
         };
-        at.max(open_at)
+        let at = at.max(open_at);
+        let Some(learner) = &self.learner else { return at };
+        // As much sooner for those behind as for the first one.
+        let first = match &self.meter {
+            Meter::Bucket(b) => b.ready_at(now.mono_ns, 0.0, need),
+            Meter::Window(w) => w.ready_at(now, 0.0, need),
+            Meter::Slots { limit: 0, .. } => u64::MAX,
+            Meter::Slots { .. } | Meter::Open => open_at,
+        };
+        at - first.saturating_sub(learner.no_later(now.mono_ns, first)).min(at)
     }
 
     /// How long it takes until `need` has come back (seconds), where a slot is usually taken for `turn_ns`.

@@ -8,7 +8,9 @@ use crate::time::MS;
 use std::collections::VecDeque;
 
 /// Steps kept. A step is forty bytes.
-const STEPS_MAX: usize = 192;
+const STEPS_MAX: usize = 320;
+/// So many are left when they are thinned out: ten a second reach back a quarter of an hour.
+const STEPS_LEFT: usize = 256;
 /// Refusals kept.
 const REFUSALS_MAX: usize = 12;
 /// The last so many requests that were let in, by how many were in flight.
@@ -54,6 +56,10 @@ pub(crate) struct Refused {
 pub(crate) struct History {
     pub(crate) steps: Vec<Step>,
     pub(crate) refusals: VecDeque<Refused>,
+    /// What happened before this is not known any more, or not believed any more.
+    pub(crate) from: u64,
+    /// The newest step that was forgotten.
+    base: Option<Step>,
     total: Sums,
     in_flight: u32,
     beside: VecDeque<u16>,
@@ -97,7 +103,8 @@ impl History {
         }
         let correct = |sum: &mut Sums| sum.iter_mut().zip(off).for_each(|(s, o)| *s += o);
         correct(&mut self.total);
-        self.steps.iter_mut().rev().take_while(|s| s.at >= sent).for_each(|s| correct(&mut s.sum));
+        let steps = self.base.iter_mut().chain(&mut self.steps);
+        steps.rev().take_while(|s| s.at >= sent).for_each(|s| correct(&mut s.sum));
         self.refusals.iter_mut().rev().take_while(|r| r.sent > sent).for_each(|r| correct(&mut r.sum));
     }
 
@@ -158,7 +165,7 @@ impl History {
         let n = self.steps.partition_point(|s| s.at < at);
         match n.checked_sub(1) {
             Some(i) => self.steps[i].sum,
-            None => Sums::default(),
+            None => self.base.map_or_else(Sums::default, |base| base.sum),
         }
     }
 
@@ -182,14 +189,41 @@ impl History {
                 }
             }
         }
-        if kept.len() > STEPS_MAX / 2 {
-            kept.drain(..kept.len() - STEPS_MAX / 2);
+        if kept.len() > STEPS_LEFT {
+            self.base = kept.drain(..kept.len() - STEPS_LEFT).next_back();
+            self.from = self.from.max(self.base.map_or(0, |base| base.at + 1));
         }
         self.steps = kept;
     }
 
     /// What happened before this refusal says nothing any more.
     pub(crate) fn forget_before(&mut self, refusal: usize) {
+        if refusal == 0 {
+            return;
+        }
         self.refusals.drain(..refusal.min(self.refusals.len()));
+        self.from = self.from.max(self.refusals.front().map_or(0, |first| first.sent));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_is_not_taken_for_nothing() {
+        let mut h = History::default();
+        let mut need = Need::default();
+        need.set(Dimension::Requests, 1.0);
+        let mut end = 0;
+        while h.from == 0 {
+            end += MS;
+            h.sent(end, &need);
+            assert!(end < 50_000_000 * MS);
+        }
+        let (from, to) = (h.before(h.from)[0], h.before(end + 1)[0]);
+        let between = (end + MS - h.from) as f64 / MS as f64;
+        assert!((to - from - between).abs() < 2.0, "{from} {to} {between}");
+        assert!(h.before(0)[0] >= from - 1.0, "an unknown past is not one without requests");
     }
 }

@@ -160,6 +160,10 @@ fn reshape(domain: &mut Domain, now: Now, m: &Measurement, sent: u64, taken_befo
             let rate = if rates.high < 1.1 * rates.low { rates.middle() } else { rates.low };
             b.resize(now.mono_ns, b.capacity, rate);
         }
+        // Whichever it is: it is not whole later than was told.
+        (Shape::Unknown, Meter::Bucket(b)) if b.rate < told.slowest() => {
+            b.resize(now.mono_ns, b.capacity, told.slowest());
+        }
         (Shape::Bucket(rates), meter @ Meter::Window(_)) => {
             let mut bucket = Bucket::new(size, rates.low, now.mono_ns);
             bucket.set_level(now.mono_ns, level);
@@ -309,9 +313,9 @@ mod tests {
         let mut m = Measurement { reset_ns: Some(5 * SECOND), ..says(300.0) };
         let mut d = learned(at(0.0), &m);
         apply(&mut d, at(0.0), &m, 0, (0.0, 0.0), 1.0);
-        // One answer may be a window's, too: the usual minute is believed until a second one comes.
+        // One answer may be a window's, too; but whatever it is, it is whole after so long, give or take a second.
         let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
-        assert!((b.rate - 10.0).abs() < 1e-9, "{}", b.rate);
+        assert!((b.rate - 299.0 / 6.0).abs() < 1e-9, "{}", b.rate);
         let more = Measurement { reset_ns: Some(6_500 * crate::time::MS), ..says(210.0) };
         apply(&mut d, at(0.1), &more, at(0.1).mono_ns, (0.0, 0.0), 1.0);
         let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };

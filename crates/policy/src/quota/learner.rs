@@ -15,6 +15,8 @@ use crate::time::{MS, Now, SECOND, ns_of};
 
 /// The first pause where no time is stated, and the longest.
 const PAUSE_NS: (u64, u64) = (SECOND, 60 * SECOND);
+/// What was only learned shuts nobody out for longer than this after the last request: then one goes all the same.
+const PROBE_NS: u64 = 120 * SECOND;
 /// A limit is raised after so many requests that took the last of it, without a refusal; each refusal doubles that.
 const PATIENCE: (f64, f64) = (8.0, 400.0);
 /// By how much at first.
@@ -79,6 +81,8 @@ pub(crate) struct Learner {
     guess: Option<Guess>,
     ramp: Option<Ramp>,
     strikes: u32,
+    /// When one goes whatever the meter says.
+    probe_at: Option<u64>,
     /// Taken since the limit was last refused or raised, and how often its size that must be.
     calm: f64,
     patience: f64,
@@ -91,7 +95,7 @@ impl Learner {
     }
 
     /// What another process had learned: its meter, and until when it was shut.
-    pub(crate) fn resume(&mut self, dimension: Dimension, meter: &Meter, shut_until: Option<u64>) {
+    pub(crate) fn resume(&mut self, now: Now, dimension: Dimension, meter: &Meter, shut_until: Option<u64>) {
         let shape = match meter {
             Meter::Bucket(b) => Some(Shape::Bucket { capacity: b.capacity, rate: b.rate }),
             Meter::Window(w) => Some(Shape::Window {
@@ -105,11 +109,17 @@ impl Learner {
         };
         self.guess = shape.map(|shape| Guess { dimension, shape, proven: true });
         self.ramp = shut_until.map(|from| Ramp::new(from, SECOND / 10, 8));
+        self.probe_at = Some(now.mono_ns.saturating_add(PROBE_NS).max(self.open_at()));
     }
 
     /// When the next may go, as far as the ramp says.
     pub(crate) fn open_at(&self) -> u64 {
         self.ramp.map_or(0, |r| r.from)
+    }
+
+    /// A learned limit promises nothing later than this, for then somebody finds out.
+    pub(crate) fn no_later(&self, now: u64, at: u64) -> u64 {
+        self.probe_at.map_or(at, |probe| at.min(probe.max(now)))
     }
 
     /// Whether what the meter says has been proven, so that somebody may be refused for it.
@@ -130,9 +140,19 @@ impl Learner {
                 self.ramp = None;
             }
         }
-        if self.guess.is_some() {
+        let overdrawn = match &*meter {
+            Meter::Bucket(b) => b.level(now.mono_ns) < 0.0,
+            Meter::Window(w) => w.used(now) > w.limit + 1e-9,
+            Meter::Slots { .. } | Meter::Open => false,
+        };
+        if overdrawn && self.probe_at.is_some_and(|probe| probe <= now.mono_ns) {
+            // What is so long in coming back is not believed any more, unless this is refused, too.
+            (self.guess, *meter) = (None, Meter::Open);
+            self.ramp = Some(Ramp::new(now.mono_ns.saturating_add(SECOND), SECOND, 2));
+        } else if self.guess.is_some() {
             self.raise(now, amount, meter);
         }
+        self.probe_at = Some(now.mono_ns.saturating_add(PROBE_NS).max(self.open_at()));
         self.history.sent(now.mono_ns, need)
     }
 
@@ -174,6 +194,8 @@ impl Learner {
         let range = stated.map(|until| (earliest(until), until));
         let fresh = self.history.refused(heard.sent, now.mono_ns, heard.need, heard.beside, range);
         (self.calm, self.raise) = (0.0, RAISE);
+        let probe_at = now.mono_ns.saturating_add(PROBE_NS).max(stated.unwrap_or(0));
+        self.probe_at = self.probe_at.max(Some(probe_at));
         if !fresh {
             if let (Some(until), Some(ramp)) = (stated, &mut self.ramp) {
                 ramp.from = ramp.from.max(until);
@@ -305,4 +327,52 @@ pub(crate) struct Heard<'a> {
     pub(crate) size: Option<f64>,
     pub(crate) stated_ns: Option<u64>,
     pub(crate) whole_seconds: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::domain::{Domain, Source};
+    use super::*;
+    use crate::fleet::{AccountId, ModelSet};
+    use crate::time::DAY;
+
+    fn at(s: u64) -> Now {
+        Now { mono_ns: s * SECOND, unix_ns: 1_000 * DAY + s * SECOND }
+    }
+
+    /// What was learned falsely: one in a day, a bucket that hardly refills, one that is too small for the request.
+    #[test]
+    fn what_was_only_learned_is_tried_again_two_minutes_after_the_last_request_and_given_up_if_it_goes() {
+        let meters = [
+            Meter::Window(Window::new(1.0, DAY, None)),
+            Meter::Bucket(Bucket::new(1.0, 1e-6, 0)),
+            Meter::Bucket(Bucket::new(0.5, 10.0, 0)),
+        ];
+        let mut need = Need::default();
+        need.set(Dimension::Requests, 1.0);
+        for meter in meters {
+            let mut d = Domain::new(
+                AccountId(0),
+                Dimension::Requests,
+                ModelSet::default(),
+                Source::Learned,
+                meter,
+                0,
+            );
+            let mut learner = Learner::new(History::default());
+            learner.resume(at(0), Dimension::Requests, &d.meter, None);
+            d.learner = Some(Box::new(learner));
+            d.take(at(1), 1.0);
+            d.sent(at(1), &need, 1.0);
+            for s in [1, 100] {
+                assert_eq!(d.fit(at(s), 1.0, 0, (0, 0, 0)).at, at(121).mono_ns, "{:?}", d.meter);
+                assert_eq!(d.forecast(at(s), (0.0, 0.0), 1.0, SECOND), at(121).mono_ns, "{:?}", d.meter);
+            }
+            d.take(at(121), 1.0);
+            d.sent(at(121), &need, 1.0);
+            let next = d.fit(at(121), 1.0, 0, (0, 0, 0)).at;
+            assert_eq!(next, at(122).mono_ns, "one goes first");
+            assert_eq!(d.fit(at(122), 1.0, 0, (0, 0, 0)).at, at(122).mono_ns, "and more where it was let in");
+        }
+    }
 }

@@ -21,6 +21,9 @@ const CAUTION: f64 = 0.85;
 /// So many requests between two refusals tell it exactly enough.
 const EXACT: f64 = 16.0;
 
+/// One request in so long is let out of any bucket.
+const PACE_MAX_NS: u64 = 60 * SECOND;
+
 /// Periods that providers use, the most usual first.
 const PERIODS_S: [u64; 16] = [60, 10, 3_600, 86_400, 1, 30, 300, 5, 2, 20, 15, 120, 600, 1_800, 3, 12];
 
@@ -81,7 +84,7 @@ pub(crate) fn guess(history: &mut History, now: Now, dimensions: &[Dimension]) -
 
 fn explain(history: &History, now: Now, dimension: Dimension, skipped: usize) -> Option<Guess> {
     let refusals: Vec<&Refused> = history.refusals.iter().skip(skipped).collect();
-    let from = if skipped == 0 { 0 } else { refusals.first()?.sent };
+    let from = if skipped == 0 { history.from } else { history.from.max(refusals.first()?.sent) };
     // What is in flight for less than a refusal takes may still be refused.
     let slowest = refusals.iter().map(|r| r.heard - r.sent).max().unwrap_or(0);
     let settled = now.mono_ns.saturating_sub(slowest + slowest / 2 + 5 * MS);
@@ -176,7 +179,10 @@ impl Evidence<'_> {
             if r.sent < begin + fuzz && by_clock || r.sent + fuzz > ends {
                 continue;
             }
-            let begin = begin.max(self.from);
+            // How much was used of a window that had begun before is not known.
+            if begin < self.from {
+                continue;
+            }
             most = most.min(
                 self.used(r, begin.saturating_sub(if by_clock { fuzz } else { 0 })) + r.need[self.column],
             );
@@ -190,6 +196,10 @@ impl Evidence<'_> {
         }
         let limit = least.max(size);
         if limit <= 0.0 {
+            return None;
+        }
+        // Where what came before is not known, or contradicts this, one refusal is not enough.
+        if self.from > 0 && tests < 2 {
             return None;
         }
         surprise += f64::from(tests - 1) * (limit / largest).ln();
@@ -218,6 +228,8 @@ impl Evidence<'_> {
         let exact = let_in(anchor) >= EXACT;
         // Better a little under it than over it, until it is known.
         let rate = if exact { rate } else { CAUTION * rate };
+        // Nor paced slower than it would be tried without knowing anything.
+        let rate = rate.max(last.need[c] / s_of(PACE_MAX_NS));
         Some((Shape::Bucket { capacity, rate }, depth.is_some() && exact))
     }
 

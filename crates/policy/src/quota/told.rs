@@ -106,6 +106,12 @@ impl Told {
         }
     }
 
+    /// The lowest rate that explains all answers, in units a second: what is whole at once at a time that was told has
+    /// come back by then, too.
+    pub(crate) fn slowest(&self) -> f64 {
+        self.rates.map_or(0.0, |rates| rates.low)
+    }
+
     fn narrow(&mut self, a: Answer) -> bool {
         let (reset, grain) = (s_of(a.reset), s_of(grain(a.reset)));
         let fastest = if reset > grain { (a.used + a.rounding) / (reset - grain) } else { f64::INFINITY };
