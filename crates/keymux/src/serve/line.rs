@@ -79,6 +79,7 @@ impl Line {
 
     fn poll_head(&mut self, cx: &mut Context<'_>, bytes_max: usize, known: &mut usize) -> Poll<Came> {
         loop {
+            self.drop_empty_lines(known);
             if worth_reading(&self.rest, *known, bytes_max) {
                 match head::parse(&mut self.rest, bytes_max) {
                     Ok(Some(parsed)) => return Poll::Ready(Came::Request(self.begin(parsed))),
@@ -103,6 +104,15 @@ impl Line {
             self.answering = Answering::default();
             let message = "The head of the request did not come in time (`server.header_timeout`).";
             return Poll::Ready(Came::Unreadable(Unreadable::new(&self.rest, Kind::HeadTimeout, message)));
+        }
+    }
+
+    /// Some clients send an empty line behind a body. It begins no request (RFC 9112, section 2.2).
+    fn drop_empty_lines(&mut self, known: &mut usize) {
+        while self.rest.starts_with(b"\r\n") {
+            self.rest.advance(2);
+            *known = 0;
+            self.let_go();
         }
     }
 
@@ -142,14 +152,16 @@ impl Line {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the client has left. What it sends in the meantime is kept; while some of that waits to be read, nothing
-    /// more is taken.
+    /// Whether the client has left. What it sends in the meantime is kept, up to a limit: behind more than that its
+    /// leaving is seen only when it is written to.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.is_gone {
             return Poll::Ready(Gone);
         }
-        if self.rest.is_empty() && matches!(self.poll_more(cx), Poll::Ready(Err(Gone))) {
-            return Poll::Ready(Gone);
+        while self.rest.len() < AHEAD_BYTES_MAX {
+            if ready!(self.poll_more(cx)).is_err() {
+                return Poll::Ready(Gone);
+            }
         }
         Poll::Pending
     }
@@ -235,6 +247,8 @@ impl Line {
     }
 }
 
+/// With so much of what a client sends before it is its turn, no more is read.
+const AHEAD_BYTES_MAX: usize = 16 << 10;
 /// Most of an unwanted body that is taken so that the connection can stay.
 const SKIP_BYTES_MAX: usize = 256 << 10;
 

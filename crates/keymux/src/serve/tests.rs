@@ -308,7 +308,7 @@ fn a_head_that_does_not_come_is_told_so_and_a_silent_connection_just_ends() {
             }
             let idle = std::future::poll_fn(|cx| std::task::Poll::Ready(head.as_mut().poll(cx).is_pending()));
             assert!(idle.await);
-            watch.end();
+            watch.end(watch.since_ns());
             head.await
         })
     };
@@ -338,10 +338,53 @@ fn a_client_that_leaves_ends_the_wait_and_one_that_asks_on_does_not() {
     let says = || Does::Says(get.clone());
     assert!(!waits(Script::new([says()])), "closed");
     assert!(!waits(Script::new([says(), Does::Pauses, Does::Breaks])));
-    assert!(waits(Script::new([says(), Does::Pauses, says(), Does::Pauses])));
-    let mut silent = Script::new([says()]);
-    silent.stays = true;
-    assert!(waits(silent));
+    assert!(!waits(Script::new([says(), Does::Pauses, says(), Does::Pauses])), "asked on, then closed");
+    assert!(!waits(Script::new([Does::Says([&get[..], b"\r\n"].concat())])), "an empty line, then closed");
+    for behind in [Does::Pauses, says(), Does::Says(vec![b'x'; 200 << 10])] {
+        let mut stays = Script::new([says(), Does::Pauses, behind]);
+        stays.stays = true;
+        assert!(waits(stays));
+    }
+}
+
+#[test]
+fn a_time_that_ran_out_ends_only_the_state_whose_time_it_was() {
+    use super::watch::{BUSY, HEAD, IDLE, STALLED};
+    run(std::future::poll_fn(|cx| {
+        let watch = Watch::new(GATEWAY.clone());
+        watch.is_in(IDLE);
+        let since_ns = watch.since_ns();
+        assert!(!watch.is_over(cx));
+        // The sweep found it idle for too long in the instant in which a request came.
+        watch.is_in(HEAD);
+        watch.is_in(BUSY);
+        watch.end(since_ns);
+        watch.is_in(STALLED);
+        assert!(!watch.is_over(cx));
+        watch.end(watch.since_ns());
+        assert!(watch.is_over(cx));
+        std::task::Poll::Ready(())
+    }));
+}
+
+#[test]
+fn an_empty_line_behind_a_body_begins_no_request() {
+    run(async {
+        let mut script =
+            Script::new([Does::Says(b"\r\n\r".to_vec()), Does::Pauses, Does::Says(b"\n".to_vec())]);
+        script.stays = true;
+        let (mut line, _) = line(script);
+        line.is_free();
+        let watch = line.watch.clone();
+        let mut head = pin!(line.head(HEAD_BYTES_MAX));
+        for _ in 0..3 {
+            let idle = std::future::poll_fn(|cx| std::task::Poll::Ready(head.as_mut().poll(cx).is_pending()));
+            assert!(idle.await);
+            tokio::task::yield_now().await;
+        }
+        watch.end(watch.since_ns());
+        assert!(matches!(head.await, Came::Nothing), "told of a head that never began");
+    });
 }
 
 /// A stream of events as a provider sends it, then what its connection does.

@@ -2,7 +2,7 @@
 //! ended. One look at all of them twice a second costs a request less than a timer of its own would.
 
 use super::{Gateway, Worker};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -16,8 +16,9 @@ pub(super) struct Watch {
     /// Since when it is in this state (monotonic).
     since_ns: AtomicU64,
     state: AtomicU32,
-    /// It has been in its state for too long.
-    is_over: AtomicBool,
+    /// The state that began then has lasted for too long. Not a mere flag: what came while the sweep looked is
+    /// another state, with time of its own.
+    over_since_ns: AtomicU64,
     /// Of the task that serves it.
     waker: OnceLock<Waker>,
 }
@@ -38,7 +39,7 @@ impl Watch {
             since_ns: AtomicU64::new(gateway.clock.mono_ns()),
             gateway,
             state: AtomicU32::new(HEAD),
-            is_over: AtomicBool::new(false),
+            over_since_ns: AtomicU64::new(u64::MAX),
             waker: OnceLock::new(),
         }
     }
@@ -58,11 +59,16 @@ impl Watch {
     /// Whether it has been in its state for too long. The task is woken when it has.
     pub(super) fn is_over(&self, cx: &Context<'_>) -> bool {
         self.waker.get_or_init(|| cx.waker().clone());
-        self.is_over.load(Ordering::Acquire)
+        self.over_since_ns.load(Ordering::Acquire) == self.since_ns()
     }
 
-    pub(super) fn end(&self) {
-        self.is_over.store(true, Ordering::Release);
+    pub(super) fn since_ns(&self) -> u64 {
+        self.since_ns.load(Ordering::Relaxed)
+    }
+
+    /// The state that began then is over.
+    pub(super) fn end(&self, since_ns: u64) {
+        self.over_since_ns.store(since_ns, Ordering::Release);
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
@@ -102,8 +108,9 @@ pub(super) async fn sweep(watched: Weak<Watched>, worker: Arc<Worker>) {
                 _ => return true,
             };
             let allowed_ns = allowed_ms.saturating_mul(1_000_000);
-            if now_ns.saturating_sub(watch.since_ns.load(Ordering::Relaxed)) > allowed_ns {
-                watch.end();
+            let since_ns = watch.since_ns();
+            if now_ns.saturating_sub(since_ns) > allowed_ns {
+                watch.end(since_ns);
             }
             true
         });
