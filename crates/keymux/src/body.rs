@@ -241,33 +241,65 @@ pub async fn collect(
     bytes_max: usize,
     mut pauses: Pauses<'_>,
 ) -> Result<Bytes, Stopped> {
-    let mut chunks: Vec<Bytes> = Vec::new();
-    let mut total = 0;
+    let mut pile = Pile::default();
     while !body.is_over() {
         let Ok(piece) = pauses.next(body).await else { return Err(Stopped::Idle) };
         match piece {
             None => break,
             Some(Err(detail)) => return Err(Stopped::Broken(detail)),
             Some(Ok(piece)) => {
-                if chunks.is_empty() && body.is_over() && piece.len() <= bytes_max {
+                if pile.bytes == 0 && body.is_over() && piece.len() <= bytes_max {
                     return Ok(piece);
                 }
-                total += piece.len();
-                chunks.push(piece);
-                if total > bytes_max {
-                    return Err(Stopped::TooLarge(chunks));
+                pile.add(piece);
+                if pile.bytes > bytes_max {
+                    return Err(Stopped::TooLarge(pile.pieces()));
                 }
             }
         }
     }
-    if chunks.len() == 1 {
-        return Ok(chunks.swap_remove(0));
+    let total = pile.bytes;
+    let mut pieces = pile.pieces();
+    if pieces.len() == 1 {
+        return Ok(pieces.swap_remove(0));
     }
     let mut whole = BytesMut::with_capacity(total);
-    for chunk in &chunks {
-        whole.extend_from_slice(chunk);
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
     }
     Ok(whole.freeze())
+}
+
+/// Pieces in their order. Small ones are copied behind one another: each would cost more than its bytes otherwise, and
+/// whoever sends a body byte by byte would take many times the memory that is counted.
+#[derive(Default)]
+struct Pile {
+    large: Vec<Bytes>,
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Pile {
+    fn add(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if piece.len() <= TOGETHER_BYTES_MAX {
+            self.small.extend_from_slice(&piece);
+        } else {
+            self.seal();
+            self.large.push(piece);
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.large.push(self.small.split().freeze());
+        }
+    }
+
+    fn pieces(mut self) -> Vec<Bytes> {
+        self.seal();
+        self.large
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +322,20 @@ mod tests {
         fn is_over(&self) -> bool {
             false
         }
+    }
+
+    #[test]
+    fn pieces_keep_their_order_and_small_ones_share_their_memory() {
+        let mut pile = Pile::default();
+        for byte in 0..100_u8 {
+            pile.add(Bytes::copy_from_slice(&[byte]));
+        }
+        pile.add(Bytes::from(vec![200; TOGETHER_BYTES_MAX + 1]));
+        pile.add(Bytes::from_static(b"end"));
+        assert_eq!(pile.bytes, 100 + TOGETHER_BYTES_MAX + 1 + 3);
+        let pieces = pile.pieces();
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [100, TOGETHER_BYTES_MAX + 1, 3]);
+        assert!(pieces[0].iter().copied().eq(0..100) && pieces[2] == b"end"[..]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use keymux_policy::fleet::Dimension;
 use keymux_policy::saved::{Saved, SavedAccount, SavedLimit, SavedMeter};
 use serde_json::{Value, json};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -32,9 +32,13 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
 
 /// What the last process saved; `None` where there is nothing that can be used.
 pub(super) fn read(path: &Path) -> Option<Saved> {
-    let found = fs::metadata(path).ok().filter(|m| m.is_file() && m.len() <= BYTES_MAX);
-    let text = found.and_then(|_| fs::read(path).ok())?;
-    let saved = serde_json::from_slice(&text).ok().and_then(|value| of_json(&value));
+    let found = fs::metadata(path);
+    if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return None;
+    }
+    let ours = found.ok().filter(|m| m.is_file() && m.len() <= BYTES_MAX);
+    let text = ours.and_then(|_| fs::read(path).ok());
+    let saved = text.and_then(|text| serde_json::from_slice(&text).ok()).and_then(|value| of_json(&value));
     if saved.is_none() {
         tracing::warn!(path = %path.display(), "the saved levels cannot be read; limits are taken for whole");
     }
@@ -43,11 +47,14 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
 
 /// Writes it beside, then puts it in place, so that there is always a whole one.
 pub(super) fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
     let beside = path.with_extension("json.new");
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(to_json(saved).to_string().as_bytes())?;
-    fs::rename(&beside, path)
+    fs::rename(&beside, path).inspect_err(|_| _ = fs::remove_file(&beside))
 }
 
 fn to_json(saved: &Saved) -> Value {
@@ -187,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_file_that_was_cut_is_as_good_as_none() {
-        let path = std::env::temp_dir().join(format!("levels-{}.json", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("levels-{}", std::process::id()));
+        let path = folder.join("new/levels.json");
         write(&path, &saved()).unwrap();
         assert_eq!(read(&path), Some(saved()));
         let text = fs::read_to_string(&path).unwrap();
@@ -195,5 +203,8 @@ mod tests {
         assert_eq!(read(&path), None);
         fs::remove_file(&path).unwrap();
         assert_eq!(read(&path), None);
+        fs::create_dir(&path).unwrap();
+        assert!(write(&path, &saved()).is_err() && !path.with_extension("json.new").exists());
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -112,6 +112,7 @@ async fn until_told(
     let mut save_every = tokio::time::interval(levels::EVERY);
     let (looked, mut looks) = tokio::sync::mpsc::channel(1);
     let mut hung_up = false;
+    let mut saves = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -126,7 +127,7 @@ async fn until_told(
             }
             _ = every.tick() => {}
             _ = save_every.tick() => {
-                save(&running.gateway, levels_path);
+                saves = save(&running.gateway, levels_path, saves);
                 continue;
             }
         }
@@ -149,19 +150,21 @@ async fn until_told(
         _ = terminate.recv() => 0,
         _ = interrupt.recv() => 0,
     };
-    save(&gateway, levels_path);
+    save(&gateway, levels_path, saves);
     if left > 0 {
         tracing::warn!(requests = left, "stopped with requests in flight");
     }
     Ok(())
 }
 
-/// A directory that cannot be written costs a burst of refusals after the next start, not this gateway's work.
-fn save(gateway: &Gateway, path: &Path) {
-    let saved = gateway.scheduler.save();
-    if let Err(error) = levels::write(path, &saved) {
-        tracing::debug!(%error, path = %path.display(), "the levels could not be saved");
+/// A directory that cannot be written costs a burst of refusals after the next start, not this gateway's work; that is
+/// said once. Whether it went well.
+fn save(gateway: &Gateway, path: &Path, went_well: bool) -> bool {
+    let saved = levels::write(path, &gateway.scheduler.save());
+    if let (Err(error), true) = (&saved, went_well) {
+        tracing::warn!(%error, path = %path.display(), "the levels of the limits cannot be saved");
     }
+    saved.is_ok()
 }
 
 fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {

@@ -56,15 +56,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     scenario
         .attach(|file| std::fs::read_to_string(beside.join(file)).map_err(|e| e.to_string()))
         .map_err(|e| Failure::Mend(format!("{name}: {e}")))?;
+    // All of them, before the first is run: what is written wrong is told at once.
+    let other = |what| variant(&scenario, what).map_err(|e| Failure::Mend(e.to_string()));
+    let others: Vec<_> =
+        args.compare.iter().map(|what| Ok((what, other(what)?))).collect::<Result<_, _>>()?;
     let runs = seeds(name, &scenario, args.seeds)?;
     if args.json {
         return json(&runs);
     }
     say(report::page(&scenario, &runs, &judge(&scenario, &runs)).trim_end());
-    if !args.compare.is_empty() {
+    if !others.is_empty() {
         say(&format!("\n{}\n{}", report::head(), report::line("as it is", &runs)));
-        for what in &args.compare {
-            let other = variant(&scenario, what).map_err(|e| Failure::Mend(e.to_string()))?;
+        for (what, other) in others {
             say(&report::line(what, &seeds(name, &other, args.seeds)?));
         }
     }
