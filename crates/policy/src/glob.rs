@@ -5,19 +5,24 @@ use crate::fleet::ModelSet;
 impl ModelSet {
     /// Whether the set holds this model. An empty set holds every one.
     pub fn matches(&self, model: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|glob| fits(glob.as_bytes(), model.as_bytes()))
+        self.0.is_empty()
+            || self
+                .0
+                .iter()
+                .any(|glob| fits(glob.as_bytes(), model.as_bytes(), |g, n| g.eq_ignore_ascii_case(&n)))
     }
 }
 
-/// Greedy matching with one point of return: linear for all that people write, quadratic at worst.
-fn fits(glob: &[u8], name: &[u8]) -> bool {
+/// Whether a glob fits a name: `*` is anything, every other sign what `same` takes for the byte at its place. Greedy
+/// matching with one point of return: linear for all that people write, quadratic at worst.
+pub fn fits(glob: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut g, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {
         if g < glob.len() && glob[g] == b'*' {
             star = Some((g, n));
             g += 1;
-        } else if g < glob.len() && glob[g].eq_ignore_ascii_case(&name[n]) {
+        } else if g < glob.len() && same(glob[g], name[n]) {
             g += 1;
             n += 1;
         } else if let Some((at, from)) = star {

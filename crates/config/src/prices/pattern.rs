@@ -1,27 +1,11 @@
 //! Names of models as the table writes them: `*` is anything, `#` a digit, `!` in front turns it round. Both sides are
 //! lower case.
 
+use keymux_policy::glob;
+
 /// Whether a glob fits a name.
 pub(super) fn fits(glob: &[u8], name: &[u8]) -> bool {
-    let (mut g, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        let same = |g: u8, n: u8| g == n || (g == b'#' && n.is_ascii_digit());
-        if glob.get(g) == Some(&b'*') {
-            star = Some((g, n));
-            g += 1;
-        } else if glob.get(g).is_some_and(|sign| same(*sign, name[n])) {
-            g += 1;
-            n += 1;
-        } else if let Some((at, from)) = star {
-            star = Some((at, from + 1));
-            g = at + 1;
-            n = from + 1;
-        } else {
-            return false;
-        }
-    }
-    glob.get(g..).is_some_and(|rest| rest.iter().all(|sign| *sign == b'*'))
+    glob::fits(glob, name, |sign, n| sign == n || (sign == b'#' && n.is_ascii_digit()))
 }
 
 /// Globs that must all fit.

@@ -7,6 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// These chunks as a chunked body.
+pub(crate) fn chunked(chunks: &[Vec<u8>]) -> Vec<u8> {
+    let mut framed = Vec::new();
+    for chunk in chunks {
+        framed.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+        framed.extend_from_slice(chunk);
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed.extend_from_slice(b"0\r\n\r\n");
+    framed
+}
+
 /// What the other side does next.
 #[derive(Clone, Debug)]
 pub(crate) enum Does {

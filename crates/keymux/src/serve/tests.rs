@@ -3,7 +3,7 @@ use super::watch::Watch;
 use super::*;
 use crate::alarm::Alarm;
 use crate::body::{Pauses, collect};
-use crate::http1::script::{Does, Script};
+use crate::http1::script::{Does, Script, chunked};
 use crate::http1::stream::Stream;
 use crate::reply::Reply;
 use crate::upstream::{Connection, Connector, Pool, client_config};
@@ -518,16 +518,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
             let (line, body) = match framing {
                 0 => (String::new(), Vec::new()),
                 1 => (format!("Content-Length: {}\r\n", chunks.concat().len()), chunks.concat()),
-                _ => {
-                    let mut framed = Vec::new();
-                    for chunk in &chunks {
-                        framed.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
-                        framed.extend_from_slice(chunk);
-                        framed.extend_from_slice(b"\r\n");
-                    }
-                    framed.extend_from_slice(b"0\r\n\r\n");
-                    ("Transfer-Encoding: chunked\r\n".to_owned(), framed)
-                }
+                _ => ("Transfer-Encoding: chunked\r\n".to_owned(), chunked(&chunks)),
             };
             let head = format!("{method} {target} HTTP/1.1\r\nHost: h\r\n{field}{line}\r\n");
             [head.as_bytes(), &body].concat()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::http1::script::{Does, Script};
+use crate::http1::script::{Does, Script, chunked};
 use crate::upstream::pool::Pool;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
@@ -291,16 +291,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
             (204 | 304, _) => (String::new(), Vec::new()),
             (_, 0) => (format!("content-length: {}\r\n", body.len()), body),
             (_, 1) => (String::new(), body),
-            _ => {
-                let mut framed = Vec::new();
-                for chunk in &chunks {
-                    framed.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
-                    framed.extend_from_slice(chunk);
-                    framed.extend_from_slice(b"\r\n");
-                }
-                framed.extend_from_slice(b"0\r\n\r\n");
-                ("transfer-encoding: chunked\r\n".to_owned(), framed)
-            }
+            _ => ("transfer-encoding: chunked\r\n".to_owned(), chunked(&chunks)),
         };
         text.push_str(&line);
         [text.as_bytes(), b"\r\n", &body].concat()
