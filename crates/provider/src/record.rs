@@ -89,6 +89,8 @@ pub struct Record {
     pub cached_tokens: u64,
     /// Output tokens produced so far, reasoning included.
     pub output_tokens: u64,
+    /// Of these, reasoning.
+    pub reasoning_tokens: u64,
     /// What it is billed, in nano-dollars.
     pub billed_nano_usd: u64,
     /// The caller went away before the end.
@@ -97,6 +99,8 @@ pub struct Record {
     pub fault: Option<Name>,
     /// Id of the answer (generation, response, message), empty when refused.
     pub answer_id: String,
+    /// What the prompt said should stand here (see [`crate::Steer::note`]).
+    pub note: String,
 }
 
 /// Totals of one key.
@@ -221,6 +225,7 @@ impl Books {
             record.ended_ns = Some(close.at_ns);
             record.cancelled = close.cancelled;
             record.output_tokens = close.output_tokens;
+            record.reasoning_tokens = record.reasoning_tokens.min(close.output_tokens);
             record.billed_nano_usd = close.billed_nano_usd;
         }
     }

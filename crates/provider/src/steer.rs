@@ -32,6 +32,8 @@ pub struct Steer {
     pub tricky: bool,
     /// Call this tool of the request.
     pub tool: Option<String>,
+    /// Any words; they stand in the call's record, by which a test finds it again.
+    pub note: String,
     /// Any fault.
     pub fault: Option<FaultKind>,
 }

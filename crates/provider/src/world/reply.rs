@@ -70,10 +70,12 @@ impl World {
             input_tokens: call.input_tokens,
             cached_tokens: entry.course.map_or(0, |course| course.cached_tokens),
             output_tokens: 0,
+            reasoning_tokens: entry.course.map_or(0, |course| course.reasoning_tokens),
             billed_nano_usd: 0,
             cancelled: false,
             fault: entry.fault.map(Name::from),
             answer_id: entry.answer_id,
+            note: call.steer.as_ref().map(|steer| steer.note.clone()).unwrap_or_default(),
         };
         self.books.enter(slot, record);
         id

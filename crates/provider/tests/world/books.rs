@@ -180,3 +180,21 @@ fn a_spec_that_makes_no_sense_is_refused_with_names() {
     );
     assert!(error(json!({ "provider": [{ "name": "a/b" }] })).contains("'a/b'"));
 }
+
+#[test]
+fn a_call_is_found_again_by_its_note_whatever_became_of_it() {
+    let mut world = one("openai", &json!({ "model": [{ "id": "m", "output_nano_usd": 7 }] }));
+    let ask = |steer: &str| {
+        chat(&format!("sim: {{\"note\": \"n-1\", \"output_tokens\": 4, \"reasoning_tokens\": 3{steer}}}"))
+    };
+    let whole = post(&mut world, at(0), "/v1/chat/completions", &ask(""));
+    world.done(whole.id, at(90), How::Completed);
+    let mut stream = ask("");
+    stream["stream"] = json!(true);
+    let stopped = post(&mut world, at(100), "/v1/chat/completions", &stream);
+    world.done(stopped.id, at(121), How::Cancelled);
+    post(&mut world, at(200), "/v1/chat/completions", &ask(", \"status\": 429"));
+    let seen: Vec<_> =
+        world.records().map(|r| (&*r.note, r.status, r.reasoning_tokens, r.output_tokens)).collect();
+    assert_eq!(seen, [("n-1", 200, 3, 7), ("n-1", 200, 2, 2), ("n-1", 429, 0, 0)]);
+}
