@@ -19,7 +19,7 @@ use crate::{evidence, surface};
 use bytes::Bytes;
 use keymux_config::Timeouts;
 use keymux_policy::fleet::Endpoint;
-use keymux_policy::{End, Phase, Sign, Used};
+use keymux_policy::{End, Now, Phase, Sign, Used};
 use keymux_wire::body::Envelope;
 use keymux_wire::error::{self, ErrorFacts};
 use keymux_wire::stream::StreamKind;
@@ -113,7 +113,7 @@ pub async fn receive(
     match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
         Some(kind) => hold_back(context, &head, exchange, kind, (held, sent_ns), story, alarm).await,
         None if is_json_endpoint(context.endpoint) || is(&head, b"application/json") => {
-            whole(context, &head, exchange, (held, sent_ns, now.mono_ns), story, alarm).await
+            whole(context, &head, exchange, (held, sent_ns, now), story, alarm).await
         }
         None => {
             let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
@@ -214,11 +214,12 @@ async fn whole(
     context: &Context<'_>,
     head: &Head,
     mut exchange: Exchange,
-    (held, sent_ns, head_ns): (Held, u64, u64),
+    (held, sent_ns, mut now): (Held, u64, Now),
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
-    let first_output_ns = Some(head_ns.saturating_sub(sent_ns));
+    let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
+    let came_at_once = exchange.has_come();
     let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.pauses(alarm)).await;
     let body = match read {
         Ok(body) => body,
@@ -239,8 +240,10 @@ async fn whole(
             );
         }
     };
-    let now_ns = context.now_ns();
-    context.worker.dialer.give_back(&context.upstream, exchange, now_ns);
+    if !came_at_once {
+        now = context.worker.gateway.clock.now();
+    }
+    context.worker.dialer.give_back(&context.upstream, exchange, now.mono_ns);
     let said = wire_answer::read(surface::body_kind(context.endpoint), context.upstream.dialect, &body);
     if let Some(facts) = &said.error {
         let unix_ns = context.worker.gateway.clock.now().unix_ns;
@@ -263,20 +266,21 @@ async fn whole(
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
         context.worker.gateway.bound.remember(id, context.key.account);
     }
-    story.first_output(now_ns);
+    story.first_output(now.mono_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
-    settle(held, &context.key, used, first_output_ns);
+    story.over(now.mono_ns);
+    settle(held, now, &context.key, used, first_output_ns);
     Tried::Over(Ok(dressed(context, head, &story, Body::Whole(body), None)))
 }
 
-fn settle(held: Held, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
+fn settle(held: Held, now: Now, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
     if let Some(used) = used {
         key.counters.tokens(used.input_tokens, used.output_tokens);
     }
     key.counters.attempt(None);
     let outcome = keymux_policy::Outcome { end: End::Done, used, committed: true, first_output_ns };
     // An answered request has no next step.
-    drop(held.finish(outcome));
+    drop(held.finish_at(now, outcome));
 }
 
 fn attempt_of(context: &Context<'_>, held: Held, first_output_ns: Option<u64>) -> Attempt {

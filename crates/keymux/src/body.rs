@@ -73,7 +73,14 @@ impl Body {
 /// A request's body and its share of the bytes that all of them may have.
 pub struct Taken {
     bytes: Bytes,
-    _share: Option<Share>,
+    share: Option<Share>,
+}
+
+impl Taken {
+    /// It came with its head, so that no time passed over it.
+    pub fn came_at_once(&self) -> bool {
+        self.share.is_none()
+    }
 }
 
 impl std::ops::Deref for Taken {
@@ -145,14 +152,14 @@ pub async fn read(
     }
     // Most have come with their heads. They are small, and what holds them is counted by its connections.
     if let Some(bytes) = line.take_whole() {
-        return Ok(Taken { bytes, _share: None });
+        return Ok(Taken { bytes, share: None });
     }
     let idle_ns = server.body_timeout_ms.saturating_mul(1_000_000);
     let until_ns = alarm.clock().mono_ns().saturating_add(UPLOAD_NS);
     let share = Share { gateway: gateway.clone(), bytes: 0, bytes_max: server.bodies_bytes_max };
     let mut counted = Counted { line, share, over: false };
     match collect(&mut counted, bytes_max, Pauses { alarm, idle_ns, until_ns }).await {
-        Ok(bytes) => Ok(Taken { bytes, _share: Some(counted.share) }),
+        Ok(bytes) => Ok(Taken { bytes, share: Some(counted.share) }),
         Err(_) if counted.over => Err(Problem::new(
             Kind::BodiesFull,
             "This gateway holds as many bytes of requests as it may (`server.bodies_bytes_max`); come back in a moment.",
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_keep_their_order_and_small_ones_share_their_memory() {
+    fn pieces_keep_their_order_and_small_onesshare_their_memory() {
         let mut pile = Pile::default();
         for byte in 0..100_u8 {
             pile.add(Bytes::copy_from_slice(&[byte]));

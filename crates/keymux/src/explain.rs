@@ -52,24 +52,22 @@ pub struct Step {
 /// The last requests.
 #[derive(Default)]
 pub struct Recent {
-    ring: Mutex<VecDeque<Told>>,
+    ring: Mutex<VecDeque<Box<Told>>>,
 }
 
 impl Recent {
-    /// One more.
-    pub fn push(&self, told: Told) {
+    /// One more. The one that is forgotten for it comes back in its place, so that the caller gives back its memory,
+    /// outside of the lock.
+    pub fn push(&self, told: &mut Box<Told>) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = if ring.len() == REQUESTS_MAX { ring.pop_front() } else { None };
-        ring.push_back(told);
-        drop(ring);
-        // Its memory is given back outside of the lock.
-        drop(forgotten);
+        let oldest = if ring.len() == REQUESTS_MAX { ring.pop_front() } else { None };
+        ring.push_back(std::mem::replace(told, oldest.unwrap_or_default()));
     }
 
     /// What `seen` makes of the requests, newest first, until it has made `most`.
     pub fn newest<T>(&self, most: usize, seen: impl FnMut(&Told) -> Option<T>) -> Vec<T> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().rev().filter_map(seen).take(most).collect()
+        ring.iter().rev().map(|told| &**told).filter_map(seen).take(most).collect()
     }
 }
 
@@ -81,7 +79,13 @@ mod tests {
     fn the_oldest_is_forgotten_first() {
         let recent = Recent::default();
         for n in 0..REQUESTS_MAX as u64 + 2 {
-            recent.push(Told { at: Now { mono_ns: n, unix_ns: n }, ..Told::default() });
+            let mut told = Box::new(Told { at: Now { mono_ns: n, unix_ns: n }, ..Told::default() });
+            recent.push(&mut told);
+            assert_eq!(
+                told.at.unix_ns,
+                n.saturating_sub(REQUESTS_MAX as u64),
+                "what is forgotten comes back"
+            );
         }
         let all = recent.newest(usize::MAX, |told| Some(told.at.unix_ns));
         assert_eq!((all.len(), all[0], all[all.len() - 1]), (REQUESTS_MAX, REQUESTS_MAX as u64 + 1, 2));

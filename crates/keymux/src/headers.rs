@@ -5,73 +5,76 @@ use crate::http1::{Fields, is_listed};
 use crate::live::{KeyEntry, Upstream};
 use crate::reply::Reply;
 use crate::upstream::Head;
+use http::HeaderName;
 
 /// What a caller sends that a provider must not see. Headers of a connection, credentials, and what would let a
 /// caller steer the provider's own accounting or caches.
-fn stays_here(name: &str) -> bool {
-    match name.as_bytes()[0] {
-        b'a' => matches!(name, "authorization" | "api-key" | "accept-encoding" | "anthropic-organization-id"),
-        b'c' => {
-            matches!(name, "connection" | "content-length" | "cookie" | "cookie2" | "cf-connecting-ip")
+fn stays_here(name: &[u8]) -> bool {
+    match name.first().copied().unwrap_or_default() {
+        b'a' => {
+            matches!(name, b"authorization" | b"api-key" | b"accept-encoding" | b"anthropic-organization-id")
         }
-        b'e' => name == "expect",
-        b'f' => name == "forwarded",
-        b'h' => name == "host" || name == "http2-settings",
-        b'k' => name == "keep-alive",
-        b'o' => matches!(name, "openai-organization" | "openai-project" | "origin"),
-        b'p' => name.starts_with("proxy-"),
-        b'r' => name == "referer",
-        b't' => matches!(name, "te" | "trailer" | "transfer-encoding"),
-        b'u' => name == "upgrade",
+        b'c' => {
+            matches!(name, b"connection" | b"content-length" | b"cookie" | b"cookie2" | b"cf-connecting-ip")
+        }
+        b'e' => name == b"expect",
+        b'f' => name == b"forwarded",
+        b'h' => name == b"host" || name == b"http2-settings",
+        b'k' => name == b"keep-alive",
+        b'o' => matches!(name, b"openai-organization" | b"openai-project" | b"origin"),
+        b'p' => name.starts_with(b"proxy-"),
+        b'r' => name == b"referer",
+        b't' => matches!(name, b"te" | b"trailer" | b"transfer-encoding"),
+        b'u' => name == b"upgrade",
         b'x' => {
-            matches!(name, "x-api-key" | "x-goog-api-key" | "x-goog-user-project" | "x-real-ip")
-                || name.starts_with("x-keymux-")
-                || name.starts_with("x-forwarded-")
-                || name.starts_with("x-openrouter-cache")
+            matches!(name, b"x-api-key" | b"x-goog-api-key" | b"x-goog-user-project" | b"x-real-ip")
+                || name.starts_with(b"x-keymux-")
+                || name.starts_with(b"x-forwarded-")
+                || name.starts_with(b"x-openrouter-cache")
         }
         _ => false,
     }
 }
 
 /// What a provider answers that a caller must not see.
-fn stays_there(name: &str) -> bool {
-    match name.as_bytes()[0] {
+fn stays_there(name: &[u8]) -> bool {
+    match name.first().copied().unwrap_or_default() {
         b'a' => {
-            name.starts_with("anthropic-ratelimit-")
-                || name.starts_with("anthropic-priority-")
-                || name.starts_with("access-control-")
-                || matches!(name, "anthropic-organization-id" | "alt-svc" | "apim-request-id")
+            name.starts_with(b"anthropic-ratelimit-")
+                || name.starts_with(b"anthropic-priority-")
+                || name.starts_with(b"access-control-")
+                || matches!(name, b"anthropic-organization-id" | b"alt-svc" | b"apim-request-id")
         }
-        b'c' => name == "connection" || name.starts_with("cf-"),
-        b'k' => name == "keep-alive",
-        b'l' => name == "location",
-        b'n' => name == "nel",
-        b'o' => matches!(name, "openai-organization" | "openai-project"),
-        b'p' => name.starts_with("proxy-"),
+        b'c' => name == b"connection" || name.starts_with(b"cf-"),
+        b'k' => name == b"keep-alive",
+        b'l' => name == b"location",
+        b'n' => name == b"nel",
+        b'o' => matches!(name, b"openai-organization" | b"openai-project"),
+        b'p' => name.starts_with(b"proxy-"),
         b'r' => {
-            matches!(name, "report-to" | "retry-after" | "retry-after-ms" | "ratelimit")
-                || name.starts_with("ratelimit-")
+            matches!(name, b"report-to" | b"retry-after" | b"retry-after-ms" | b"ratelimit")
+                || name.starts_with(b"ratelimit-")
         }
-        b's' => matches!(name, "set-cookie" | "set-cookie2" | "strict-transport-security" | "server"),
-        b't' => matches!(name, "trailer" | "transfer-encoding" | "te"),
-        b'u' => name == "upgrade",
-        b'v' => name == "via",
-        b'w' => name == "www-authenticate",
+        b's' => matches!(name, b"set-cookie" | b"set-cookie2" | b"strict-transport-security" | b"server"),
+        b't' => matches!(name, b"trailer" | b"transfer-encoding" | b"te"),
+        b'u' => name == b"upgrade",
+        b'v' => name == b"via",
+        b'w' => name == b"www-authenticate",
         b'x' => {
-            name.starts_with("x-ratelimit-")
-                || name.starts_with("x-rate-limit-")
-                || name.starts_with("x-keymux-")
-                || name.starts_with("x-envoy-")
-                || name.starts_with("x-amz")
-                || name.starts_with("x-ms-")
-                || matches!(name, "x-request-id" | "x-should-retry" | "x-powered-by")
+            name.starts_with(b"x-ratelimit-")
+                || name.starts_with(b"x-rate-limit-")
+                || name.starts_with(b"x-keymux-")
+                || name.starts_with(b"x-envoy-")
+                || name.starts_with(b"x-amz")
+                || name.starts_with(b"x-ms-")
+                || matches!(name, b"x-request-id" | b"x-should-retry" | b"x-powered-by")
         }
         _ => false,
     }
 }
 
 /// Whether a `Connection` header declares this name to be of its hop only.
-fn is_of_this_hop(lists: &[&[u8]], name: &str) -> bool {
+fn is_of_this_hop(lists: &[&[u8]], name: &[u8]) -> bool {
     lists.iter().any(|list| is_listed(list, name))
 }
 
@@ -115,8 +118,8 @@ pub fn end(out: &mut Vec<u8>, upstream: &Upstream) {
 }
 
 /// One header.
-pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+pub fn field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
+    out.extend_from_slice(name.as_ref());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -149,10 +152,13 @@ pub fn date(out: &mut Vec<u8>, unix_ns: u64) {
 pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key: &KeyEntry) {
     let hop: Vec<&[u8]> = caller.all("connection").collect();
     let credential = key.credential.as_ref();
-    let overruled = |name: &str| {
-        credential.is_some_and(|(known, _)| known.as_str() == name)
-            || (upstream.headers.iter().any(|(known, _)| known.as_str() == name)
-                && !ATTRIBUTION.contains(&name))
+    let overruled = |name: &[u8]| {
+        let is_it = |known: &HeaderName| known.as_str().as_bytes() == name;
+        credential.is_some_and(|(known, _)| is_it(known))
+            || upstream
+                .headers
+                .iter()
+                .any(|(known, _)| is_it(known) && !ATTRIBUTION.contains(&known.as_str()))
     };
     for (name, value) in caller.iter() {
         if !stays_here(name) && !is_of_this_hop(&hop, name) && !overruled(name) {
@@ -161,7 +167,8 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
     }
     for (index, (name, value)) in upstream.headers.iter().enumerate() {
         let text = name.as_str();
-        let set_by_caller = ATTRIBUTION.contains(&text) && caller.has(text) && !is_of_this_hop(&hop, text);
+        let set_by_caller =
+            ATTRIBUTION.contains(&text) && caller.has(text) && !is_of_this_hop(&hop, text.as_bytes());
         let set_again = upstream.headers[index + 1..].iter().any(|(later, _)| later == name);
         if !set_by_caller && !set_again && !is_ours(text) && credential.is_none_or(|(known, _)| known != name)
         {
@@ -177,11 +184,11 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
 /// may be another one here.
 pub fn to_caller(reply: &mut Reply, head: &Head, media_type: Option<&str>) {
     let hop: Vec<&[u8]> =
-        head.fields().filter(|(name, _)| *name == "connection").map(|(_, value)| value).collect();
+        head.fields().filter(|(name, _)| *name == b"connection").map(|(_, value)| value).collect();
     for (name, value) in head.fields() {
         match name {
-            "content-length" => {}
-            "content-type" if media_type.is_some() => {}
+            b"content-length" => {}
+            b"content-type" if media_type.is_some() => {}
             _ if stays_there(name) || is_of_this_hop(&hop, name) => {}
             _ => reply.field(name, value),
         }

@@ -27,7 +27,9 @@ impl Options {
     pub fn read(headers: &Fields) -> Result<Self, Problem> {
         let mut options = Self::default();
         for (name, value) in headers.iter() {
-            let Some(what) = name.strip_prefix("x-keymux-") else { continue };
+            let Some(what) = name.strip_prefix(b"x-keymux-") else { continue };
+            // Names are made of letters of ASCII.
+            let what = std::str::from_utf8(what).unwrap_or_default();
             let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).ok_or_else(|| {
                 let message = format!("x-keymux-{what}: give it in visible ASCII characters only.");
                 Problem::new(Kind::InvalidHeader, message)

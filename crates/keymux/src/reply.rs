@@ -41,8 +41,9 @@ impl Reply {
     }
 
     /// Adds a field. Its name is in lower case; the framing of the body has no field here.
-    pub fn field(&mut self, name: &str, value: &[u8]) {
-        self.dated |= name == "date";
+    pub fn field(&mut self, name: impl AsRef<[u8]>, value: &[u8]) {
+        let name = name.as_ref();
+        self.dated |= name == b"date";
         crate::headers::field(&mut self.head, name, value);
     }
 

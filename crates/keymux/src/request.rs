@@ -118,8 +118,9 @@ async fn serve(
             Ok(line.unless_gone(one.as_mut()).await??)
         }
         Surface::Call(endpoint) => {
+            let envelope = surface::envelope_of_normal(&path);
             let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.now());
-            call(worker, &snapshot, endpoint, (line, alarm), head, story).await
+            call(worker, &snapshot, (endpoint, envelope), (line, alarm), head, story).await
         }
         // Answered above.
         Surface::Healthz | Surface::Readyz => Ok(plain(StatusCode::OK, "ok\n")),
@@ -130,7 +131,7 @@ async fn serve(
 async fn call(
     worker: &Arc<Worker>,
     snapshot: &Arc<crate::live::Snapshot>,
-    endpoint: Endpoint,
+    (endpoint, envelope): (Endpoint, Envelope),
     (line, alarm): (&mut Line, &mut Alarm),
     head: &mut RequestHead,
     mut story: Story,
@@ -141,7 +142,6 @@ async fn call(
         .await
         .inspect_err(|problem| story.refused(problem))?;
     let query = head.query().and_then(headers::query_from_caller);
-    let envelope = surface::envelope(head.path());
     let asked = Asked { endpoint, query, fields: std::mem::take(&mut head.fields), envelope, body };
     // Only a stream has room for comments.
     if options.keepalive && surface::streams(endpoint) && wants_stream(&asked) {
@@ -181,9 +181,9 @@ pub async fn carry_out(
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Result<Reply, Problem> {
+    let now = if asked.body.came_at_once() { story.arrived() } else { worker.gateway.clock.now() };
     let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
-        let now_ns = worker.gateway.clock.mono_ns();
-        let mut plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, options, now_ns)?;
+        let mut plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, options, now.mono_ns)?;
         plan.ask.bound_to = worker.gateway.bound.account_for(&read, || plan.only_account(snapshot))?;
         Ok((read, plan))
     });
@@ -191,13 +191,15 @@ pub async fn carry_out(
         story.refused(problem);
     })?;
     story.asks_for(read.model());
-    let mut answer = worker.gateway.scheduler.submit(plan.ask.clone());
+    let mut answer = worker.gateway.scheduler.submit(now, plan.ask.clone());
+    let mut now_ns = now.mono_ns;
     loop {
         let held = match answer {
             Answer::Go(held) => held,
             Answer::Wait(waiting) => {
                 let _waits = worker.gateway.wait();
                 answer = waiting.decided().await;
+                now_ns = worker.gateway.clock.mono_ns();
                 continue;
             }
             Answer::Refuse(refusal) => {
@@ -209,10 +211,11 @@ pub async fn carry_out(
                 return Err(Problem::new(Kind::Internal, "The scheduler ended a request twice."));
             }
         };
-        match attempt(worker, snapshot, asked, (&read, &plan), held, story, alarm).await {
+        match attempt(worker, snapshot, asked, (&read, &plan, now_ns), held, story, alarm).await {
             Tried::Over(reply) => return reply,
             Tried::Again(next) => (answer, story) = *next,
         }
+        now_ns = worker.gateway.clock.mono_ns();
     }
 }
 
@@ -221,7 +224,7 @@ async fn attempt(
     worker: &Arc<Worker>,
     snapshot: &Arc<crate::live::Snapshot>,
     asked: &Asked,
-    (read, plan): (&Read<'_>, &Plan),
+    (read, plan, now_ns): (&Read<'_>, &Plan, u64),
     held: Held,
     mut story: Story,
     alarm: &mut Alarm,
@@ -241,7 +244,6 @@ async fn attempt(
         return Tried::Over(Err(Problem::new(Kind::Internal, "An attempt without a lease.")));
     };
     let timeouts = plan.timeouts(snapshot, &upstream);
-    let now_ns = gateway.clock.mono_ns();
     story.attempt(&upstream, &key, lease, now_ns);
     let left_ns = plan.until_ns.saturating_sub(now_ns);
     let configured_ns = plan::first_byte_ms(&timeouts, plan.ask.stream).saturating_mul(1_000_000);

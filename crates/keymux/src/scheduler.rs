@@ -60,13 +60,13 @@ impl Scheduler {
     }
 
     /// A request arrives.
-    pub fn submit(self: &Arc<Self>, ask: Ask) -> Answer {
-        let (core, decision) = self.act(|policy, now| policy.submit(now, ask));
+    pub fn submit(self: &Arc<Self>, now: Now, ask: Ask) -> Answer {
+        let (core, decision) = self.act_at(now, |policy, now| policy.submit(now, ask));
         self.answer(core, as_next(decision))
     }
 
-    fn finish(self: &Arc<Self>, lease: Lease, outcome: Outcome) -> Answer {
-        let (core, next) = self.act(|policy, now| policy.finish(now, lease, outcome));
+    fn finish(self: &Arc<Self>, now: Now, lease: Lease, outcome: Outcome) -> Answer {
+        let (core, next) = self.act_at(now, |policy, now| policy.finish(now, lease, outcome));
         self.answer(core, next)
     }
 
@@ -91,7 +91,11 @@ impl Scheduler {
 
     /// Runs a verb, then lets out whom it set free: the policy says so by a wake that is due.
     fn act<T>(&self, verb: impl FnOnce(&mut Policy, Now) -> T) -> (MutexGuard<'_, Core>, T) {
-        let now = self.clock.now();
+        self.act_at(self.clock.now(), verb)
+    }
+
+    /// Likewise, by a clock that was read just now. The policy's own time never goes back.
+    fn act_at<T>(&self, now: Now, verb: impl FnOnce(&mut Policy, Now) -> T) -> (MutexGuard<'_, Core>, T) {
         let mut core = self.lock();
         let Core { policy, woken, .. } = &mut *core;
         let said = verb(policy, now);
@@ -177,6 +181,10 @@ impl Scheduler {
 
     /// Called under the lock, or a later wake could overwrite an earlier one.
     fn arm(&self, wake_mono_ns: u64) {
+        // Under the lock it is as it was left: mostly nobody waits, and nothing has to be said.
+        if self.armed_mono_ns.load(Ordering::Acquire) == wake_mono_ns {
+            return;
+        }
         if self.armed_mono_ns.swap(wake_mono_ns, Ordering::AcqRel) > wake_mono_ns {
             self.rearm.notify_one();
         }
@@ -244,9 +252,15 @@ impl Held {
     }
 
     /// The attempt ended.
-    pub fn finish(mut self, outcome: Outcome) -> Answer {
+    pub fn finish(self, outcome: Outcome) -> Answer {
+        let now = self.scheduler.clock.now();
+        self.finish_at(now, outcome)
+    }
+
+    /// The attempt ended just now.
+    pub fn finish_at(mut self, now: Now, outcome: Outcome) -> Answer {
         match self.lease.take() {
-            Some(lease) => self.scheduler.finish(lease, outcome),
+            Some(lease) => self.scheduler.finish(now, lease, outcome),
             None => Answer::Done(Settled { blame: None }),
         }
     }
@@ -256,7 +270,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let outcome = Outcome { end: End::Dropped, used: None, committed: true, first_output_ns: None };
-            drop(self.scheduler.finish(lease, outcome));
+            drop(self.scheduler.finish(self.scheduler.clock.now(), lease, outcome));
         }
     }
 }
@@ -378,8 +392,8 @@ mod tests {
     fn a_lease_that_is_dropped_frees_its_slot_and_wakes_who_waits() {
         crate::rt::single().unwrap().block_on(async {
             let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
-            let held = go(scheduler.submit(ask(&scheduler, 60_000)));
-            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            let held = go(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
             drop(held);
             let held = go(waiting.decided().await);
             assert_eq!((in_flight(&scheduler), scheduler.waiting()), (1, 0));
@@ -391,9 +405,9 @@ mod tests {
     #[test]
     fn a_waiter_that_goes_away_leaves_the_room_and_a_decision_nobody_takes_is_settled() {
         let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
-        let held = go(scheduler.submit(ask(&scheduler, 60_000)));
-        let gone = wait(scheduler.submit(ask(&scheduler, 60_000)));
-        let late = wait(scheduler.submit(ask(&scheduler, 60_000)));
+        let held = go(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
+        let gone = wait(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
+        let late = wait(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
         drop(gone);
         assert_eq!(scheduler.waiting(), 1);
         // The slot goes to `late`, which is dropped with its decision unread.
@@ -409,8 +423,8 @@ mod tests {
             let window = Shape::Window { limit: 1.0, period_ns: 50_000_000, anchor_unix_ns: None };
             let scheduler = Scheduler::new(Clock::start(), limited(Dimension::Requests, window), 1);
             drop(crate::rt::spawn(scheduler.clone().alarm()));
-            let first = go(scheduler.submit(ask(&scheduler, 60_000)));
-            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            let first = go(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
             // No verb but the alarm's own can let it out: the first lease is held all the time.
             drop(go(waiting.decided().await));
             drop(first);
@@ -421,11 +435,14 @@ mod tests {
     fn draining_refuses_who_waits_and_who_comes() {
         crate::rt::single().unwrap().block_on(async {
             let scheduler = Scheduler::new(Clock::start(), one_slot(), 1);
-            let _held = go(scheduler.submit(ask(&scheduler, 60_000)));
-            let waiting = wait(scheduler.submit(ask(&scheduler, 60_000)));
+            let _held = go(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
+            let waiting = wait(scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)));
             scheduler.drain();
             assert!(matches!(waiting.decided().await, Answer::Refuse(_)));
-            assert!(matches!(scheduler.submit(ask(&scheduler, 60_000)), Answer::Refuse(_)));
+            assert!(matches!(
+                scheduler.submit(scheduler.clock.now(), ask(&scheduler, 60_000)),
+                Answer::Refuse(_)
+            ));
         });
     }
 }

@@ -44,13 +44,12 @@ pub struct Story {
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
     outcome: Outcome,
-    told: Told,
+    told: Box<Told>,
 }
 
 impl Story {
     /// A request has arrived.
     pub fn begin(gateway: &Arc<Gateway>, id: Arc<str>, endpoint: Endpoint, at: Now) -> Self {
-        gateway.in_flight.fetch_add(1, Ordering::AcqRel);
         gateway.metrics.in_flight.inc();
         let record = Record {
             id,
@@ -61,7 +60,7 @@ impl Story {
             status: 499,
             ..Record::default()
         };
-        let told = Told { record, at, ..Told::default() };
+        let told = Box::new(Told { record, at, steps: Vec::new(), refusal: None });
         Self { gateway: gateway.clone(), endpoint, outcome: Outcome::ClientGone, told }
     }
 
@@ -82,6 +81,8 @@ impl Story {
         record.key = key.name.clone();
         record.attempts = lease.attempt;
         record.queue_ns = lease.waited_ns;
+        // Most requests have one.
+        self.told.steps.reserve_exact(1);
         self.told.steps.push(Step {
             provider: upstream.name.clone(),
             key: key.name.clone(),
@@ -130,6 +131,16 @@ impl Story {
         self.gateway.metrics.first_output_seconds.observe(seconds(took_ns));
     }
 
+    /// It was over at this instant, of which nobody need ask the clock again.
+    pub fn over(&mut self, now_ns: u64) {
+        self.told.record.total_ns = now_ns.saturating_sub(self.told.at.mono_ns);
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Now {
+        self.told.at
+    }
+
     /// How it ended. What is never told ended with the client going away.
     pub fn end(&mut self, outcome: Outcome, status: u16, used: Option<Used>) {
         self.outcome = outcome;
@@ -159,13 +170,14 @@ fn seconds(ns: u64) -> f64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let gateway = &self.gateway;
-        let mut told = std::mem::take(&mut self.told);
-        let record = &mut told.record;
+        let Self { gateway, endpoint, outcome, told } = self;
+        let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
-        gateway.metrics.request(self.endpoint, self.outcome.label());
-        record.outcome = self.outcome.label().into();
-        record.total_ns = gateway.clock.mono_ns().saturating_sub(told.at.mono_ns);
+        gateway.metrics.request(*endpoint, outcome.label());
+        record.outcome = outcome.label().into();
+        if record.total_ns == 0 {
+            record.total_ns = gateway.clock.mono_ns().saturating_sub(arrived_ns);
+        }
         gateway.metrics.request_seconds.observe(seconds(record.total_ns));
         if record.queue_ns > 0 {
             gateway.metrics.wait_seconds.observe(seconds(record.queue_ns));
@@ -177,6 +189,5 @@ impl Drop for Story {
             observe::request_line(record);
         }
         gateway.recent.push(told);
-        gateway.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }

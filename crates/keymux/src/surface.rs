@@ -72,7 +72,11 @@ pub fn body_kind(endpoint: Endpoint) -> BodyKind {
 /// The envelope of errors, by path. Each vendor's SDK understands no other: Anthropic's calls `messages` under either
 /// prefix, `OpenRouter`'s lives below `/api/v1`. Slashes too many change nothing, as in [`normal`].
 pub fn envelope(path: &str) -> Envelope {
-    let path = normal(path);
+    envelope_of_normal(&normal(path))
+}
+
+/// The envelope of errors on a path that is as everybody means it.
+pub fn envelope_of_normal(path: &str) -> Envelope {
     if path.ends_with("/messages") || path.ends_with("/messages/count_tokens") {
         Envelope::Anthropic
     } else if path.starts_with("/api/v1/") {

@@ -140,11 +140,11 @@ pub(crate) struct Evidence<'e> {
 }
 
 /// Reads a refusal: an answer whose status is no success. Headers in any case; `unix_ns` is now.
-pub fn read<'h>(
+pub fn read<'h, N: AsRef<[u8]>>(
     dialect: Dialect,
     profile: Profile,
     status: u16,
-    headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+    headers: impl Iterator<Item = (N, &'h [u8])> + Clone,
     body: &[u8],
     unix_ns: u64,
 ) -> ErrorFacts {

@@ -118,15 +118,15 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Reads the rate-limit headers of an answer and appends what they say to `out`, one measurement a limit. Names are
 /// matched without regard to case; `unix_ns` turns points in time into waits.
-pub fn read<'h>(
+pub fn read<'h, N: AsRef<[u8]>>(
     profile: Profile,
-    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    headers: impl Iterator<Item = (N, &'h [u8])>,
     unix_ns: u64,
     out: &mut Vec<Measurement>,
 ) {
     let first = out.len();
     for (name, value) in headers {
-        let Some(named) = read_name(name) else { continue };
+        let Some(named) = read_name(name.as_ref()) else { continue };
         let Ok(value) = std::str::from_utf8(value) else { continue };
         let slot = slot(profile, named, first, out);
         match named.part {
@@ -190,8 +190,7 @@ fn interpret(profile: Profile, named: Named) -> Measurement {
 }
 
 /// Takes a header's name apart. `None` for all that are no rate-limit headers.
-fn read_name(name: &str) -> Option<Named> {
-    let bytes = name.as_bytes();
+fn read_name(bytes: &[u8]) -> Option<Named> {
     // One look at the first letter spares nearly all headers the rest.
     if !matches!(bytes.first()? | 0x20, b'x' | b'a' | b'r') || bytes.len() > NAME_BYTES_MAX {
         return None;
@@ -281,14 +280,18 @@ fn count(text: &str) -> Option<u64> {
 /// How long the provider asks to wait, in nanoseconds: `retry-after-ms` if it can be read, else `Retry-After` in
 /// seconds (fractions too) or as a date. Zero is an answer; nonsense and negative numbers are none; nothing is taken
 /// for longer than 366 days.
-pub fn retry_after<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>, unix_ns: u64) -> Option<u64> {
+pub fn retry_after<'h, N: AsRef<[u8]>>(
+    headers: impl Iterator<Item = (N, &'h [u8])>,
+    unix_ns: u64,
+) -> Option<u64> {
     let mut from_seconds = None;
     let mut from_ms = None;
     for (name, value) in headers {
+        let name = name.as_ref();
         let Ok(value) = std::str::from_utf8(value) else { continue };
-        if name.eq_ignore_ascii_case("retry-after-ms") {
+        if name.eq_ignore_ascii_case(b"retry-after-ms") {
             from_ms = from_ms.or_else(|| crate::decimal::scaled(value.trim(), 6));
-        } else if name.eq_ignore_ascii_case("retry-after") {
+        } else if name.eq_ignore_ascii_case(b"retry-after") {
             from_seconds = from_seconds.or_else(|| when::until(value, unix_ns));
         }
     }

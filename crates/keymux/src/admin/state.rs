@@ -16,7 +16,7 @@ pub(super) fn json(gateway: &Gateway) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "draining": gateway.draining.load(Ordering::Acquire),
-        "in_flight": gateway.in_flight.load(Ordering::Acquire),
+        "in_flight": gateway.metrics.in_flight.get(),
         "waiting": { "high": view.waiting[0], "normal": view.waiting[1], "low": view.waiting[2] },
         "totals": {
             "submitted": view.totals.submitted,

@@ -73,11 +73,8 @@ impl Fields {
     }
 
     /// All fields, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
-        self.fields.iter().map(|field| {
-            let name = std::str::from_utf8(&self.text[field.name.range()]).unwrap_or_default();
-            (name, &self.text[field.value.range()])
-        })
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields.iter().map(|field| (&self.text[field.name.range()], &self.text[field.value.range()]))
     }
 
     /// The values of this name, which is in lower case.
@@ -113,8 +110,8 @@ impl Fields {
 }
 
 /// Whether a comma-separated list, such as the one of `Connection`, has this word, which is in lower case.
-pub(crate) fn is_listed(list: &[u8], word: &str) -> bool {
-    list.split(|b| *b == b',').any(|w| w.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+pub(crate) fn is_listed(list: &[u8], word: &[u8]) -> bool {
+    list.split(|b| *b == b',').any(|w| w.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// A length: digits and nothing else, or `+5` and `0x5` would mean different bodies to different readers.

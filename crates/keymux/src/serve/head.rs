@@ -159,8 +159,8 @@ impl<'a> Says<'a> {
                     says.waits = !is_old && value.eq_ignore_ascii_case(b"100-continue");
                 }
                 10 if name.eq_ignore_ascii_case("connection") => {
-                    closes |= is_listed(value, "close");
-                    says.keeps_alive |= is_listed(value, "keep-alive");
+                    closes |= is_listed(value, b"close");
+                    says.keeps_alive |= is_listed(value, b"keep-alive");
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
                     once(&mut says.length, length(value)?, "it has more than one Content-Length")?;

@@ -48,8 +48,6 @@ pub struct Gateway {
     pub lists: Lists,
     /// New requests are refused.
     pub draining: AtomicBool,
-    /// Requests being served.
-    pub in_flight: AtomicUsize,
     /// Connections that owe their client an answer.
     writes: Writes,
     /// Whether each request is logged.
@@ -92,7 +90,6 @@ impl Gateway {
             recent: Recent::default(),
             lists: Lists::default(),
             draining: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
             writes: Writes::default(),
             log_requests,
             nobody: Arc::from("-"),
@@ -160,7 +157,7 @@ impl Worker {
         let (run, counted) = id[3..].split_at_mut(16);
         hexadecimal(self.run, run);
         hexadecimal(count, counted);
-        String::from_utf8_lossy(&id).into()
+        std::str::from_utf8(&id).unwrap_or_default().into()
     }
 }
 

@@ -82,7 +82,8 @@ async fn read_all(script: Script) -> Read {
             Err(crate::body::Stopped::Broken(detail)) => return (asked, detail),
             Err(_) => return (asked, "stopped".to_owned()),
         };
-        let fields = head.fields.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect();
+        let fields =
+            head.fields.iter().map(|(n, v)| (String::from_utf8(n.to_vec()).unwrap(), v.to_vec())).collect();
         let (path, query) = (head.path().to_owned(), head.query().map(str::to_owned));
         asked.push((head.method.to_string(), path, query, fields, body.to_vec()));
         match line.send(Reply::whole(StatusCode::OK, "text/plain", "ok"), &mut alarm).await {

@@ -336,6 +336,11 @@ impl Exchange {
         Ok(data)
     }
 
+    /// Nothing of the body is still to come; what has come may be still to be read.
+    pub fn has_come(&self) -> bool {
+        matches!(self.receiving, Receiving::Over)
+    }
+
     /// The body was read to its end.
     pub fn is_over(&self) -> bool {
         matches!(self.receiving, Receiving::Over) && self.ready.is_empty()

@@ -53,7 +53,7 @@ fn a_whole_answer_is_read_once_for_everything() {
 fn work_on_a_huge_body_is_bounded() {
     let mut body = b"{\"error\":{\"code\":\"insufficient_quota\",\"message\":\"".to_vec();
     body.resize(10 << 20, b'a');
-    let facts = read(Dialect::OpenAi, Profile::OpenAi, 500, std::iter::empty(), &body, NOW);
+    let facts = read(Dialect::OpenAi, Profile::OpenAi, 500, std::iter::empty::<(&str, &[u8])>(), &body, NOW);
     assert_eq!(facts.sign, Sign::ServerError);
     assert!(facts.message.is_none_or(|message| message.chars().count() <= 300));
 }
@@ -80,7 +80,7 @@ proptest! {
     fn shuffled_errors_never_panic(status in 400..600_u16,
                                    text in "(\\{|\\}|\\[|\\]|:|,|\"error\"|\"message\"|\"metadata\"|\"raw\"|\"details\"|\"code\"|\"provider_name\"|\"Provider returned error\"|null|1|\"limit 9999999999999999999999, try again in 1\u{e9}s\"){0,24}") {
         for dialect in [Dialect::OpenAi, Dialect::OpenRouter, Dialect::Anthropic] {
-            let _ = read(dialect, Profile::OpenAi, status, std::iter::empty(), text.as_bytes(), NOW);
+            let _ = read(dialect, Profile::OpenAi, status, std::iter::empty::<(&str, &[u8])>(), text.as_bytes(), NOW);
             let _ = read_in_ok(dialect, text.as_bytes());
         }
     }

@@ -25,7 +25,7 @@ impl Head {
     }
 
     /// All fields, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         self.fields.iter()
     }
 
@@ -117,7 +117,7 @@ fn framing(
             }
             chunked = true;
         } else if header.name.eq_ignore_ascii_case("connection") {
-            keeps_alive &= !is_listed(header.value, "close");
+            keeps_alive &= !is_listed(header.value, b"close");
         }
     }
     if chunked && known.is_some() {

@@ -258,7 +258,7 @@ fn the_first_connection_that_is_open_is_taken_and_only_a_used_one_counts_as_idle
 fn fields_are_found_by_their_names_in_lower_case() {
     let head = Head::read(b"HTTP/1.1 429 Slow\r\nX-A: 1 \r\nEmpty:\r\nx-a: 2\r\nObs: \xe9\r\n\r\n").unwrap();
     let fields: Vec<_> = head.fields().collect();
-    let wanted: [(&str, &[u8]); 4] = [("x-a", b"1"), ("empty", b""), ("x-a", b"2"), ("obs", b"\xe9")];
+    let wanted: [(&[u8], &[u8]); 4] = [(b"x-a", b"1"), (b"empty", b""), (b"x-a", b"2"), (b"obs", b"\xe9")];
     assert_eq!((fields.as_slice(), head.status.as_u16()), (&wanted[..], 429));
     assert_eq!((head.get("x-a"), head.get("X-A"), head.len()), (Some(&b"1"[..]), None, 4));
 }
