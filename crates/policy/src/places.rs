@@ -3,14 +3,15 @@
 use crate::Policy;
 use crate::ghosts::{self, Booking};
 use crate::lease::WaitedFor;
-use crate::pick::{Line, Scan, Wait};
+use crate::pick::{Best, Line, Scan, Wait};
+use crate::quota::Need;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request::{Request, Reservation, rank};
 use crate::time::{MINUTE, MS, Now, SECOND};
 
 /// Places are kept for who is told to come back within this time: clients give up on longer ones.
 const KEPT_MAX_NS: u64 = 4 * MINUTE;
-/// What a request costs its client where nothing is known of the limits in its way.
+/// What a request of the usual size costs its client.
 const PRICE_NS: u64 = 100 * MS;
 
 impl Wait {
@@ -50,20 +51,34 @@ impl Policy {
         domain.shares.owes(now.mono_ns, class, need, minute)
     }
 
-    /// The price of a turn: how long the scarcest limit needs to bring back what the request takes, over the weight
-    /// of its client.
-    fn price(&self, request: &mut Request, wait: Option<&Wait>) {
-        let mut seconds: f64 = 0.0;
-        if let Some((wait, target)) = wait.and_then(|w| Some((w, w.target?))) {
+    /// The price of a turn: how many requests of the usual size it is worth, as the limits see it that are in its way
+    /// there, over the weight of its client. So the same request costs the same wherever it goes, at an account with
+    /// much or with little quota.
+    fn price(&mut self, request: &mut Request, to: Option<(usize, Need)>) {
+        let mut worth = 1.0;
+        if let Some((target, need)) = to {
+            let usual = self.room.usual_need(request.place.pool, &need);
             let turn = self.pool.models[self.pool.targets[target].model].stats.turn().ns;
-            for d in self.pool.domains_of(target) {
-                let domain = &self.pool.domains[d];
-                seconds = seconds.max(domain.refill_s(wait.need.of(domain.dimension), turn));
+            let longest = |of: &Need| {
+                let domains = self.pool.domains_of(target).map(|d| &self.pool.domains[d]);
+                domains.map(|d| d.refill_s(of.of(d.dimension), turn)).fold(0.0, f64::max)
+            };
+            let (this, other) = (longest(&need), longest(&usual));
+            if this > 0.0 && other > 0.0 {
+                worth = this / other;
             }
         }
-        let ns = if seconds > 0.0 { seconds * 1e9 } else { PRICE_NS as f64 };
-        request.place.cost =
-            crate::time::ns_of((ns / request.ask.weight.clamp(1e-3, 1e3)).clamp(1e3, 1e15) * 1e-9);
+        let ns = PRICE_NS as f64 * worth / request.ask.weight.clamp(1e-3, 1e3);
+        request.place.cost = crate::time::ns_of(ns.clamp(1e3, 1e15) * 1e-9);
+    }
+
+    /// Goes without having waited. While others wait that is a turn, too.
+    pub(crate) fn pay_at_once(&mut self, now: Now, request: &mut Request, best: &Best) {
+        if self.room.is_contended(request) {
+            self.price(request, Some((best.target, best.need)));
+            let market = self.room.market_of(self.pool.targets[best.target].account);
+            self.room.served_at_once(now.mono_ns, request, market);
+        }
     }
 
     /// No; and where a limit is in the way, a place is kept for when the caller was told to come back.
@@ -74,7 +89,7 @@ impl Policy {
         let limited = matches!(refusal.kind, RefusalKind::QuotaExhausted { .. }) && after <= KEPT_MAX_NS;
         if limited && !self.draining && self.ghosts.has_room(lot, request.ask.client) {
             let at = now.mono_ns.saturating_add(after);
-            self.price(request, Some(wait));
+            self.price(request, wait.target.map(|t| (t, wait.need)));
             self.place(now, request, wait, false);
             let placed = std::mem::take(&mut request.placed);
             for p in &placed {
@@ -132,7 +147,7 @@ impl Policy {
             let refusal = self.refuse(now, &mut request, scan);
             return Err((request, refusal));
         }
-        self.price(&mut request, scan.wait.as_ref());
+        self.price(&mut request, scan.wait.as_ref().and_then(|w| Some((w.target?, w.need))));
         let on_route = self.routes.all[request.route].waiting;
         // Who has a place already keeps it over a retry; so does who was promised one.
         if request.attempt == 0 && self.room.is_full(&request, on_route, &self.pool.settings.room) {
@@ -151,10 +166,11 @@ impl Policy {
     }
 
     /// Leaves the waiting room (let out, or for another reason), and what it saved up for.
-    pub(crate) fn stand_up(&mut self, now: Now, request: &mut Request, let_out: bool) {
+    pub(crate) fn stand_up(&mut self, now: Now, request: &mut Request, let_out: Option<&Best>) {
         if request.place.waiting {
             self.routes.all[request.route].waiting -= 1;
-            self.room.leave(now.mono_ns, request, let_out);
+            let market = let_out.map(|b| self.room.market_of(self.pool.targets[b.target].account));
+            self.room.leave(now.mono_ns, request, market);
         }
         self.unplace(now, request);
     }

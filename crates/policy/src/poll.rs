@@ -86,7 +86,7 @@ impl Policy {
         let Some(mut request) = self.requests.take(id) else { return false };
         let mut scan = self.look(now, &request, Line::Front, None);
         if let Some(best) = scan.best {
-            self.stand_up(now, &mut request, true);
+            self.stand_up(now, &mut request, Some(&best));
             let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
             out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
             return true;
@@ -136,7 +136,7 @@ impl Policy {
             let Some(mut request) = self.requests.take(id) else { continue };
             let mut scan = self.look(now, &request, Line::Front, None);
             if let Some(best) = scan.best {
-                self.stand_up(now, &mut request, true);
+                self.stand_up(now, &mut request, Some(&best));
                 let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
                 out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
             } else {
@@ -155,7 +155,7 @@ impl Policy {
             let scan = self.look(now, &request, Line::Behind, None);
             return self.dismiss(now, request, &scan, out);
         };
-        self.stand_up(now, &mut request, false);
+        self.stand_up(now, &mut request, None);
         self.totals.refused += 1;
         let refusal = Refusal { kind, retry_after_ns: None };
         out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });
@@ -164,7 +164,7 @@ impl Policy {
 
     /// Tells a waiter no, and when to come back.
     fn dismiss(&mut self, now: Now, mut request: Box<Request>, scan: &Scan, out: &mut Vec<Woken>) {
-        self.stand_up(now, &mut request, false);
+        self.stand_up(now, &mut request, None);
         let refusal = self.refuse(now, &mut request, scan);
         self.totals.refused += 1;
         out.push(Woken { ticket: Ticket(request.id), decision: Decision::Refuse(refusal) });

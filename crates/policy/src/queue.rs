@@ -5,12 +5,15 @@
 //! of their heads; inside one, clients take turns and each client's requests go first come, first served. Whose turn
 //! it is, `turns` knows.
 
+mod fair;
+
 use crate::ask::ClientId;
 use crate::fleet::{AccountId, Endpoint, RoomSettings};
 use crate::ghosts::Ghosts;
 use crate::hash::Map;
-use crate::quota::Order;
+use crate::quota::{Need, Order};
 use crate::request::{Request, rank};
+use crate::routes::{Market, Markets};
 use crate::shares::KEPT;
 use crate::slab::Slab;
 use crate::turns::{Spot, Turns};
@@ -64,8 +67,9 @@ pub(crate) struct Lane {
     try_at: u64,
     /// The last change after which the head was looked at.
     looked: u64,
-    /// Its clients' turns are those of this pool.
+    /// Its clients' turns are those of this pool, in these markets.
     pool: usize,
+    among: usize,
     /// Its head is owed a turn before higher classes.
     owed: bool,
 }
@@ -99,6 +103,9 @@ pub(crate) struct Room {
     index: Map<LaneKey, usize>,
     /// By pool and class.
     lots: Vec<[Lot; 3]>,
+    /// By pool: what a request usually takes.
+    usual: Vec<Option<Need>>,
+    markets: Markets,
     deadlines: BTreeSet<(u64, u64)>,
     /// Those that may not go before a time: a retry's pause.
     later: BTreeSet<(u64, u64)>,
@@ -128,7 +135,9 @@ impl Room {
             return (0, 0, request.seq);
         }
         let lot = self.lots.get(request.place.pool).filter(|_| request.attempt == 0);
-        let tag = lot.map_or(0, |lots| lots[usize::from(class)].turns.tag(request.ask.client));
+        let among = self.markets.among(request.place.among);
+        let tag = |turns: &Turns| turns.tag(request.ask.client, turns.floor(among));
+        let tag = lot.map_or(0, |lots| tag(&lots[usize::from(class)].turns));
         (1 + class, tag, request.seq)
     }
 
@@ -167,7 +176,8 @@ impl Room {
             () => Spot::Next(part(promised, likely)),
         };
         let turns = &lots[class].turns;
-        let own = lots[class].front as f64 + turns.ahead(now, client, spot);
+        let own = lots[class].front as f64
+            + turns.ahead(now, client, spot, turns.floor(self.markets.among(request.place.among)));
         // What the lower classes keep goes before, too.
         let lower = (class + 1..3).filter(|c| lots[*c].total() > 0);
         let (lower, kept) = lower.fold((0, 0.0), |(l, k), c| (l + lots[c].total(), k + KEPT[c]));
@@ -226,12 +236,14 @@ impl Room {
         let (client, cost) = (request.ask.client, request.place.cost);
         let front = request.attempt > 0;
         request.place.front = front;
-        let lot = self.lot(request.place.pool, key.class);
+        let among = self.markets.among(request.place.among);
+        let lot = lot_of(&mut self.lots, request.place.pool, key.class);
         if front {
             lot.front += cost;
             lot.turns.ask_again();
         } else {
-            lot.turns.enter(client, request.seq, request.id, cost);
+            let floor = lot.turns.floor(among);
+            lot.turns.enter(client, request.seq, request.id, cost, floor);
         }
         let at = if let Some(at) = self.index.get(&key) {
             *at
@@ -243,6 +255,7 @@ impl Room {
                 try_at: u64::MAX,
                 looked: self.changes,
                 pool: request.place.pool,
+                among: request.place.among,
                 owed: false,
             });
             self.index.insert(key, at);
@@ -252,13 +265,13 @@ impl Room {
         lane.try_at = lane.try_at.min(try_at);
         let client = request.ask.client.0;
         lane.files.entry(client).or_default().queue.insert(request.seq, (request.id, front));
-        lane.set_head(client, &self.lots);
+        lane.set_head(client, &self.lots, &self.markets);
         request.place.lane = Some(at);
         self.wake = self.wake.min(lane.try_at);
     }
 
-    /// Leaves the room: let out, or for another reason.
-    pub(crate) fn leave(&mut self, now: u64, request: &mut Request, let_out: bool) {
+    /// Leaves the room: let out to a market, or for another reason.
+    pub(crate) fn leave(&mut self, now: u64, request: &mut Request, let_out: Option<Market>) {
         if !std::mem::take(&mut request.place.waiting) {
             return;
         }
@@ -291,7 +304,7 @@ impl Room {
         if let Some(file) = lane.files.get_mut(&client) {
             file.queue.remove(&request.seq);
         }
-        lane.set_head(client, &self.lots);
+        lane.set_head(client, &self.lots, &self.markets);
         if first.is_some_and(|(_, seq, _)| seq == request.seq) {
             // The next one may be smaller, or was held up by the one that left.
             lane.try_at = 0;
@@ -318,7 +331,7 @@ impl Room {
         let lane = self.lanes.get_mut(at)?;
         loop {
             let (tag, seq, client) = *lane.heads.first()?;
-            lane.set_head(client, &self.lots);
+            lane.set_head(client, &self.lots, &self.markets);
             if lane.heads.first() == Some(&(tag, seq, client)) {
                 return Some(((tag, seq), lane.files.get(&client)?.queue.get(&seq)?.0));
             }
@@ -347,10 +360,7 @@ impl Room {
     }
 
     fn lot(&mut self, pool: usize, class: u8) -> &mut Lot {
-        if self.lots.len() <= pool {
-            self.lots.resize_with(pool + 1, Default::default);
-        }
-        &mut self.lots[pool][usize::from(class)]
+        lot_of(&mut self.lots, pool, class)
     }
 
     /// The head of a lane could not go; time alone may let it go at `try_at`.
@@ -421,6 +431,13 @@ impl Room {
     }
 }
 
+fn lot_of(lots: &mut Vec<[Lot; 3]>, pool: usize, class: u8) -> &mut Lot {
+    if lots.len() <= pool {
+        lots.resize_with(pool + 1, Default::default);
+    }
+    &mut lots[pool][usize::from(class)]
+}
+
 /// So much of an amount.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u64 is one")]
 fn part(amount: u64, share: f64) -> u64 {
@@ -436,11 +453,12 @@ impl Lane {
     }
 
     /// Puts the head of a client's file at its place among the heads.
-    fn set_head(&mut self, client: u64, lots: &[[Lot; 3]]) {
+    fn set_head(&mut self, client: u64, lots: &[[Lot; 3]], markets: &Markets) {
         let turns = lots.get(self.pool).map(|l| &l[usize::from(self.key.class)].turns);
         let Some(file) = self.files.get_mut(&client) else { return };
         let head = file.queue.first_key_value().map(|(seq, (_, front))| {
-            let tag = if *front { 0 } else { turns.map_or(0, |t| t.tag(ClientId(client))) };
+            let tag = |t: &Turns| t.tag(ClientId(client), t.floor(markets.among(self.among)));
+            let tag = if *front { 0 } else { turns.map_or(0, tag) };
             (tag, *seq)
         });
         if head != file.head {

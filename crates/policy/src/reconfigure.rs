@@ -49,6 +49,7 @@ impl Policy {
         self.refresh_adhoc();
         let last = self.pool.providers.iter().map(|(id, _)| id + 1).max();
         self.routes.connect(last.unwrap_or(0));
+        self.room.new_markets(self.routes.markets());
     }
 
     fn set_providers(&mut self, specs: &[ProviderSpec]) {
@@ -192,6 +193,7 @@ impl Policy {
                 busy: 0,
                 waiting: 0,
                 pool: 0,
+                among: 0,
                 serial,
             };
             let at = self.routes.all.insert(route);

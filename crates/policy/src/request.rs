@@ -105,7 +105,9 @@ pub(crate) struct Place {
     pub(crate) new_round: bool,
     /// The pool of its route when it took its place.
     pub(crate) pool: usize,
-    /// What it costs its client: how long (ns) its scarcest limit needs to bring back what it takes.
+    /// The markets of its route.
+    pub(crate) among: usize,
+    /// What it costs its client.
     pub(crate) cost: u64,
     /// It stands in front of those whose clients have not paid yet.
     pub(crate) front: bool,

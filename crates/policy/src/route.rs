@@ -133,6 +133,8 @@ pub(crate) struct Route {
     pub(crate) waiting: usize,
     /// Routes of one pool compete for the same limits: their clients take turns with each other.
     pub(crate) pool: usize,
+    /// The markets that it is in, by their number in [`crate::routes::Markets`].
+    pub(crate) among: usize,
     /// Tells a route from its predecessor at the same index.
     pub(crate) serial: u64,
 }

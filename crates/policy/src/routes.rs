@@ -1,7 +1,7 @@
 //! The routes: those of the configuration, and those for a provider's model that has none, which come to be when they
 //! are first asked for. Model names are the callers' input, so the latter are bounded: the longest idle one gives way.
 
-use crate::fleet::{ProviderId, RouteId, Strategy};
+use crate::fleet::{AccountId, ProviderId, RouteId, Strategy};
 use crate::hash::Map;
 use crate::pool::Pool;
 use crate::route::{Member, Route, Tier};
@@ -10,6 +10,39 @@ use std::sync::Arc;
 
 /// Keys in all unnamed routes together, beyond which the longest idle gives way, whatever their number.
 const ADHOC_SLOTS_MAX: usize = 1_000_000;
+
+/// Routes over more markets than this are taken to be in all of them.
+const MARKETS_MAX: usize = 8;
+
+/// Accounts that are in the same routes: whoever may use one of them may use all, so their clients have one clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Market(u32);
+
+impl Market {
+    pub(crate) const fn of(n: u32) -> Self {
+        Self(n)
+    }
+}
+
+/// The markets, and which of them a route is in.
+#[derive(Debug, Default)]
+pub(crate) struct Markets {
+    of_account: Vec<Market>,
+    /// By what routes call `among`, from 1 on; 0: all.
+    sets: Vec<Vec<Market>>,
+    pub(crate) count: u32,
+}
+
+impl Markets {
+    pub(crate) fn of_account(&self, account: AccountId) -> Market {
+        self.of_account.get(account.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// Those that a route calls `among`; `None`: all.
+    pub(crate) fn among(&self, among: usize) -> Option<&[Market]> {
+        among.checked_sub(1).and_then(|at| self.sets.get(at)).map(Vec::as_slice)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
@@ -46,6 +79,7 @@ impl Routes {
             busy: 0,
             waiting: 0,
             pool: self.pools.get(provider.0 as usize).copied().unwrap_or(0),
+            among: 0,
             serial,
         };
         Self::fill_adhoc(pool, &mut route, provider);
@@ -80,6 +114,47 @@ impl Routes {
             route.pool = first.map_or(0, |m| pools[m.provider.0 as usize]);
         }
         self.pools = pools;
+    }
+
+    /// Which accounts are in the same routes of the configuration; the unnamed ones are over all of a provider's.
+    pub(crate) fn markets(&mut self) -> Markets {
+        let mut marks: Vec<(u64, usize)> = Vec::new();
+        let accounts = |route: &Route| -> Vec<usize> {
+            let groups = route.tiers.iter().flat_map(|t| &t.members).flat_map(|m| &m.layout.groups);
+            groups.map(|g| g.account.0 as usize).collect()
+        };
+        for (at, route) in self.all.iter().filter(|(_, r)| r.named.is_some()) {
+            for account in accounts(route) {
+                if marks.len() <= account {
+                    marks.resize(account + 1, (0, usize::MAX));
+                }
+                let (mark, last) = &mut marks[account];
+                if std::mem::replace(last, at) != at {
+                    *mark = crate::hash::of(&(*mark, at as u64));
+                }
+            }
+        }
+        let mut known: Map<u64, Market> = Map::default();
+        let mut of_account = Vec::with_capacity(marks.len());
+        for (mark, _) in &marks {
+            let next = Market::of(crate::route::to_u32(known.len()));
+            of_account.push(*known.entry(*mark).or_insert(next));
+        }
+        let mut markets = Markets { of_account, sets: Vec::new(), count: crate::route::to_u32(known.len()) };
+        for (_, route) in self.all.iter_mut() {
+            let mut of: Vec<Market> = Vec::new();
+            if route.named.is_some() {
+                of.extend(accounts(route).into_iter().map(|a| markets.of_account[a]));
+                of.sort_unstable();
+                of.dedup();
+            }
+            route.among = 0;
+            if (1..=MARKETS_MAX).contains(&of.len()) {
+                markets.sets.push(of);
+                route.among = markets.sets.len();
+            }
+        }
+        markets
     }
 
     fn make_room(&mut self, pool: &mut Pool) {

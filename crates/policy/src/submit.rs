@@ -23,7 +23,8 @@ impl Policy {
         at.busy += 1;
         let mut request = self.requests.open(ask, route);
         request.arrived = now.mono_ns;
-        request.place.pool = self.routes.all[route].pool;
+        (request.place.pool, request.place.among) =
+            (self.routes.all[route].pool, self.routes.all[route].among);
         if !self.ghosts.is_empty() {
             self.claim(now, &mut request);
         }
@@ -32,6 +33,7 @@ impl Policy {
         if !behind {
             let scan = self.look(now, &request, Line::New, None);
             if let Some(best) = scan.best {
+                self.pay_at_once(now, &mut request, &best);
                 return Decision::Go(self.admit(now, request, &best, scan.skipped));
             }
             try_at = scan.try_at;
@@ -67,7 +69,7 @@ impl Policy {
             self.requests.put_back(request);
             return;
         }
-        self.stand_up(now, &mut request, false);
+        self.stand_up(now, &mut request, None);
         self.totals.cancelled += 1;
         self.close(request);
     }

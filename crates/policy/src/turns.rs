@@ -1,13 +1,17 @@
 //! Whose turn it is: start-time fair queueing between the clients of one class in one pool (Goyal, Vin, Cheng 1996),
-//! over all lanes. A request costs the time that its scarcest limit needs to bring back what it takes, over its
-//! client's weight: so clients with large and with small requests, and on different routes, get the same share of
-//! what is scarce. Only the head of a client's line has a tag; a request that leaves without having been served
-//! gives its turn to the next, so that refusals cost a client nothing.
+//! over all lanes. A request costs what it is worth in requests of the usual size, over its client's weight, wherever it
+//! goes: so all that a client gets counts, and what has had least goes next (max-min). Only the head of a client's line
+//! has a tag; a request that leaves without having been served gives its turn to the next, so that refusals cost a
+//! client nothing.
+//!
+//! Each market (accounts that are in the same routes) has a clock of its own, at which newcomers begin: what goes fast
+//! elsewhere must not push them back behind those who are served slowly here.
 //!
 //! Knows costs and clients, not requests: how long a cost really takes is told by the quota clocks.
 
 use crate::ask::ClientId;
 use crate::hash::Map;
+use crate::routes::Market;
 use crate::time::s_of;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,8 +100,10 @@ impl Line {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns {
     lines: Map<ClientId, Line>,
-    /// Tag of the one served last.
-    virtual_time: u64,
+    /// The clock of each market: the greatest tag that was served there.
+    clocks: Map<Market, u64>,
+    /// The greatest of them.
+    latest: u64,
     /// All that waits.
     total: u64,
     /// Clients with somebody waiting, by the end of their lines.
@@ -127,9 +133,21 @@ impl Rate {
 }
 
 impl Turns {
+    /// Where a client begins that comes new and may go to these markets (`None`: to all): no earlier than those who
+    /// were served there last. Of several the latest, for who has had as much as the others of one market has no claim
+    /// to more in the next.
+    pub(crate) fn floor(&self, markets: Option<&[Market]>) -> u64 {
+        let clock = |m: &Market| self.clocks.get(m).copied().unwrap_or(0);
+        markets.map_or(self.latest, |of| of.iter().map(clock).max().unwrap_or(0))
+    }
+
     /// The tag of a client's head.
-    pub(crate) fn tag(&self, client: ClientId) -> u64 {
-        self.lines.get(&client).map_or(self.virtual_time, |line| line.base)
+    pub(crate) fn tag(&self, client: ClientId, floor: u64) -> u64 {
+        match self.lines.get(&client) {
+            Some(line) if !line.waiting.is_empty() => line.base,
+            Some(line) => line.base.max(floor),
+            None => floor,
+        }
     }
 
     /// The cost of all that a client has in line.
@@ -142,10 +160,10 @@ impl Turns {
         self.total
     }
 
-    pub(crate) fn enter(&mut self, client: ClientId, seq: u64, id: u64, cost: u64) {
+    pub(crate) fn enter(&mut self, client: ClientId, seq: u64, id: u64, cost: u64, floor: u64) {
         let line = self.lines.entry(client).or_default();
         if line.waiting.is_empty() {
-            line.base = line.base.max(self.virtual_time);
+            line.base = line.base.max(floor);
         } else {
             self.ends.remove(&(line.end(), client));
         }
@@ -157,31 +175,61 @@ impl Turns {
         self.overtaken |= self.ends.last().is_some_and(|(last, _)| *last > end);
     }
 
-    /// Served: the client's next turn comes later. Not served: the turn is the next one's.
-    pub(crate) fn leave(&mut self, now: u64, client: ClientId, seq: u64, served: bool) {
+    /// Served in a market: the client's next turn comes later. Not served: the turn is the next one's.
+    pub(crate) fn leave(&mut self, now: u64, client: ClientId, seq: u64, served: Option<Market>) {
         let Some(line) = self.lines.get_mut(&client) else { return };
         let end = line.end();
         let Some((_, cost)) = line.waiting.remove(&seq) else { return };
         self.ends.remove(&(end, client));
         line.total -= cost;
         self.total -= cost;
-        if served {
-            self.virtual_time = self.virtual_time.max(line.base);
+        let start = line.base;
+        if served.is_some() {
             line.base = line.base.saturating_add(cost);
-            self.served.entry(client).or_default().add(now, cost);
-            self.served_in_all.add(now, cost);
         }
         if !line.waiting.is_empty() {
             self.ends.insert((line.end(), client));
-        } else if line.base <= self.virtual_time {
-            self.lines.remove(&client);
+        }
+        if let Some(market) = served {
+            self.serve(now, client, market, start, cost);
         }
         self.sweep();
     }
 
+    /// Served without having waited, while others do: it pays like them.
+    pub(crate) fn at_once(&mut self, now: u64, client: ClientId, market: Market, cost: u64, floor: u64) {
+        let line = self.lines.entry(client).or_default();
+        if line.waiting.is_empty() {
+            line.base = line.base.max(floor);
+        } else {
+            self.ends.remove(&(line.end(), client));
+        }
+        let start = line.base;
+        line.base = line.base.saturating_add(cost);
+        if !line.waiting.is_empty() {
+            self.ends.insert((line.end(), client));
+        }
+        self.serve(now, client, market, start, cost);
+        self.sweep();
+    }
+
+    fn serve(&mut self, now: u64, client: ClientId, market: Market, start: u64, cost: u64) {
+        let clock = self.clocks.entry(market).or_insert(0);
+        *clock = start.max(*clock);
+        self.latest = self.latest.max(start);
+        self.served.entry(client).or_default().add(now, cost);
+        self.served_in_all.add(now, cost);
+    }
+
+    /// The markets are others from now on: who comes new begins behind all that were served.
+    pub(crate) fn new_markets(&mut self, count: u32) {
+        let latest = self.latest;
+        self.clocks = (0..count).map(|m| (Market::of(m), latest)).collect();
+    }
+
     fn sweep(&mut self) {
         if self.lines.len() > 1_024 && self.lines.len() > 4 * self.ends.len() {
-            let time = self.virtual_time;
+            let time = self.latest;
             self.lines.retain(|_, line| !line.waiting.is_empty() || line.base > time);
         }
         if self.served.len() > 4_096 {
@@ -191,13 +239,8 @@ impl Turns {
     }
 
     /// Where a request would start: its client's tag, and the client's own work before it.
-    pub(crate) fn start(&self, client: ClientId, at: Spot) -> (u64, u64) {
-        let line = self.lines.get(&client);
-        let (base, own) = match line {
-            Some(line) if !line.waiting.is_empty() => (line.base, line.total),
-            Some(line) => (line.base.max(self.virtual_time), 0),
-            None => (self.virtual_time, 0),
-        };
+    fn start(&self, client: ClientId, at: Spot, floor: u64) -> (u64, u64) {
+        let (base, own) = (self.tag(client, floor), self.of(client));
         match at {
             Spot::First => (base, 0),
             Spot::Last(cost) => (base, own.saturating_sub(cost)),
@@ -207,8 +250,8 @@ impl Turns {
 
     /// The work that goes before a request at this spot: what waits, and what will come later and go before it, for
     /// clients whose lines end earlier come again.
-    pub(crate) fn ahead(&self, now: u64, client: ClientId, at: Spot) -> f64 {
-        let (base, own) = self.start(client, at);
+    pub(crate) fn ahead(&self, now: u64, client: ClientId, at: Spot, floor: u64) -> f64 {
+        let (base, own) = self.start(client, at, floor);
         let start = base.saturating_add(own);
         let line = self.lines.get(&client).filter(|l| !l.waiting.is_empty());
         let mut rest = self.total.saturating_sub(line.map_or(0, |l| l.total));
@@ -222,7 +265,7 @@ impl Turns {
             if seen == LINES_EXACT {
                 // The others' lines are longer: each has about the same to be served before this one.
                 let others = (self.ends.len() - usize::from(line.total > 0)).saturating_sub(seen) as u64;
-                let each = start.saturating_sub(self.virtual_time);
+                let each = start.saturating_sub(floor);
                 ahead += rest.min(each.saturating_mul(others));
                 light = 0.0;
                 break;
@@ -234,7 +277,7 @@ impl Turns {
             later.add(rate, start.saturating_sub(*end) as f64);
         }
         let absent = self.served.len().saturating_sub(self.ends.len()) as f64;
-        later.add(light, absent * start.saturating_sub(self.virtual_time) as f64);
+        later.add(light, absent * start.saturating_sub(floor) as f64);
         later.with(ahead as f64, all)
     }
 
@@ -266,6 +309,17 @@ impl Turns {
 mod tests {
     use super::*;
 
+    const HERE: Market = Market::of(0);
+    const THERE: Market = Market::of(1);
+
+    fn enter(turns: &mut Turns, client: ClientId, seq: u64, id: u64, cost: u64) {
+        turns.enter(client, seq, id, cost, turns.floor(None));
+    }
+
+    fn ahead(turns: &Turns, now: u64, client: ClientId, at: Spot) -> f64 {
+        turns.ahead(now, client, at, turns.floor(None))
+    }
+
     #[track_caller]
     fn assert_near(ahead: f64, expected: u64) {
         assert!((ahead - expected as f64).abs() < 1e-6, "{ahead} is not {expected}");
@@ -277,11 +331,11 @@ mod tests {
         while let Some(client) = lines
             .iter()
             .filter(|(_, l)| !l.is_empty())
-            .min_by_key(|(c, l)| (turns.tag(ClientId(**c)), l[0]))
+            .min_by_key(|(c, l)| (turns.tag(ClientId(**c), turns.floor(None)), l[0]))
             .map(|(c, _)| *c)
         {
             let seq = lines.get_mut(&client).unwrap().remove(0);
-            turns.leave(0, ClientId(client), seq, true);
+            turns.leave(0, ClientId(client), seq, Some(HERE));
             order.push(client);
         }
         order
@@ -290,7 +344,7 @@ mod tests {
     fn line_up(costs: &[(u64, u64)]) -> (Turns, BTreeMap<u64, Vec<u64>>) {
         let (mut turns, mut lines) = (Turns::default(), BTreeMap::<u64, Vec<u64>>::new());
         for (seq, (client, cost)) in costs.iter().enumerate() {
-            turns.enter(ClientId(*client), seq as u64, seq as u64, *cost);
+            enter(&mut turns, ClientId(*client), seq as u64, seq as u64, *cost);
             lines.entry(*client).or_default().push(seq as u64);
         }
         (turns, lines)
@@ -311,46 +365,47 @@ mod tests {
     fn the_work_ahead_is_what_is_served_before() {
         let (turns, _) = line_up(&[(1, 10), (1, 10), (1, 10), (2, 4), (3, 4), (3, 4), (3, 4)]);
         // A newcomer: everybody's first one starts at the same tag; nothing is before it but chance.
-        assert_near(turns.ahead(0, ClientId(9), Spot::Next(0)), 0);
+        assert_near(ahead(&turns, 0, ClientId(9), Spot::Next(0)), 0);
         // One more of client 2 starts at 4: four units of each other go before it, and its own four.
-        assert_near(turns.ahead(0, ClientId(2), Spot::Next(0)), 4 + 4 + 4);
-        assert_near(turns.ahead(0, ClientId(2), Spot::First), 0);
+        assert_near(ahead(&turns, 0, ClientId(2), Spot::Next(0)), 4 + 4 + 4);
+        assert_near(ahead(&turns, 0, ClientId(2), Spot::First), 0);
         // One more of client 1 comes after everything.
-        assert_near(turns.ahead(0, ClientId(1), Spot::Next(0)), turns.total());
-        assert_near(turns.ahead(0, ClientId(1), Spot::Last(10)), turns.total() - 10);
+        assert_near(ahead(&turns, 0, ClientId(1), Spot::Next(0)), turns.total());
+        assert_near(ahead(&turns, 0, ClientId(1), Spot::Last(10)), turns.total() - 10);
         // What was promised to it does not stand in line, but lets as much of the others go before.
-        assert_near(turns.ahead(0, ClientId(9), Spot::Next(6)), 6 + 4 + 6);
+        assert_near(ahead(&turns, 0, ClientId(9), Spot::Next(6)), 6 + 4 + 6);
     }
 
     #[test]
     fn with_many_clients_the_work_ahead_is_about_right() {
         let costs: Vec<(u64, u64)> = (0..1_000).flat_map(|c| [(c, 3), (c, 3)]).collect();
         let (turns, _) = line_up(&costs);
-        assert_near(turns.ahead(0, ClientId(7), Spot::Next(0)), turns.total());
+        assert_near(ahead(&turns, 0, ClientId(7), Spot::Next(0)), turns.total());
         let (turns, _) = line_up(&(0..1_000).map(|c| (c, 3)).chain([(7, 3), (7, 3)]).collect::<Vec<_>>());
-        assert!(turns.ahead(0, ClientId(7), Spot::Next(0)) <= turns.total() as f64);
-        assert_near(turns.ahead(0, ClientId(5_000), Spot::Next(0)), 0);
+        assert!(ahead(&turns, 0, ClientId(7), Spot::Next(0)) <= turns.total() as f64);
+        assert_near(ahead(&turns, 0, ClientId(5_000), Spot::Next(0)), 0);
     }
 
     #[test]
     fn who_comes_later_and_goes_before_makes_a_long_line_longer() {
         let mut turns = Turns::default();
         // Client 1 has a long line; three of four that are served are other clients' newcomers.
-        (0..150).for_each(|seq| turns.enter(ClientId(1), seq, seq, 10));
+        (0..150).for_each(|seq| enter(&mut turns, ClientId(1), seq, seq, 10));
         for i in 0..400u64 {
             let (now, seq) = (i * crate::time::SECOND / 10, 1_000 + i);
             if i % 4 == 0 {
-                turns.enter(ClientId(1), seq, seq, 10);
-                turns.leave(now, ClientId(1), i / 4, true);
+                enter(&mut turns, ClientId(1), seq, seq, 10);
+                turns.leave(now, ClientId(1), i / 4, Some(HERE));
             } else {
-                turns.enter(ClientId(2 + i % 7), seq, seq, 10);
-                turns.leave(now, ClientId(2 + i % 7), seq, true);
+                enter(&mut turns, ClientId(2 + i % 7), seq, seq, 10);
+                turns.leave(now, ClientId(2 + i % 7), seq, Some(HERE));
             }
         }
         let now = 40 * crate::time::SECOND;
-        let (ahead, waits) = (turns.ahead(now, ClientId(1), Spot::Next(0)), turns.total() as f64);
-        assert!((3.3..4.7).contains(&(ahead / waits)), "{ahead} of {waits}");
-        assert_near(turns.ahead(now, ClientId(2), Spot::First), 0);
+        let behind = ahead(&turns, now, ClientId(1), Spot::Next(0));
+        let waits = turns.total() as f64;
+        assert!((3.3..4.7).contains(&(behind / waits)), "{behind} of {waits}");
+        assert_near(ahead(&turns, now, ClientId(2), Spot::First), 0);
     }
 
     #[test]
@@ -358,14 +413,14 @@ mod tests {
         let mut turns = Turns::default();
         // Twenty clients alike, each with a line of twenty.
         for seq in 0..400u64 {
-            turns.enter(ClientId(seq % 20), seq, seq, 10);
+            enter(&mut turns, ClientId(seq % 20), seq, seq, 10);
         }
         for i in 0..400u64 {
             let now = i * crate::time::SECOND / 10;
-            turns.enter(ClientId(i % 20), 400 + i, 400 + i, 10);
-            turns.leave(now, ClientId(i % 20), i, true);
+            enter(&mut turns, ClientId(i % 20), 400 + i, 400 + i, 10);
+            turns.leave(now, ClientId(i % 20), i, Some(HERE));
         }
-        let ahead = turns.ahead(40 * crate::time::SECOND, ClientId(7), Spot::Next(0));
+        let ahead = ahead(&turns, 40 * crate::time::SECOND, ClientId(7), Spot::Next(0));
         let waits = turns.total() as f64;
         assert!((0.99..1.06).contains(&(ahead / waits)), "{ahead} of {waits}");
     }
@@ -373,9 +428,36 @@ mod tests {
     #[test]
     fn who_leaves_unserved_has_paid_nothing() {
         let (mut turns, mut lines) = line_up(&[(1, 5), (2, 5), (1, 5), (2, 5)]);
-        turns.leave(0, ClientId(1), 0, false);
+        turns.leave(0, ClientId(1), 0, None);
         lines.get_mut(&1).unwrap().remove(0);
         assert_eq!(served(&mut turns, &mut lines), [2, 1, 2], "its second stands where the first stood");
         assert_eq!(turns.total(), 0);
+    }
+
+    #[test]
+    fn what_is_served_elsewhere_does_not_push_newcomers_back() {
+        let mut turns = Turns::default();
+        // Client 1 stands in a long line here; client 2 is served there, much faster.
+        (0..50).for_each(|seq| turns.enter(ClientId(1), seq, seq, 10, 0));
+        (0..5).for_each(|seq| turns.leave(0, ClientId(1), seq, Some(HERE)));
+        for seq in 100..200 {
+            turns.enter(ClientId(2), seq, seq, 10, turns.floor(Some(&[THERE])));
+            turns.leave(0, ClientId(2), seq, Some(THERE));
+        }
+        let floor = turns.floor(Some(&[HERE]));
+        assert!(turns.tag(ClientId(3), floor) < turns.tag(ClientId(1), floor), "a newcomer goes next");
+        let both = turns.floor(Some(&[HERE, THERE]));
+        assert_eq!(both, turns.floor(Some(&[THERE])), "who may go there, too, had a chance there");
+        assert!(turns.tag(ClientId(2), floor) > turns.tag(ClientId(1), floor), "it has had more");
+    }
+
+    #[test]
+    fn who_goes_at_once_while_others_wait_pays_like_them() {
+        let mut turns = Turns::default();
+        (0..9).for_each(|seq| turns.enter(ClientId(1), seq, seq, 10, 0));
+        (0..9).for_each(|_| turns.at_once(0, ClientId(2), HERE, 10, 0));
+        turns.leave(0, ClientId(1), 0, Some(HERE));
+        let floor = turns.floor(None);
+        assert_eq!((turns.tag(ClientId(1), floor), turns.tag(ClientId(2), floor)), (10, 90));
     }
 }

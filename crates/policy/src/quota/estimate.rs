@@ -17,6 +17,13 @@ impl Need {
     pub(crate) fn set(&mut self, dimension: Dimension, amount: f64) {
         self.0[slot(dimension)] = amount;
     }
+
+    /// A moving mean: goes so much of the way to another.
+    pub(crate) fn drift(&mut self, to: &Self, share: f64) {
+        for (mean, new) in self.0.iter_mut().zip(&to.0) {
+            *mean += share * (new - *mean);
+        }
+    }
 }
 
 fn slot(dimension: Dimension) -> usize {
