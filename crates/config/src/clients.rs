@@ -1,19 +1,12 @@
 //! The truth about who may call and what they may spend: teams, client keys, and what money settings there are.
-//! Plain data; nothing here is enforced by this crate.
+//! Plain data; nothing here is
+//! enforced by this crate.
 
 use crate::secret::SecretSource;
 use keymux_policy::Priority;
 use keymux_policy::budget::Budget;
 use keymux_policy::fleet::{LimitSpec, ModelSet};
 use std::sync::Arc;
-
-/// Which parts of a configuration its reader puts into effect. A part that is written down and not put into effect is
-/// an error: who declares a budget must not believe that it holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Enforces {
-    /// `[[team]]`, `[[client]]`, `[[price]]` and `[prices]`.
-    pub clients: bool,
-}
 
 /// Client keys that share a budget and limits above their own.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,5 @@
 //! A configuration from the environment alone: one provider for each preset whose variables are set.
 
-use crate::clients::Enforces;
 use crate::config::Config;
 use crate::presets::{self, Preset};
 use crate::problem::{At, Findings, Place, Problems};
@@ -31,11 +30,7 @@ pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
         provider: Some(At::nowhere(providers)),
         ..File::default()
     };
-    let config = if found.has_errors() {
-        None
-    } else {
-        resolve::resolve(file, (world, Enforces::default()), &mut found)
-    };
+    let config = if found.has_errors() { None } else { resolve::resolve(file, world, &mut found) };
     let problems = found.located("");
     match config {
         Some(config) => Ok(Config { warnings: problems.list, ..config }),

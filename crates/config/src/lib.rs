@@ -22,7 +22,7 @@ mod text;
 mod url;
 mod world;
 
-pub use clients::{Allow, Client, Enforces, Team, UnknownPrice};
+pub use clients::{Allow, Client, Team, UnknownPrice};
 pub use config::{
     Account, Auth, Config, Dialect, Key, LimitHeaders, Log, LogFormat, LogLevel, ModelsFetch, Provider,
     Route, Runtime, Server, Target, Timeouts, TimeoutsPatch, TlsFiles,
@@ -41,20 +41,9 @@ pub use world::World;
 use problem::Findings;
 use text::read::Typed as _;
 
-/// Reads a configuration file for a gateway that puts all of it into effect but clients, teams and prices: a file with
-/// those is refused. See [`from_toml_for`].
-pub fn from_toml(path_shown: &str, text: &str, world: &World<'_>) -> Result<Config, Problems> {
-    from_toml_for(Enforces::default(), path_shown, text, world)
-}
-
 /// Reads a configuration file. `path_shown` is how the file is called in messages that do not concern a line of it.
 /// Errors come together with the warnings, in the order of the file; warnings alone are in [`Config::warnings`].
-pub fn from_toml_for(
-    enforces: Enforces,
-    path_shown: &str,
-    text: &str,
-    world: &World<'_>,
-) -> Result<Config, Problems> {
+pub fn from_toml(path_shown: &str, text: &str, world: &World<'_>) -> Result<Config, Problems> {
     let mut grammar = Findings::default();
     let (node, whole) = text::node::parse(text, &mut grammar);
     let mut found = Findings::default();
@@ -63,7 +52,7 @@ pub fn from_toml_for(
     // else is wrong with a broken line.
     found.follow(grammar, text);
     let config = match file {
-        Some(file) if whole => resolve::resolve(file, (world, enforces), &mut found),
+        Some(file) if whole => resolve::resolve(file, world, &mut found),
         _ => None,
     };
     let problems = found.located(text);

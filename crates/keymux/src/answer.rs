@@ -264,7 +264,7 @@ async fn whole(
     }
     let used = said.usage.as_ref().map(evidence::of_usage);
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
-        context.worker.gateway.bound.remember(id, context.key.account);
+        context.worker.gateway.bound.remember(context.plan.ask.client, id, context.key.account);
     }
     story.first_output(now.mono_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
@@ -354,7 +354,7 @@ async fn hold_back(
         return failed(held, failure, story, Some(&context.key));
     }
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &reader.seen().id) {
-        context.worker.gateway.bound.remember(id, context.key.account);
+        context.worker.gateway.bound.remember(context.plan.ask.client, id, context.key.account);
     }
     let now_ns = context.now_ns();
     held.first_output();

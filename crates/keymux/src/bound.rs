@@ -1,14 +1,19 @@
-//! State that lives at a provider: a stored response can be built on only with the account that made it. Ids that did
+//! State that lives at a provider: a stored response can be built on only by the client that had it made, and only with
+//! the account that made it. Ids that did
 //! not come through here are unknown; they are tried only where a single account could hold them.
 
 use crate::errors::{Kind, Problem};
 use crate::plan::Read;
+use keymux_policy::ClientId;
 use keymux_policy::fleet::AccountId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Ids kept at once; the oldest give way.
 const IDS_MAX: usize = 200_000;
+
+/// Whose response, and its id.
+type Made = (ClientId, Box<str>);
 
 /// Which account made which response.
 #[derive(Default)]
@@ -18,16 +23,17 @@ pub struct Bound {
 
 #[derive(Default)]
 struct Inner {
-    accounts: HashMap<Box<str>, AccountId>,
-    order: VecDeque<Box<str>>,
+    accounts: HashMap<Made, AccountId>,
+    order: VecDeque<Made>,
 }
 
 impl Bound {
-    /// An answer came from this account.
-    pub fn remember(&self, id: &str, account: AccountId) {
+    /// A client's answer came from this account.
+    pub fn remember(&self, client: ClientId, id: &str, account: AccountId) {
+        let made: Made = (client, id.into());
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.accounts.insert(id.into(), account).is_none() {
-            inner.order.push_back(id.into());
+        if inner.accounts.insert(made.clone(), account).is_none() {
+            inner.order.push_back(made);
         }
         while inner.order.len() > IDS_MAX {
             if let Some(oldest) = inner.order.pop_front() {
@@ -40,6 +46,7 @@ impl Bound {
     /// one that it could go to.
     pub fn account_for(
         &self,
+        client: ClientId,
         read: &Read<'_>,
         only: impl FnOnce() -> Option<AccountId>,
     ) -> Result<Option<AccountId>, Problem> {
@@ -50,7 +57,8 @@ impl Bound {
             (None, Some(_)) => ("", "conversation"),
             (None, None) => return Ok(None),
         };
-        let known = self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.get(id).copied();
+        let made: Made = (client, id.into());
+        let known = self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.get(&made).copied();
         if let Some(account) = known.or_else(only) {
             return Ok(Some(account));
         }

@@ -54,7 +54,8 @@ table! {
     EndpointNotServed = "endpoint_not_served", 400, "invalid_request_error", "invalid_request_error", Mend, "No provider of this model serves this endpoint. keymux does not translate between dialects.";
     NoProviderLeft = "no_provider_left", 400, "invalid_request_error", "invalid_request_error", Mend, "The request's own choice of providers leaves none.";
     TooLargeForLimit = "too_large_for_limit", 400, "invalid_request_error", "invalid_request_error", Mend, "The request is larger than a limit could ever admit, so it would wait for ever.";
-    Unauthorized = "invalid_api_key", 401, "authentication_error", "authentication_error", Mend, "The token of this gateway is missing or wrong.";
+    Unauthorized = "invalid_api_key", 401, "authentication_error", "authentication_error", Mend, "The key is missing, wrong, expired, switched off or revoked; for a key that exists the `code` of the answer says which (`key_expired`, `key_disabled`, `key_revoked`).";
+    NotAllowed = "not_allowed", 403, "permission_error", "permission_error", Mend, "The caller's key may not use this model, provider, account or key. The message names what.";
     ForeignHost = "foreign_host", 403, "permission_error", "permission_error", Mend, "An open gateway answers only to its own name: the `Host` is foreign. Set `server.token` or `server.allowed_hosts`.";
     ForeignOrigin = "foreign_origin", 403, "permission_error", "permission_error", Mend, "A web page that is not in `server.cors_origins` called.";
     PathUnknown = "path_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No such path here. A provider's management paths are never passed on.";
@@ -73,6 +74,7 @@ table! {
     AllOut = "no_key_available", 503, "server_error", "overloaded_error", Later, "Every key that could serve this is out: refused, empty, or behind an open breaker.";
     NoKey = "no_key_configured", 503, "server_error", "api_error", Later, "No key is configured for this provider.";
     Draining = "shutting_down", 503, "server_error", "overloaded_error", Later, "The gateway is shutting down.";
+    ClientsUnread = "clients_unavailable", 503, "server_error", "overloaded_error", Later, "The client keys in the database could not be read since the start, so nobody knows whether this one is among them.";
     BodiesFull = "too_many_bytes", 503, "server_error", "overloaded_error", Later, "The bodies of all requests together are over `server.bodies_bytes_max`.";
     TooManyConnections = "too_many_connections", 503, "server_error", "overloaded_error", Later, "The gateway is at its limit of connections.";
     UpstreamTimeout = "upstream_timeout", 504, "server_error", "timeout_error", Again, "The provider did not answer in time.";
@@ -202,6 +204,7 @@ mod tests {
                 Kind::Draining,
                 Kind::TooManyConnections,
                 Kind::BodiesFull,
+                Kind::ClientsUnread,
                 Kind::NoKey,
             ];
             for kind in kind.into_iter().filter(|k| *k as usize == index) {

@@ -1,31 +1,66 @@
-//! Who may call. A gateway with a token asks for it; an open one answers only to programs on purpose: a web page
+//! Who may call. A gateway with a token or client keys asks for one of them; an open one answers only to programs on purpose: a web page
 //! that a browser shows must not be able to spend the keys, neither under its own name (`Origin`) nor by a name
 //! that it made point here (`Host`).
 
+use crate::clients::{Client, Directory, Found, Status};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::reply::Reply;
 use keymux_config::Server;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Whether the request may go on.
-pub fn admit(server: &Server, headers: &Fields) -> Result<(), Problem> {
-    match &server.token {
-        Some(token) => {
-            let presented = presented(headers);
-            if presented.is_some_and(|p| token.matches(p.as_bytes())) {
-                return Ok(());
-            }
-            let what = if presented.is_some() { "is not the one of this gateway" } else { "is missing" };
-            Err(Problem::new(
-                Kind::Unauthorized,
-                format!(
-                    "The API key {what}: send the gateway's token as `Authorization: Bearer …` or `x-api-key`."
-                ),
-            ))
-        }
-        None => open(server, headers),
+/// Who calls, if the request may go on. `None`: the holder of the gateway's token, or anybody at an open gateway;
+/// neither has limits.
+pub fn admit(
+    server: &Server,
+    directory: &Directory,
+    headers: &Fields,
+    now_unix_ms: u64,
+) -> Result<Option<Arc<Client>>, Problem> {
+    let closed = directory.is_closed();
+    if server.token.is_none() && closed == Some(false) {
+        return open(server, headers).map(|()| None);
     }
+    let presented = presented(headers);
+    if let (Some(token), Some(presented)) = (&server.token, presented)
+        && token.matches(presented.as_bytes())
+    {
+        return Ok(None);
+    }
+    let refused = |code, message: String| Err(Problem::new(Kind::Unauthorized, message).at(code, None));
+    let Some(presented) = presented else {
+        if server.token.is_none() && closed.is_none() {
+            return Err(unread());
+        }
+        let message = "The API key is missing: send yours as `Authorization: Bearer …` or `x-api-key`.";
+        return refused(Kind::Unauthorized.row().code, message.to_owned());
+    };
+    match directory.find(presented, now_unix_ms) {
+        Found::Client(client) => Ok(Some(client)),
+        Found::Expired(client) => refused("key_expired", format!("The key `{}` has expired.", client.name)),
+        Found::Out(client, Status::Revoked) => {
+            refused("key_revoked", format!("The key `{}` has been revoked.", client.name))
+        }
+        Found::Out(client, Status::TeamOff) => refused(
+            "key_disabled",
+            format!("The team `{}` of the key `{}` is switched off.", client.team, client.name),
+        ),
+        Found::Out(client, _) => {
+            refused("key_disabled", format!("The key `{}` is switched off.", client.name))
+        }
+        Found::Unknown => refused(
+            Kind::Unauthorized.row().code,
+            "The API key is not one of this gateway: send yours as `Authorization: Bearer …` or `x-api-key`."
+                .to_owned(),
+        ),
+        Found::Unread => Err(unread()),
+    }
+}
+
+fn unread() -> Problem {
+    let message = "The client keys of this gateway cannot be read yet, so it is not known whether yours is one of them.";
+    Problem::new(Kind::ClientsUnread, message)
 }
 
 /// The credential that the caller shows, in the ways of all dialects.
@@ -54,7 +89,7 @@ fn open(server: &Server, headers: &Fields) -> Result<(), Problem> {
     Err(Problem::new(
         Kind::ForeignHost,
         "This gateway has no token, so it answers only under localhost or its address. \
-         Set `server.token`, or add this host to `server.allowed_hosts`.",
+         Set `server.token`, make client keys, or add this host to `server.allowed_hosts`.",
     ))
 }
 
@@ -121,7 +156,7 @@ mod tests {
 
     fn ask(server: &Server, headers: &[(&str, &str)]) -> Option<Kind> {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        admit(server, &Fields::of(&headers)).err().map(|problem| problem.kind)
+        admit(server, &Directory::new(false), &Fields::of(&headers), 0).err().map(|problem| problem.kind)
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod answer;
 pub mod attempt;
 pub mod body;
 pub mod bound;
+pub mod clients;
 pub mod dress;
 pub mod evidence;
 pub mod guard;

@@ -4,6 +4,7 @@
 use crate::alarm::Alarm;
 use crate::attempt::Patience;
 use crate::body::Pauses;
+use crate::clients::Client;
 use crate::errors::{Kind, Problem};
 use crate::headers;
 use crate::http1::Fields;
@@ -59,8 +60,13 @@ struct Id {
 }
 
 /// All models.
-pub async fn list(worker: &Arc<Worker>, snapshot: &Snapshot, asked: &RequestHead) -> Result<Reply, Problem> {
-    let items = items(worker, snapshot, asked).await;
+pub async fn list(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    asked: &RequestHead,
+    caller: Option<&Client>,
+) -> Result<Reply, Problem> {
+    let items = items(worker, snapshot, asked, caller).await;
     let mut text = String::from(r#"{"object":"list","data":["#);
     for (index, (_, item)) in items.iter().enumerate() {
         if index > 0 {
@@ -79,10 +85,10 @@ pub async fn one(
     worker: &Arc<Worker>,
     snapshot: &Snapshot,
     asked: &RequestHead,
-    name: &str,
+    (name, caller): (&str, Option<&Client>),
 ) -> Result<Reply, Problem> {
     let name = percent_decoded(name);
-    let items = items(worker, snapshot, asked).await;
+    let items = items(worker, snapshot, asked, caller).await;
     if let Some(item) = named(&items, &name, snapshot) {
         return Ok(json_of(item.to_owned()));
     }
@@ -105,21 +111,29 @@ fn named<'a>(items: &'a [(String, String)], name: &str, snapshot: &Snapshot) -> 
     find(name).or_else(behind_default)
 }
 
-/// Names and JSON texts: routes first, then each provider's models under the name that reaches them from here.
-async fn items(worker: &Arc<Worker>, snapshot: &Snapshot, asked: &RequestHead) -> Vec<(String, String)> {
+/// Names and JSON texts of what the caller may use: routes first, then each provider's models under the name that
+/// reaches them from here.
+async fn items(
+    worker: &Arc<Worker>,
+    snapshot: &Snapshot,
+    asked: &RequestHead,
+    caller: Option<&Client>,
+) -> Vec<(String, String)> {
     let lists = side_by_side(
         (0..snapshot.config.providers.len())
             .map(|index| Box::pin(async move { list_of(worker, snapshot, index, &asked.fields).await })),
     )
     .await;
     let mut items: Vec<(String, String)> = Vec::new();
-    for route in snapshot.config.routes.iter().filter(|route| route.variant_of.is_none()) {
+    let may_route = |route: &&Route| caller.is_none_or(|c| c.may_ask_for_route(snapshot, route));
+    for route in snapshot.config.routes.iter().filter(|route| route.variant_of.is_none()).filter(may_route) {
         items.push((route.model.to_string(), of_route(route, &lists)));
     }
     let default = snapshot.config.default_provider;
     for (index, list) in lists.iter().enumerate() {
         let name = &snapshot.config.providers[index].name;
-        for model in list.iter().flat_map(|list| list.iter()) {
+        let may = |model: &&Listed| caller.is_none_or(|c| c.may_ask_for(snapshot, index, &model.id));
+        for model in list.iter().flat_map(|list| list.iter()).filter(may) {
             if Some(index) == default {
                 items.push((model.id.clone(), model.raw.get().to_owned()));
             } else {

@@ -4,6 +4,11 @@ use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use keymux_policy::Priority;
 use keymux_wire::head::{ProviderPrefs, parse_providers_header};
+use std::sync::Arc;
+
+/// Labels that one request may bring, and how long each may be.
+const TAGS_MAX: usize = 16;
+const TAG_BYTES_MAX: usize = 64;
 
 /// What the caller wishes.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ pub struct Options {
     pub session: Option<String>,
     /// `x-keymux-providers`.
     pub providers: Option<ProviderPrefs>,
+    /// `x-keymux-tags`: labels for the ledger.
+    pub tags: Vec<Arc<str>>,
     /// `x-keymux-keepalive: 1`.
     pub keepalive: bool,
 }
@@ -54,12 +61,26 @@ impl Options {
                         .map_err(|e| Problem::new(Kind::InvalidHeader, format!("x-keymux-providers: {e}")))?;
                     options.providers = Some(prefs);
                 }
-                // Tags go to the ledger; unknown ones may belong to a later version.
+                "tags" => options.tags = tags(text)?,
+                // Unknown ones may belong to a later version.
                 _ => {}
             }
         }
         Ok(options)
     }
+}
+
+/// Names with commas between them.
+fn tags(text: &str) -> Result<Vec<Arc<str>>, Problem> {
+    let tags: Vec<Arc<str>> =
+        text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Into::into).collect();
+    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
+        let message = format!(
+            "x-keymux-tags: give at most {TAGS_MAX} labels of at most {TAG_BYTES_MAX} characters each."
+        );
+        return Err(Problem::new(Kind::InvalidHeader, message));
+    }
+    Ok(tags)
 }
 
 fn bad(what: &str, got: &str, wanted: &str) -> Problem {

@@ -1,13 +1,14 @@
 //! What one request needs to be asked for and sent, worked out once from its head, headers and the configuration.
 
+use crate::clients::{Client, reach};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::live::{Snapshot, Upstream};
 use crate::options::Options;
 use bytes::Bytes;
 use keymux_config::{Resolution, Timeouts};
-use keymux_policy::fleet::{AccountId, Endpoint, KeyId};
-use keymux_policy::{Ask, ClientId, Destination, Providers, Size, TeamId};
+use keymux_policy::fleet::{AccountId, Endpoint};
+use keymux_policy::{Ask, ClientId, Destination, Priority, Providers, Size};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError, ProviderPrefs};
 use keymux_wire::{affinity, estimate, splice};
@@ -73,10 +74,13 @@ impl Plan {
         endpoint: Endpoint,
         read: &Read<'_>,
         body: &Bytes,
-        options: &Options,
+        (caller, options): (Option<&Client>, &Options),
         now_ns: u64,
     ) -> Result<Self, Problem> {
         let (to, route) = destination(snapshot, read.model())?;
+        if let Some(client) = caller {
+            client.check(snapshot, read, (&to, route))?;
+        }
         let provider = match (&to, route) {
             (Destination::Adhoc { provider, .. }, _) => snapshot.upstream(*provider),
             // The first target's provider speaks for the route.
@@ -93,20 +97,23 @@ impl Plan {
         let clients_wish = options.timeout_ns.is_some_and(|wish| wish < total_ns);
         let until_ns = now_ns.saturating_add(options.timeout_ns.unwrap_or(total_ns).min(total_ns));
         let max_wait_ms = route.map_or(config.server.max_wait_ms, |r| config.routes[r].max_wait_ms);
+        let max_wait_ms = caller.and_then(|client| client.max_wait_ms).unwrap_or(max_wait_ms);
         let max_wait_ns = max_wait_ms.saturating_mul(1_000_000);
         let wait_ns = options.max_wait_ns.map_or(max_wait_ns, |wish| wish.min(max_wait_ns));
+        let client = caller.map_or_else(ClientId::default, |caller| caller.payers.client);
         let ask = Ask {
             to,
             endpoint,
-            client: ClientId::default(),
-            team: TeamId::default(),
-            class: options.priority.unwrap_or_default(),
-            weight: 1.0,
+            client,
+            team: caller.and_then(|caller| caller.payers.team).unwrap_or_default(),
+            class: class(caller, options.priority),
+            weight: caller.map_or(1.0, |caller| caller.weight),
             deadline_mono_ns: now_ns.saturating_add(wait_ns).min(until_ns),
             size: size(read, body),
             cost_max_nano_usd: None,
-            session: session(read, options),
+            session: session(read, options).map(|session| of_client(client, session)),
             bound_to: None,
+            allowed: caller.and_then(|caller| caller.allowed.clone()),
             providers: providers(snapshot, read, options)?,
             stream: read.stream(),
         };
@@ -115,18 +122,8 @@ impl Plan {
 
     /// The account to which every target belongs, if there is only one.
     pub fn only_account(&self, snapshot: &Snapshot) -> Option<AccountId> {
-        let keys: Vec<KeyId> = match (&self.ask.to, self.route) {
-            (_, Some(route)) => {
-                let targets = snapshot.config.routes[route].tiers.iter().flatten();
-                targets.flat_map(|t| t.keys.iter().map(|key| snapshot.key_ids[t.provider][*key])).collect()
-            }
-            (Destination::Adhoc { provider, .. }, None) => {
-                let provider = snapshot.provider_ids.iter().position(|id| id == provider)?;
-                snapshot.key_ids[provider].clone()
-            }
-            _ => return None,
-        };
-        let mut accounts = keys.iter().filter_map(|key| snapshot.key(*key)).map(|key| key.account);
+        let targets = reach::targets(snapshot, &self.ask.to, self.route);
+        let mut accounts = targets.filter_map(|(_, key)| snapshot.key(key)).map(|key| key.account);
         let first = accounts.next()?;
         accounts.all(|account| account == first).then_some(first)
     }
@@ -138,6 +135,18 @@ impl Plan {
             None => upstream.timeouts,
         }
     }
+}
+
+/// A request can ask for a lower class than its client's, not for a higher one.
+fn class(caller: Option<&Client>, wish: Option<Priority>) -> Priority {
+    let own = caller.map(|client| client.class);
+    // The lower the class, the greater it is in its order.
+    own.max(wish).unwrap_or_default()
+}
+
+/// What one client's conversations are known by is nobody else's.
+fn of_client(client: ClientId, session: u64) -> u64 {
+    session ^ client.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn destination(snapshot: &Snapshot, model: &str) -> Result<(Destination, Option<usize>), Problem> {

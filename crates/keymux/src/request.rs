@@ -102,24 +102,26 @@ async fn serve(
             return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
         }
         Surface::Readyz => return Ok(plain(StatusCode::OK, "ready\n")),
-        _ => guard::admit(server, &head.fields)?,
+        _ => {}
     }
+    let now = gateway.clock.now();
+    let caller = guard::admit(server, &gateway.directory, &head.fields, now.unix_ns / 1_000_000)?;
     if gateway.draining.load(Ordering::Acquire) {
         return Err(Problem::new(Kind::Draining, "This gateway is shutting down; try another one.").into());
     }
     match surface {
         // Rare and large: boxed, or every call would have room for them.
         Surface::Models => {
-            let mut listed = Box::pin(models::list(worker, &snapshot, head));
+            let mut listed = Box::pin(models::list(worker, &snapshot, head, caller.as_deref()));
             Ok(line.unless_gone(listed.as_mut()).await??)
         }
         Surface::Model(name) => {
-            let mut one = Box::pin(models::one(worker, &snapshot, head, name));
+            let mut one = Box::pin(models::one(worker, &snapshot, head, (name, caller.as_deref())));
             Ok(line.unless_gone(one.as_mut()).await??)
         }
         Surface::Call(endpoint) => {
             let envelope = surface::envelope_of_normal(&path);
-            let story = Story::begin(gateway, id.clone(), endpoint, gateway.clock.now());
+            let story = Story::begin(gateway, id.clone(), (endpoint, caller), now);
             call(worker, &snapshot, (endpoint, envelope), (line, alarm), head, story).await
         }
         // Answered above.
@@ -137,7 +139,8 @@ async fn call(
     mut story: Story,
 ) -> Result<Reply, Ended> {
     let server = &snapshot.config.server;
-    let options = Options::read(&head.fields)?;
+    let options = Options::read(&head.fields).inspect_err(|problem| story.refused(problem))?;
+    story.tagged(&options.tags);
     let body = body::read(&head.fields, line, alarm, &worker.gateway, server)
         .await
         .inspect_err(|problem| story.refused(problem))?;
@@ -183,8 +186,11 @@ pub async fn carry_out(
 ) -> Result<Reply, Problem> {
     let now = if asked.body.came_at_once() { story.arrived() } else { worker.gateway.clock.now() };
     let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
-        let mut plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, options, now.mono_ns)?;
-        plan.ask.bound_to = worker.gateway.bound.account_for(&read, || plan.only_account(snapshot))?;
+        let caller = story.caller().map(|client| &**client);
+        let mut plan =
+            Plan::new(snapshot, asked.endpoint, &read, &asked.body, (caller, options), now.mono_ns)?;
+        let bound = &worker.gateway.bound;
+        plan.ask.bound_to = bound.account_for(plan.ask.client, &read, || plan.only_account(snapshot))?;
         Ok((read, plan))
     });
     let (read, plan) = planned.inspect_err(|problem| {

@@ -365,6 +365,7 @@ mod tests {
             cost_max_nano_usd: None,
             session: None,
             bound_to: None,
+            allowed: None,
             providers: None,
             stream: false,
         }

@@ -1,6 +1,7 @@
 //! What is told of one request when it is over: to the log, the metrics and the ring of recent requests, and later to
 //! the ledger. It ends with its drop, however the request ends.
 
+use crate::clients::Client;
 use crate::explain::{Step, Told};
 use crate::live::{KeyEntry, Upstream};
 use crate::observe;
@@ -44,15 +45,29 @@ pub struct Story {
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
     outcome: Outcome,
+    caller: Option<Arc<Client>>,
     told: Box<Told>,
 }
 
 impl Story {
     /// A request has arrived.
-    pub fn begin(gateway: &Arc<Gateway>, id: Arc<str>, endpoint: Endpoint, at: Now) -> Self {
+    pub fn begin(
+        gateway: &Arc<Gateway>,
+        id: Arc<str>,
+        (endpoint, caller): (Endpoint, Option<Arc<Client>>),
+        at: Now,
+    ) -> Self {
         gateway.metrics.in_flight.inc();
+        let (client, team, tags) = caller
+            .as_ref()
+            .map(|client| (client.id.clone(), client.team.clone(), client.tags.clone()))
+            .unwrap_or_default();
         let record = Record {
             id,
+            client,
+            team,
+            tags,
+            started_unix_ms: at.unix_ns / 1_000_000,
             endpoint: keymux_config::endpoint_path(endpoint).into(),
             provider: gateway.nobody.clone(),
             key: gateway.nobody.clone(),
@@ -61,7 +76,17 @@ impl Story {
             ..Record::default()
         };
         let told = Box::new(Told { record, at, steps: Vec::new(), refusal: None });
-        Self { gateway: gateway.clone(), endpoint, outcome: Outcome::ClientGone, told }
+        Self { gateway: gateway.clone(), endpoint, outcome: Outcome::ClientGone, caller, told }
+    }
+
+    /// Who calls, if it is a client with a key of its own.
+    pub fn caller(&self) -> Option<&Arc<Client>> {
+        self.caller.as_ref()
+    }
+
+    /// What the request says about itself.
+    pub fn tagged(&mut self, tags: &[Arc<str>]) {
+        self.told.record.tags.extend_from_slice(tags);
     }
 
     /// The request's id.
@@ -170,7 +195,7 @@ fn seconds(ns: u64) -> f64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let Self { gateway, endpoint, outcome, told } = self;
+        let Self { gateway, endpoint, outcome, told, .. } = self;
         let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
         gateway.metrics.request(*endpoint, outcome.label());

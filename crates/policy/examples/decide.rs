@@ -60,6 +60,7 @@ fn ask(provider: ProviderId, deadline_mono_ns: u64) -> Ask {
         cost_max_nano_usd: None,
         session: None,
         bound_to: None,
+        allowed: None,
         providers: None,
         stream: true,
     }

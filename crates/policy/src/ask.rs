@@ -1,6 +1,6 @@
 //! What a request asks of the scheduler.
 
-use crate::fleet::{AccountId, Endpoint, ProviderId, RouteId};
+use crate::fleet::{AccountId, Endpoint, KeyId, ProviderId, RouteId};
 use std::sync::Arc;
 
 /// Where a request wants to go.
@@ -59,6 +59,30 @@ pub struct Providers {
     pub no_fallbacks: bool,
 }
 
+/// What a client may use at all, whatever its request says. Both lists in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Allowed {
+    /// Only these providers (`None`: any).
+    pub providers: Option<Vec<ProviderId>>,
+    /// Only these keys of theirs (`None`: any).
+    pub keys: Option<Vec<KeyId>>,
+}
+
+impl Allowed {
+    /// Whether a key of a provider is among it.
+    pub fn has(&self, provider: ProviderId, key: KeyId) -> bool {
+        self.has_provider(provider) && self.has_key(key)
+    }
+
+    pub(crate) fn has_provider(&self, provider: ProviderId) -> bool {
+        self.providers.as_ref().is_none_or(|list| list.binary_search(&provider).is_ok())
+    }
+
+    pub(crate) fn has_key(&self, key: KeyId) -> bool {
+        self.keys.as_ref().is_none_or(|list| list.binary_search(&key).is_ok())
+    }
+}
+
 /// One request, as the scheduler sees it.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -86,6 +110,8 @@ pub struct Ask {
     pub bound_to: Option<AccountId>,
     /// The caller's choice of providers.
     pub providers: Option<Box<Providers>>,
+    /// What its client may use.
+    pub allowed: Option<Arc<Allowed>>,
     /// Streams are timed to the first token; a plain answer's first byte comes with its last.
     pub stream: bool,
 }

@@ -54,7 +54,7 @@ mod turns;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{Ask, Class as Priority, ClientId, Destination, Providers, Size, TeamId};
+pub use ask::{Allowed, Ask, Class as Priority, ClientId, Destination, Providers, Size, TeamId};
 pub use lease::{Decision, Lease, Next, Settled, Skipped, Ticket, Why, Woken};
 pub use outcome::{End, Evidence, Measurement, Outcome, Phase, Sign, Used};
 pub use refusal::{Refusal, RefusalKind};

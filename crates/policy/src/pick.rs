@@ -104,6 +104,9 @@ impl Look<'_, '_> {
         {
             return;
         }
+        if !self.may_use(member) {
+            return;
+        }
         self.scan.allowed += 1;
         if !self.pool.provider(member.provider).endpoints.has(q.ask.endpoint) {
             return;
@@ -137,13 +140,37 @@ impl Look<'_, '_> {
             self.group(member, m, group, &need, base, turn);
         }
         let groups = member.layout.groups.len();
-        if self.few || groups <= 2 * DRAWS {
+        if let Some(keys) = q.ask.allowed.as_deref().and_then(|a| a.keys.as_ref()) {
+            // Draws could miss what is allowed: it is gone through.
+            let mut seen = None;
+            for key in keys {
+                let group = self.account_of(*key).and_then(|account| member.layout.group_of(account));
+                // Ids of one account's keys mostly follow each other.
+                if let Some(group) = group.filter(|group| seen.replace(*group) != Some(*group)) {
+                    self.group(member, m, group, &need, base, turn);
+                }
+            }
+        } else if self.few || groups <= 2 * DRAWS {
             for group in 0..groups {
                 self.group(member, m, group, &need, base, turn);
             }
         } else {
             self.draw_groups(member, m, &need, base, turn);
         }
+    }
+
+    /// Whether the client may use a key of this member.
+    fn may_use(&self, member: &Member) -> bool {
+        let Some(allowed) = self.q.ask.allowed.as_deref() else { return true };
+        let has = |key: &KeyId| {
+            let group = self.account_of(*key).and_then(|account| member.layout.group_of(account));
+            group.is_some_and(|group| member.layout.slot_of(group, *key).is_some())
+        };
+        allowed.has_provider(member.provider) && allowed.keys.as_ref().is_none_or(|keys| keys.iter().any(has))
+    }
+
+    fn account_of(&self, key: KeyId) -> Option<AccountId> {
+        self.pool.keys.get(key.0 as usize).map(|key| key.account)
     }
 
     fn draw_groups(&mut self, member: &mut Member, m: usize, need: &Need, base: Verdict, turn: f64) {
@@ -248,7 +275,8 @@ impl Look<'_, '_> {
             );
             return Seen::Blocked(v.park_until());
         }
-        if self.few || span.len <= DRAWS {
+        let chosen = self.q.ask.allowed.as_deref().is_some_and(|allowed| allowed.keys.is_some());
+        if self.few || chosen || span.len <= DRAWS {
             let mut seen = Seen::Nothing;
             for slot in span.start..span.start + span.len {
                 seen = best_of(seen, self.slot(member, m, slot, need, v, turn));
@@ -309,8 +337,15 @@ impl Look<'_, '_> {
     fn first_untried(&mut self, member: &mut Member, group: usize) -> Option<usize> {
         let span = member.layout.groups[group];
         // More keys than were ever tried: one is left. Looking further than that is not needed.
-        let last = span.start + span.len.min(self.q.tried.len() + 1);
+        let allowed = self.q.ask.allowed.as_deref().filter(|allowed| allowed.keys.is_some());
+        let last = match allowed {
+            None => span.start + span.len.min(self.q.tried.len() + 1),
+            Some(_) => span.start + span.len,
+        };
         (span.start..last).find(|slot| {
+            if allowed.is_some_and(|allowed| !allowed.has_key(member.layout.keys[*slot])) {
+                return false;
+            }
             let known = member.slots[*slot].target;
             let wanted = self.q.only.is_none_or(|only| to_u32(only) == known);
             wanted && (known == UNKNOWN || !self.q.tried.contains(&(known as usize)))
@@ -334,6 +369,9 @@ impl Look<'_, '_> {
         turn: f64,
     ) -> Seen {
         let (now, mut v) = (self.q.now.mono_ns, v);
+        if self.q.ask.allowed.as_deref().is_some_and(|allowed| !allowed.has_key(member.layout.keys[slot])) {
+            return Seen::Nothing;
+        }
         let target = self.target(member, slot);
         if self.q.only.is_some_and(|only| only != target) {
             return Seen::Nothing;

@@ -25,7 +25,7 @@ pub(crate) struct LaneKey {
     pub(crate) class: u8,
     endpoint: Endpoint,
     bound: Option<AccountId>,
-    /// What else tells its candidates from others': the caller's choice of providers; a request that has tried some
+    /// What else tells its candidates from others': what its client may use, the caller's choice of providers; a request that has tried some
     /// of its targets stands alone.
     choice: u64,
 }
@@ -35,8 +35,8 @@ impl LaneKey {
         let fresh = request.tried.is_empty() && request.barred.is_empty() && request.barred_models.is_empty();
         let choice = match &request.ask.providers {
             _ if !fresh => crate::hash::of(&request.id),
-            Some(providers) => crate::hash::of(&**providers),
-            None => 0,
+            None if request.ask.allowed.is_none() => 0,
+            providers => crate::hash::of(&(providers, &request.ask.allowed)),
         };
         Self {
             route: request.route,

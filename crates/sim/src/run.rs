@@ -268,6 +268,7 @@ impl<'s> Run<'s> {
             cost_max_nano_usd: None,
             session,
             bound_to: None,
+            allowed: None,
             providers: None,
             stream: traffic.stream,
         }

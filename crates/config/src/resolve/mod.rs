@@ -12,7 +12,6 @@ mod routes;
 mod secrets;
 mod server;
 
-use crate::clients::Enforces;
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::lookup::Names;
 use crate::problem::{At, Findings, Place, did_you_mean};
@@ -23,13 +22,9 @@ use keymux_policy::time::MS;
 use std::collections::HashMap;
 
 /// Resolves and checks a whole file. The configuration is `None` if there was any error.
-pub(crate) fn resolve(
-    file: File,
-    (world, enforces): (&World<'_>, Enforces),
-    found: &mut Findings,
-) -> Option<Config> {
-    refuse_what_has_no_effect(&file, enforces, found);
-    let server = server::resolve(file.server, file.log, world, found);
+pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Option<Config> {
+    let has_clients = file.client.as_ref().is_some_and(|list| !list.value.is_empty());
+    let server = server::resolve(file.server, file.log, (world, has_clients), found);
     let timeouts = patch(file.timeouts.as_ref()).over(&Timeouts::default());
     let defaults = provider::Defaults { server: &server.server, http_proxy: &server.http_proxy, timeouts };
     let typed = file.provider.unwrap_or_default();
@@ -80,28 +75,6 @@ pub(crate) fn resolve(
         warnings,
         names,
     })
-}
-
-/// What would be read, and then not done.
-fn refuse_what_has_no_effect(file: &File, enforces: Enforces, found: &mut Findings) {
-    if enforces.clients {
-        return;
-    }
-    let first = |list: Option<Place>, section| list.map(|place| (place, section));
-    let sections = [
-        first(file.team.as_ref().map(|l| l.value.first().map_or(l.place, |t| t.place)), "[[team]]"),
-        first(file.client.as_ref().map(|l| l.value.first().map_or(l.place, |c| c.place)), "[[client]]"),
-        first(file.price.as_ref().map(|l| l.value.first().map_or(l.place, |p| p.place)), "[[price]]"),
-        first(file.prices.as_ref().map(|p| p.place), "[prices]"),
-    ];
-    for (place, section) in sections.into_iter().flatten() {
-        let hint = "take it out: clients share `server.token` and have no limits of their own";
-        found.error(
-            place,
-            format!("{section} is understood, but this version does not enforce it yet"),
-            hint,
-        );
-    }
 }
 
 /// Two providers at one host with the same secret share a quota that each believes to have for itself.

@@ -25,7 +25,7 @@ const WORKERS_MAX: u64 = 1_024;
 pub(super) fn resolve(
     typed: Option<At<file::Server>>,
     log: Option<At<file::Log>>,
-    world: &World<'_>,
+    (world, has_clients): (&World<'_>, bool),
     found: &mut Findings,
 ) -> Resolved {
     let typed = typed.unwrap_or_default().value;
@@ -34,7 +34,7 @@ pub(super) fn resolve(
         text.as_ref().and_then(|t| secrets::fetch(t, world, found).0)
     };
     let (secret, admin_token) = (token(&typed.token), token(&typed.admin_token));
-    let has_token = typed.token.is_some();
+    let has_token = typed.token.is_some() || has_clients;
     let listen = typed.listen.as_ref().map_or(LISTEN, |a| a.0);
     let admin = typed.admin.as_ref().map_or(Some(ADMIN), |a| a.0);
     let allow_open = typed.allow_open.as_ref().is_some_and(|b| b.value);
@@ -103,8 +103,7 @@ fn check_listeners(
     if !listen.ip().is_loopback() && !guarded {
         let message =
             format!("{listen} can be reached from other machines, and anyone who does could spend your keys");
-        let hint =
-            "set `token` (say token = \"env:KEYMUX_TOKEN\"), listen on 127.0.0.1, or say allow_open = true";
+        let hint = "set `token` (say token = \"env:KEYMUX_TOKEN\"), declare a [[client]], listen on 127.0.0.1, or say allow_open = true";
         found.error(place, message, hint);
     }
     if admin == Some(listen) && listen.port() != 0 {

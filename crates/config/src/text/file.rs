@@ -26,13 +26,13 @@ section! {
         provider: Vec<At<Provider>>,
         /// Public model names and where they lead.
         route: Vec<At<Route>>,
-        /// Client keys that share a budget and limits. Not put into effect yet.
+        /// Client keys that share a budget and limits.
         team: Vec<At<Team>>,
-        /// Keys that clients call with. Not put into effect yet.
+        /// Keys that clients call with.
         client: Vec<At<Client>>,
-        /// Prices over the table's. Not put into effect yet.
+        /// Prices over the table's.
         price: Vec<At<Price>>,
-        /// Where prices come from. Not put into effect yet.
+        /// Where prices come from.
         prices: Prices,
         /// Time-outs of every provider, unless it or a route says otherwise.
         timeouts: Timeouts,

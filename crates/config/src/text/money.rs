@@ -11,7 +11,7 @@ use keymux_policy::budget::Reset;
 use serde_json::json;
 
 section! {
-    /// Client keys that share a budget and limits above their own. Not put into effect yet: a file with it is refused.
+    /// Client keys that share a budget and limits above their own.
     Team in "[[team]]" {
         /// Its name.
         name: String,
@@ -29,7 +29,7 @@ section! {
 }
 
 section! {
-    /// A key that clients call with. Not put into effect yet: a file with it is refused.
+    /// A key that clients call with.
     Client in "[[client]]" {
         /// Its name.
         name: String,
@@ -69,7 +69,7 @@ section! {
 }
 
 section! {
-    /// Where prices come from, and what becomes of models without one. Not put into effect yet: a file with it is refused.
+    /// Where prices come from, and what becomes of models without one.
     Prices in "[prices]" {
         /// A table to use instead of the embedded one, as `scripts/prices --out` writes it.
         file: String,
@@ -79,7 +79,7 @@ section! {
 }
 
 section! {
-    /// A price over the table's, in US dollars for a million tokens. The first that fits a model counts, and all of it. Not put into effect yet: a file with it is refused.
+    /// A price over the table's, in US dollars for a million tokens. The first that fits a model counts, and all of it.
     Price in "[[price]]" {
         /// What it is for: `"provider:model"` by the upstream's name, with `*` for anything.
         model: Glob,

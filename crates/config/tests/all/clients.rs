@@ -1,8 +1,8 @@
-//! Teams, client keys and prices: read in full, and refused as long as nobody puts them into effect.
+//! Teams, client keys and prices: read in full.
 
 use crate::world::{Table, bad};
 use keymux_config::prices::{At, Kind, Usage};
-use keymux_config::{Config, Enforces, Problems, UnknownPrice, diff, from_toml_for};
+use keymux_config::{Config, Problems, UnknownPrice, diff, from_toml};
 use keymux_policy::Priority;
 use keymux_policy::budget::{Budget, Reset};
 
@@ -59,7 +59,7 @@ unknown = "serve"
 
 fn read(text: &str) -> Result<Config, Problems> {
     let text = format!("{HEAD}{text}");
-    Table::plentiful().with(|w| from_toml_for(Enforces { clients: true }, "keymux.toml", &text, w))
+    Table::plentiful().with(|w| from_toml("keymux.toml", &text, w))
 }
 
 fn good(text: &str) -> Config {
@@ -67,14 +67,11 @@ fn good(text: &str) -> Config {
 }
 
 #[test]
-fn nothing_is_accepted_that_would_not_be_enforced() {
-    let found = bad(&format!("{HEAD}{WHOLE}"));
-    assert_eq!(found.len(), 4, "{found:?}");
-    for section in ["[[team]]", "[[client]]", "[[price]]", "[prices]"] {
-        assert!(found.iter().any(|m| m.starts_with(section) && m.contains("does not enforce")), "{section}");
-        assert_eq!(bad(&format!("{HEAD}\n{section}\n")).iter().filter(|m| m.contains("enforce")).count(), 1);
-    }
-    assert!(!bad(&format!("{HEAD}\nclient = []")).is_empty());
+fn a_listener_that_others_reach_needs_a_token_or_a_client() {
+    let open = "[server]\nlisten = \"0.0.0.0:4000\"\n";
+    assert!(bad(&format!("{open}{HEAD}")).iter().any(|m| m.contains("anyone who does could spend")));
+    let keyed = format!("{open}{HEAD}[[client]]\nname = \"a\"\nsecret = \"env:CLIENT_KEY_1\"\n");
+    assert!(Table::plentiful().with(|w| from_toml("keymux.toml", &keyed, w)).is_ok());
 }
 
 #[test]
@@ -131,7 +128,7 @@ fn a_table_from_a_file_replaces_the_embedded_one() {
         .file("/broken", "keymux-prices 1 2030-01-01 mine\np openai\nx\n");
     let read = |file: &str| {
         let text = format!("{HEAD}[prices]\nfile = \"{file}\"");
-        table.with(|w| from_toml_for(Enforces { clients: true }, "keymux.toml", &text, w))
+        table.with(|w| from_toml("keymux.toml", &text, w))
     };
     let config = read("/prices").unwrap();
     assert!(config.price(1, "only").is_some() && config.price(1, "gpt-4o").is_none());
@@ -184,8 +181,7 @@ unknown = "maybe"
 "#;
     let world = Table::vars(&[("OR_KEY", "sk-test-1"), ("OA_KEY", "sk-test-2"), ("HOME", "/home/u")]);
     let text = format!("{HEAD}{text}");
-    let found =
-        world.with(|w| from_toml_for(Enforces { clients: true }, "keymux.toml", &text, w)).unwrap_err();
+    let found = world.with(|w| from_toml("keymux.toml", &text, w)).unwrap_err();
     insta::assert_snapshot!(found.render("keymux.toml", &text, false));
 }
 

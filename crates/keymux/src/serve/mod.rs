@@ -17,6 +17,7 @@ pub use run::{Bound as BoundAddresses, Running, Stop, start};
 
 use crate::attempt::Dialer;
 use crate::bound::Bound;
+use crate::clients::Directory;
 use crate::clock::Clock;
 use crate::explain::Recent;
 use crate::live::{Names, Snapshot};
@@ -40,6 +41,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// The clock.
     pub clock: Clock,
+    /// Who may call.
+    pub directory: Directory,
     /// State at providers.
     pub bound: Bound,
     /// The last requests, with why they went where they went.
@@ -81,7 +84,10 @@ impl Gateway {
         let log_requests = AtomicBool::new(config.server.log.requests);
         let listens_on = config.server.listen.ip();
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
+        let directory = Directory::new(false);
+        directory.configure(&snapshot);
         Ok(Arc::new(Self {
+            directory,
             scheduler: Scheduler::new(clock.clone(), fleet, seed),
             live: ArcSwap::from_pointee(snapshot),
             metrics,
@@ -108,7 +114,9 @@ impl Gateway {
     /// is checked against the address that it names, but the sockets stay where they are until a restart.
     pub fn reconfigure(&self, config: Config) -> Result<(), String> {
         let server = &config.server;
-        if !self.listens_on.is_loopback() && server.token.is_none() && !server.allow_open {
+        let open =
+            server.token.is_none() && config.clients.is_empty() && self.directory.is_closed() != Some(true);
+        if !self.listens_on.is_loopback() && open && !server.allow_open {
             return Err(format!(
                 "server.token: the gateway still listens on {}, and without a token anyone who reaches it could \
                  spend your keys; another server.listen needs a restart, so keep the token until then, or say \
@@ -120,7 +128,9 @@ impl Gateway {
         let log_requests = config.server.log.requests;
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &self.metrics)?;
         // The snapshot first: a lease on a new key must find its entry.
-        self.live.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.live.store(snapshot.clone());
+        self.directory.configure(&snapshot);
         self.scheduler.reconfigure(fleet);
         self.log_requests.store(log_requests, Ordering::Relaxed);
         Ok(())

@@ -1,10 +1,11 @@
 //! Which target: strategies, affinity, the caller's choice, many keys.
 
 use super::harness::*;
-use crate::fleet::{AccountId, Dimension, Endpoint, Fleet, KeyId, ProviderId, RouteId, Strategy};
+use crate::fleet::{AccountId, Dimension, Endpoint, Fleet, KeyId, ProviderId, RouteId, RouteSpec, Strategy};
 use crate::outcome::Sign;
 use crate::refusal::RefusalKind;
-use crate::{Ask, ClientId, Decision, Destination, Lease, Providers};
+use crate::{Allowed, Ask, ClientId, Decision, Destination, Lease, Providers};
+use std::sync::Arc;
 
 fn with_strategy(accounts: u32, strategy: Strategy) -> Fleet {
     let mut f = fleet(accounts, &[]);
@@ -245,6 +246,72 @@ fn state_at_a_provider_binds_to_its_account_and_endpoints_to_their_providers() {
         w.fail(lease, limited(crate::outcome::LimitScope::Account, Some(9.0))),
         crate::Next::Go(_)
     ));
+}
+
+fn may(providers: Option<Vec<u32>>, keys: Option<Vec<u32>>) -> Arc<Allowed> {
+    let providers = providers.map(|list| list.into_iter().map(ProviderId).collect());
+    let keys = keys.map(|list| list.into_iter().map(KeyId).collect());
+    Arc::new(Allowed { providers, keys })
+}
+
+#[test]
+fn what_a_client_may_not_use_it_never_gets_not_even_after_failures() {
+    let mut f = fleet(10_000, &[]);
+    f.providers.push(provider(1));
+    add_account(&mut f, 1, 1, vec![]);
+    f.routes = vec![RouteSpec { strategy: Strategy::RoundRobin, ..route(0, &[&[0], &[1]]) }];
+    let mut w = World::new(f);
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..20 {
+        let ask = Ask { allowed: Some(may(None, Some(vec![17, 9_999]))), ..w.ask(0.0) };
+        let Decision::Go(lease) = w.submit(ask) else { panic!() };
+        let first = lease.key;
+        seen.insert(first.0);
+        if round > 1 {
+            w.ok(lease);
+            continue;
+        }
+        match w.fail(lease, evidence(Sign::ServerError, Some(500))) {
+            crate::Next::Go(lease) => {
+                assert!(lease.key != first && [17, 9_999].contains(&lease.key.0));
+                w.ok(lease);
+            }
+            crate::Next::Done(_) | crate::Next::Refuse(_) => {}
+            crate::Next::Wait { .. } => panic!("nobody else's key is waited for"),
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [17, 9_999]);
+    let ask = Ask { allowed: Some(may(Some(vec![1]), None)), ..w.ask(0.0) };
+    let Decision::Go(lease) = w.submit(ask) else { panic!() };
+    assert_eq!(lease.provider, ProviderId(1));
+    w.ok(lease);
+    for allowed in [may(Some(vec![]), None), may(Some(vec![0]), Some(vec![10_000])), may(None, Some(vec![]))]
+    {
+        let ask = Ask { allowed: Some(allowed), ..w.ask(9.0) };
+        assert!(matches!(w.submit(ask), Decision::Refuse(r) if r.kind == RefusalKind::NoProviderLeft));
+    }
+}
+
+#[test]
+fn who_may_use_other_keys_waits_in_another_line() {
+    let mut w = World::new(fleet(2, &[bucket(Dimension::Requests, 1.0, 1.0 / 60.0)]));
+    let held = [w.go(), w.go()];
+    let first = Ask { allowed: Some(may(None, Some(vec![0]))), ..w.ask(600.0) };
+    let Decision::Wait { .. } = w.submit(first) else { panic!() };
+    let second = Ask { allowed: Some(may(None, Some(vec![1]))), ..w.ask(600.0) };
+    let Decision::Wait { .. } = w.submit(second) else { panic!() };
+    // Each goes as soon as its own key has room: were they one line, both would be sent where the first may go.
+    w.pass(70.0);
+    let woken = w.poll();
+    let keys: std::collections::BTreeSet<u32> = woken
+        .iter()
+        .map(|w| match &w.decision {
+            Decision::Go(lease) => lease.key.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((woken.len(), keys.len()), (2, 2));
+    drop(held);
 }
 
 #[test]

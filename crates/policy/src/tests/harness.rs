@@ -151,6 +151,7 @@ impl World {
             cost_max_nano_usd: None,
             session: None,
             bound_to: None,
+            allowed: None,
             providers: None,
             stream: false,
         }

@@ -1,0 +1,221 @@
+//! Who is found by which key, before and after changes.
+
+use super::*;
+use crate::guard;
+use crate::http1::Fields;
+use crate::live::{Names, Snapshot};
+use crate::observe::Metrics;
+use keymux_config::{Config, World, from_toml};
+use keymux_policy::Priority;
+use keymux_policy::budget::Owner;
+use keymux_store as store;
+use keymux_store::{Changes, Terms};
+
+const PROVIDERS: &str = r#"
+[server]
+data_dir = "unused"
+[[provider]]
+name = "one"
+dialect = "openai"
+base_url = "http://one.test/v1"
+keys = [ { name = "a", account = "x", auth = "none" }, { name = "b", account = "y", auth = "none" } ]
+[[provider]]
+name = "two"
+dialect = "openai"
+base_url = "http://two.test/v1"
+keys = [ { name = "a", auth = "none" } ]
+[[route]]
+model = "both"
+tiers = [ ["one:m"], ["two:m"] ]
+"#;
+
+const DECLARED: &str = "[[client]]\nname = \"file\"\nsecret = \"literal:declared-key-0123456789\"\n";
+
+fn config(more: &str) -> Config {
+    let text = format!("{PROVIDERS}{more}");
+    let world = World {
+        env: &|_| None,
+        env_names: &[],
+        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        run: &|_| Err(String::new()),
+    };
+    from_toml("test", &text, &world).map_err(|p| p.render("test", &text, false)).unwrap()
+}
+
+fn snapshot(more: &str) -> Snapshot {
+    Snapshot::new(config(more), &mut Names::default(), &Metrics::new()).unwrap().0
+}
+
+fn stored(id: &str, key: &str, version: u64) -> store::Client {
+    store::Client {
+        id: id.to_owned(),
+        digest: store::Digest::of(key),
+        previous: None,
+        name: format!("name of {id}"),
+        team: String::new(),
+        terms: Terms::default(),
+        disabled: false,
+        created_unix_ms: 0,
+        expires_unix_ms: None,
+        revoked_unix_ms: None,
+        version,
+    }
+}
+
+fn changes(clients: Vec<store::Client>, teams: Vec<store::Team>) -> Changes {
+    let version = clients.iter().map(|c| c.version).chain(teams.iter().map(|t| t.version)).max().unwrap_or(0);
+    Changes { clients, teams, version }
+}
+
+#[track_caller]
+fn client(directory: &Directory, key: &str, at: u64) -> std::sync::Arc<Client> {
+    match directory.find(key, at) {
+        Found::Client(client) => client,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn out(directory: &Directory, key: &str) -> Option<Status> {
+    match directory.find(key, 0) {
+        Found::Out(_, status) => Some(status),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_key_is_found_by_its_digest_until_it_is_switched_off_revoked_or_over() {
+    let (directory, snapshot) = (Directory::new(true), snapshot(""));
+    let mut one = store::Client { expires_unix_ms: Some(1_000), ..stored("1", "key-one", 1) };
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    assert_eq!(&*client(&directory, "key-one", 999).name, "name of 1");
+    assert!(matches!(directory.find("key-one", 1_000), Found::Expired(_)));
+    assert!(matches!(directory.find("key-two", 0), Found::Unknown));
+    (one.disabled, one.version) = (true, 2);
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    assert_eq!(out(&directory, "key-one"), Some(Status::Disabled));
+    (one.revoked_unix_ms, one.version) = (Some(5), 3);
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    assert_eq!(out(&directory, "key-one"), Some(Status::Revoked));
+    // An answer that was overtaken changes nothing.
+    (one.revoked_unix_ms, one.disabled, one.version) = (None, false, 1);
+    directory.take_in(changes(vec![one], vec![]), &snapshot);
+    assert_eq!(out(&directory, "key-one"), Some(Status::Revoked));
+}
+
+#[test]
+fn a_rotated_key_holds_for_its_grace_and_its_client_stays_the_same() {
+    let (directory, snapshot) = (Directory::new(true), snapshot(""));
+    directory.take_in(changes(vec![stored("1", "old", 1)], vec![]), &snapshot);
+    let before = client(&directory, "old", 0).payers;
+    let mut rotated = stored("1", "new", 2);
+    rotated.previous = Some((store::Digest::of("old"), 500));
+    directory.take_in(changes(vec![rotated], vec![]), &snapshot);
+    assert_eq!(client(&directory, "new", 0).payers, before);
+    assert_eq!(client(&directory, "old", 499).payers, before);
+    assert!(matches!(directory.find("old", 500), Found::Unknown));
+    directory.take_in(changes(vec![stored("1", "newest", 3)], vec![]), &snapshot);
+    assert!(matches!(directory.find("old", 0), Found::Unknown));
+    assert!(matches!(directory.find("new", 0), Found::Unknown));
+}
+
+#[test]
+fn a_team_that_is_switched_off_takes_its_keys_along() {
+    let (directory, snapshot) = (Directory::new(true), snapshot(""));
+    let member = store::Client { team: "t".to_owned(), ..stored("1", "key", 1) };
+    let mut team = store::Team { name: "t".to_owned(), version: 1, ..store::Team::default() };
+    directory.take_in(changes(vec![member, stored("2", "other", 1)], vec![team.clone()]), &snapshot);
+    assert!(client(&directory, "key", 0).payers.team.is_some());
+    (team.disabled, team.version) = (true, 2);
+    directory.take_in(changes(vec![], vec![team]), &snapshot);
+    assert_eq!(out(&directory, "key"), Some(Status::TeamOff));
+    client(&directory, "other", 0);
+}
+
+#[test]
+fn names_become_ids_and_a_name_that_is_gone_allows_nothing() {
+    let directory = Directory::new(true);
+    let mut one = stored("1", "key", 1);
+    one.terms = Terms {
+        accounts: vec!["one:x".to_owned()],
+        priority: Some("low".to_owned()),
+        requests_a_minute: Some(60),
+        ..Terms::default()
+    };
+    let mut two = stored("2", "bare", 1);
+    two.terms.keys = vec!["a".to_owned()];
+    let mut gone = stored("3", "gone", 1);
+    gone.terms.providers = vec!["three".to_owned()];
+    let whole = snapshot("");
+    let dues = directory.take_in(changes(vec![one, two, gone], vec![]), &whole);
+    let keys = |key: &str| {
+        let client = client(&directory, key, 0);
+        let all = whole.provider_ids.iter().zip(&whole.key_ids);
+        let may = all.flat_map(|(p, keys)| keys.iter().map(|k| client.may_use(*p, *k)).collect::<Vec<_>>());
+        may.collect::<Vec<_>>()
+    };
+    assert_eq!(keys("key"), [true, false, false]);
+    assert_eq!(keys("bare"), [true, false, true]);
+    assert_eq!(keys("gone"), [false, false, false]);
+    let one = client(&directory, "key", 0);
+    assert_eq!(one.class, Priority::Low);
+    let due = dues.iter().find(|due| due.owner == Owner::Client(one.payers.client)).unwrap();
+    assert_eq!(due.limits.len(), 1);
+}
+
+#[test]
+fn clients_of_the_file_come_and_go_with_it_and_the_gateway_stays_closed() {
+    let directory = Directory::new(false);
+    directory.configure(&snapshot(""));
+    assert_eq!(directory.is_closed(), Some(false));
+    directory.configure(&snapshot(DECLARED));
+    let one = client(&directory, "declared-key-0123456789", 0);
+    assert_eq!((&*one.id, one.budgeted), ("config:file", false));
+    let dues = directory.configure(&snapshot(""));
+    assert!(dues.iter().any(|d| d.owner == Owner::Client(one.payers.client) && d.budget.is_none()));
+    assert!(matches!(directory.find("declared-key-0123456789", 0), Found::Unknown));
+    // Who takes out the last key does not mean to let everybody in.
+    assert_eq!(directory.is_closed(), Some(true));
+}
+
+#[test]
+fn before_the_store_is_read_nobody_is_turned_away_for_good() {
+    let directory = Directory::new(true);
+    let snapshot = snapshot(DECLARED);
+    directory.configure(&snapshot);
+    client(&directory, "declared-key-0123456789", 0);
+    assert!(matches!(directory.find("key-one", 0), Found::Unread));
+    directory.take_in(changes(vec![stored("1", "key-one", 1)], vec![]), &snapshot);
+    client(&directory, "key-one", 0);
+    assert!(matches!(directory.find("key-two", 0), Found::Unknown));
+}
+
+#[test]
+fn the_guard_lets_in_who_has_a_key_and_says_why_it_does_not() {
+    let whole = snapshot("");
+    let server = &whole.config.server;
+    let directory = Directory::new(true);
+    let ask = |directory: &Directory, key: Option<&str>| {
+        let value = key.map(|key| format!("Bearer {key}"));
+        let fields: Vec<(&str, &[u8])> =
+            value.iter().map(|value| ("authorization", value.as_bytes())).collect();
+        let admitted = guard::admit(server, directory, &Fields::of(&fields), 10);
+        admitted.map(|client| client.map(|c| c.id.to_string())).map_err(|p| (p.kind.row().status, p.code))
+    };
+    // Nobody knows yet whether there are keys.
+    assert_eq!(ask(&directory, None), Err((503, None)));
+    assert_eq!(ask(&directory, Some("key-one")), Err((503, None)));
+    directory.take_in(changes(vec![], vec![]), &whole);
+    assert_eq!(ask(&directory, None), Ok(None), "an open gateway");
+    let mut one = stored("1", "key-one", 1);
+    one.revoked_unix_ms = Some(1);
+    directory.take_in(changes(vec![one], vec![]), &whole);
+    assert_eq!(ask(&directory, None), Err((401, Some("invalid_api_key"))), "the last key was revoked");
+    assert_eq!(ask(&directory, Some("key-one")), Err((401, Some("key_revoked"))));
+    let over = store::Client { expires_unix_ms: Some(10), ..stored("2", "key-two", 2) };
+    let off = store::Client { disabled: true, ..stored("3", "key-three", 2) };
+    directory.take_in(changes(vec![over, off, stored("4", "key-four", 2)], vec![]), &whole);
+    assert_eq!(ask(&directory, Some("key-two")), Err((401, Some("key_expired"))));
+    assert_eq!(ask(&directory, Some("key-three")), Err((401, Some("key_disabled"))));
+    assert_eq!(ask(&directory, Some("key-four")), Ok(Some("4".to_owned())));
+    assert_eq!(ask(&directory, Some("key-five")), Err((401, Some("invalid_api_key"))));
+}
