@@ -54,7 +54,8 @@ export async function stack({ config } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'keymux-e2e-'));
   const text = (config ?? readFileSync(new URL('gateway.toml', SPECS), 'utf8'))
     .replaceAll('@WORLD@', world.url)
-    .replaceAll('@DATA@', join(folder, 'data'));
+    .replaceAll('@DATA@', join(folder, 'data'))
+    .concat('\n[ledger]\nlog_bytes = "1MiB"\n');
   const file = join(folder, 'keymux.toml');
   writeFileSync(file, text);
   const gateway = await start(binary('KEYMUX_BIN'), ['serve', '--config', file, '--print-addr']);

@@ -128,6 +128,9 @@ class Gateway(Process):
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "keymux.toml"
+        if "[ledger]" not in config:
+            # Each gateway takes its log from the disk at its start.
+            config += '\n[ledger]\nlog_bytes = "1MiB"\n'
         self.config.write_text(config.replace("@DATA@", str(folder / "data")))
         tomllib.loads(self.config.read_text())
         super().__init__(

@@ -2,6 +2,7 @@
 //! filled in. Plain data that the gateway reads; it knows neither TOML nor where a value came from.
 
 use crate::clients::{Client, Team, UnknownPrice};
+use crate::ledger::Ledger;
 use crate::lookup::Names;
 use crate::prices::Prices;
 use crate::problem::Problem;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Config {
     /// Listeners, who may call, limits, logging.
     pub server: Server,
+    /// Where requests are written down.
+    pub ledger: Ledger,
     /// Whom to call. Never empty.
     pub providers: Vec<Provider>,
     /// Public model names, as declared. Then follow their variants (see [`Route::variant_of`]).

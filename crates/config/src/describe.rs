@@ -92,6 +92,7 @@ impl Config {
             None => out.push_str("operators  off\n"),
         }
         let _ = writeln!(out, "state      {}", server.data_dir.display());
+        let _ = writeln!(out, "ledger     {}", self.ledger.database);
         if let Some(proxy) = &server.proxy {
             let _ = writeln!(out, "proxy      {proxy}");
         }

@@ -2,6 +2,7 @@
 
 use crate::clients::{Client, Team};
 use crate::config::{Account, Config, Key, Provider, Route, Server};
+use crate::ledger::Ledger;
 use crate::secret::Secret;
 use keymux_policy::budget::Budget;
 use keymux_policy::fleet::LimitSpec;
@@ -42,6 +43,7 @@ impl fmt::Display for Change {
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Changes(Vec::new());
     server(&old.server, &new.server, &mut changes);
+    ledger(&old.ledger, &new.ledger, &mut changes);
     providers(old, new, &mut changes);
     routes(old, new, &mut changes);
     clients(old, new, &mut changes);
@@ -86,6 +88,14 @@ fn same(a: Option<&Secret>, b: Option<&Secret>) -> bool {
         (Some(a), Some(b)) => a.matches(b.expose().as_bytes()),
         _ => false,
     }
+}
+
+fn ledger(old: &Ledger, new: &Ledger, changes: &mut Changes) {
+    changes.restart(&true, &old.database.is(&new.database), "ledger.database");
+    changes.restart(&old.log_bytes, &new.log_bytes, "ledger.log_bytes");
+    changes.restart(&old.rows_days, &new.rows_days, "ledger.rows_days");
+    changes.restart(&old.hours_days, &new.hours_days, "ledger.hours_days");
+    changes.if_other(&old.when_unavailable, &new.when_unavailable, "ledger.when_unavailable");
 }
 
 fn server(old: &Server, new: &Server, changes: &mut Changes) {

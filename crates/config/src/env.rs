@@ -6,13 +6,14 @@ use crate::problem::{At, Findings, Place, Problems};
 use crate::resolve;
 use crate::text::file::{File, Key, Provider, Server};
 use crate::text::leaf::{Address, MaybeAddress, SecretText, parse_address};
+use crate::text::ledger::{DatabaseText, Ledger};
 use crate::world::World;
 use std::collections::HashMap;
 
 /// Reads the environment: for each preset `<PREFIX>_API_KEY`, `<PREFIX>_API_KEYS` (separated by commas),
 /// `<PREFIX>_KEY_1` and so on (gaps are fine; `<PREFIX>_API_KEY_1` is the same), `<PREFIX>_BASE_URL`; and
 /// `KEYMUX_LISTEN`, `KEYMUX_ADMIN`, `KEYMUX_TOKEN`, `KEYMUX_ADMIN_TOKEN`, `KEYMUX_DATA_DIR`,
-/// `KEYMUX_DEFAULT_PROVIDER`.
+/// `KEYMUX_DATABASE_URL`, `KEYMUX_DEFAULT_PROVIDER`.
 pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
     let mut found = Findings::default();
     let providers: Vec<At<Provider>> = presets::PRESETS
@@ -27,6 +28,7 @@ pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
     let file = File {
         default_provider: world.var("KEYMUX_DEFAULT_PROVIDER").map(At::nowhere),
         server: Some(At::nowhere(server(world, &mut found))),
+        ledger: world.var(DATABASE_URL).map(|_| At::nowhere(ledger())),
         provider: Some(At::nowhere(providers)),
         ..File::default()
     };
@@ -36,6 +38,13 @@ pub fn from_env(world: &World<'_>) -> Result<Config, Problems> {
         Some(config) => Ok(Config { warnings: problems.list, ..config }),
         None => Err(problems),
     }
+}
+
+const DATABASE_URL: &str = "KEYMUX_DATABASE_URL";
+
+fn ledger() -> Ledger {
+    let url = SecretText::Env { name: DATABASE_URL.to_owned(), item: None };
+    Ledger { database: Some(At::nowhere(DatabaseText::From(url))), ..Ledger::default() }
 }
 
 fn no_key_hint() -> String {

@@ -3,7 +3,7 @@
 use crate::describe;
 use crate::presets::{self, PresetAuth};
 use crate::text::read::{Field, Section, Typed as _, Words as _, sentence};
-use crate::text::{file, money};
+use crate::text::{file, ledger, money};
 use keymux_policy::fleet::EndpointSet;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -25,6 +25,7 @@ pub fn reference() -> String {
     section::<file::Server>("`[server]`", &mut out);
     section::<file::Tls>("`[server.tls]`", &mut out);
     section::<file::Log>("`[log]`", &mut out);
+    section::<ledger::Ledger>("`[ledger]`", &mut out);
     section::<file::Provider>("`[[provider]]`", &mut out);
     section::<file::Key>("An entry of `keys`", &mut out);
     section::<file::Account>("`[[provider.account]]`", &mut out);

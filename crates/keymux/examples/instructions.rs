@@ -50,7 +50,8 @@ fn configuration(keys: usize) -> keymux_config::Config {
 }
 
 async fn drive(keys: usize, requests: usize) {
-    let gateway = Gateway::new(configuration(keys), 100, 1).expect("a gateway");
+    let gateway =
+        Gateway::new(configuration(keys), 100, 1, (keymux::clock::Clock::start(), None)).expect("a gateway");
     let connector = Connector::new(client_config(None).expect("TLS"));
     let dialer = Dialer { pool: Pool::default(), connector, clock: gateway.clock.clone() };
     let worker = Worker::new(gateway, dialer, 1);

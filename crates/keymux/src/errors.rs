@@ -71,6 +71,7 @@ table! {
     RoomFull = "waiting_room_full", 429, "rate_limit_error", "rate_limit_error", Later, "Too many requests wait already.";
     Internal = "internal_error", 500, "server_error", "api_error", Again, "A fault of the gateway itself. Please report it with the request id.";
     UpstreamFailed = "upstream_failed", 502, "server_error", "api_error", Again, "Every provider that was tried failed.";
+    LedgerUnavailable = "ledger_unavailable", 503, "server_error", "overloaded_error", Later, "Requests cannot be accounted for: the ledger's database is away and its log is full, or `ledger.when_unavailable` says to refuse.";
     AllOut = "no_key_available", 503, "server_error", "overloaded_error", Later, "Every key that could serve this is out: refused, empty, or behind an open breaker.";
     NoKey = "no_key_configured", 503, "server_error", "api_error", Later, "No key is configured for this provider.";
     Draining = "shutting_down", 503, "server_error", "overloaded_error", Later, "The gateway is shutting down.";

@@ -22,6 +22,7 @@ pub mod guard;
 pub mod headers;
 pub mod http1;
 pub mod keepalive;
+pub mod ledger;
 pub mod live;
 pub mod models;
 pub mod options;

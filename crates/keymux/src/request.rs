@@ -121,6 +121,7 @@ async fn serve(
         }
         Surface::Call(endpoint) => {
             let envelope = surface::envelope_of_normal(&path);
+            gateway.ledger.admit()?;
             let story = Story::begin(gateway, id.clone(), (endpoint, caller), now);
             call(worker, &snapshot, (endpoint, envelope), (line, alarm), head, story).await
         }

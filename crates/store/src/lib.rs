@@ -18,6 +18,7 @@ mod drain;
 mod intake;
 mod ledger;
 mod log;
+mod mark;
 mod record;
 mod sql;
 mod store;

@@ -101,6 +101,8 @@ pub enum Kind {
     Full,
     /// Its file is damaged or no database.
     Corrupt,
+    /// It was there and is gone.
+    Missing,
     /// Another instance of keymux works on it.
     InUse,
     /// Its schema is newer than this program, or was changed by hand.

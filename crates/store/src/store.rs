@@ -7,11 +7,12 @@ use crate::digest::Digest;
 use crate::intake::{self, Intake};
 use crate::ledger::{self, Spend};
 use crate::log::{Batch, Fill, Log, LogError, Recovery};
+use crate::mark::Mark;
 use crate::record::{Record, Reservation};
 use crate::sql::{self, Fault, Kind, Sql, migrate, postgres::Postgres, sqlite::Sqlite};
 use crate::usage::{self, Usage, UsageQuery};
 use crate::{drain, sql::migrate::STEPS};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -107,7 +108,7 @@ pub enum Point {
 /// Why the store did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another instance, or a schema that is not ours. A database that is merely away is no reason.
+    /// Another instance, a schema that is not ours, or a file that is gone. A database that is merely away is no reason.
     #[error(transparent)]
     Database(#[from] Fault),
     /// The log.
@@ -221,15 +222,18 @@ pub struct Store {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn opener(target: Target) -> Box<Open> {
-    match target {
-        Target::Sqlite(path) => {
-            Box::new(move |alone| Ok(Box::new(Sqlite::open(&path, alone)?) as Box<dyn Sql>))
-        }
-        Target::Postgres(url) => {
-            Box::new(move |alone| Ok(Box::new(Postgres::open(&url, alone)?) as Box<dyn Sql>))
-        }
-    }
+fn opener(target: Target, log: &Path) -> Box<Open> {
+    let file = if let Target::Sqlite(path) = &target { Some(path.as_path()) } else { None };
+    let mark = Mark::beside(log, file);
+    Box::new(move |alone| {
+        mark.check()?;
+        let db: Box<dyn Sql> = match &target {
+            Target::Sqlite(path) => Box::new(Sqlite::open(path, alone)?),
+            Target::Postgres(url) => Box::new(Postgres::open(url, alone)?),
+        };
+        mark.keep();
+        Ok(db)
+    })
 }
 
 impl Store {
@@ -237,9 +241,10 @@ impl Store {
     /// requests that the last process left open are recorded as unknown before this returns.
     ///
     /// # Errors
-    /// If another instance has the log or the database, or the schema is not ours.
+    /// If another instance has the log or the database, the schema is not ours, or the file of the database was there
+    /// the last time and is gone.
     pub fn open(options: Options) -> Result<(Self, Recovery), OpenError> {
-        let open = opener(options.target.clone());
+        let open = opener(options.target.clone(), &options.log);
         Self::open_with(options, open)
     }
 
@@ -264,7 +269,9 @@ impl Store {
         });
         let db = match shared.connect() {
             Ok(db) => Some(db),
-            Err(fault) if matches!(fault.kind, Kind::InUse | Kind::Schema) => return Err(fault.into()),
+            Err(fault) if matches!(fault.kind, Kind::InUse | Kind::Schema | Kind::Missing) => {
+                return Err(fault.into());
+            }
             Err(fault) => {
                 shared.away(fault);
                 None

@@ -5,6 +5,7 @@
 
 mod clients;
 mod keys;
+mod ledger;
 mod limits;
 mod prices;
 mod provider;
@@ -25,6 +26,7 @@ use std::collections::HashMap;
 pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Option<Config> {
     let has_clients = file.client.as_ref().is_some_and(|list| !list.value.is_empty());
     let server = server::resolve(file.server, file.log, (world, has_clients), found);
+    let ledger = ledger::resolve(file.ledger, &server.server.data_dir, world, found);
     let timeouts = patch(file.timeouts.as_ref()).over(&Timeouts::default());
     let defaults = provider::Defaults { server: &server.server, http_proxy: &server.http_proxy, timeouts };
     let typed = file.provider.unwrap_or_default();
@@ -63,6 +65,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     let warnings = Vec::new();
     Some(Config {
         server,
+        ledger,
         providers,
         routes,
         default_provider,

@@ -4,6 +4,7 @@
 use super::leaf::{
     Address, Amount, Bytes, Count, Duration, Glob, Level, MaybeAddress, Pairs, Ratio, SecretText, Wait,
 };
+use super::ledger::Ledger;
 use super::money::{Client, Price, Prices, Team};
 use super::names::ShapeName;
 use super::read::section;
@@ -22,6 +23,8 @@ section! {
         server: Server,
         /// What is logged.
         log: Log,
+        /// Where requests, client keys and spending are written down.
+        ledger: Ledger,
         /// Whom to call, with which keys.
         provider: Vec<At<Provider>>,
         /// Public model names and where they lead.

@@ -4,6 +4,7 @@
 
 pub(crate) mod file;
 pub(crate) mod leaf;
+pub(crate) mod ledger;
 pub(crate) mod money;
 pub(crate) mod names;
 pub(crate) mod node;

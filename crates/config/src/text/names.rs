@@ -3,6 +3,7 @@
 use super::read::choice;
 use crate::clients::UnknownPrice;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
+use crate::ledger::Unavailable;
 use keymux_policy::Priority;
 use keymux_policy::budget::Reset;
 use keymux_policy::fleet::{Endpoint, OutputCharge, Strategy};
@@ -97,6 +98,11 @@ choice! { Priority, "priority",
     "high" => Priority::High,
     "normal" => Priority::Normal,
     "low" => Priority::Low,
+}
+
+choice! { Unavailable, "way without a database",
+    "serve" => Unavailable::Serve,
+    "refuse" => Unavailable::Refuse,
 }
 
 choice! { UnknownPrice, "way with unknown prices",

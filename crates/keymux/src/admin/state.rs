@@ -24,6 +24,7 @@ pub(super) fn json(gateway: &Gateway) -> Value {
             "refused": view.totals.refused,
             "cancelled": view.totals.cancelled,
         },
+        "ledger": crate::ledger::json(gateway.store.as_deref(), &gateway.live.load().config.ledger.database),
         "providers": providers,
         "keys_left_out": view.keys_left_out,
     })

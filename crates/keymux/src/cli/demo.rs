@@ -41,8 +41,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         LOAD.as_secs()
     ));
     let runtime = rt::single().map_err(|e| failed(&e))?;
-    let clean = runtime.block_on(show(args, &provider, &running, &token))?;
+    let clean = runtime.block_on(show(args, &provider, &running, &token));
     drop(running);
+    // What the demo wrote down is of no use to anybody.
+    let _ = std::fs::remove_dir_all(&dir);
+    let clean = clean?;
     if clean { Ok(()) } else { Err(Failure::Failed("the demo's clients saw errors".to_owned())) }
 }
 
@@ -85,6 +88,8 @@ data_dir = "{}"
 [log]
 requests = false
 level = "error"
+[ledger]
+log_bytes = "4MiB"
 
 [[provider]]
 name = "openrouter"

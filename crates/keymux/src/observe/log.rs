@@ -45,16 +45,21 @@ pub fn request_line(record: &Record) {
     );
 }
 
-/// Writes the scheduler's events as lines of their own, for ever, and keeps the calendar true.
+/// Writes the events of the scheduler and the ledger as lines of their own, for ever, and keeps the calendar true.
 pub async fn events(gateway: std::sync::Arc<crate::serve::Gateway>) {
     let mut every = tokio::time::interval(std::time::Duration::from_millis(200));
     let mut events = Vec::new();
+    let mut watch = crate::ledger::Watch::default();
     loop {
         every.tick().await;
         gateway.clock.set_calendar();
         gateway.scheduler.take_events(&mut events);
         for event in events.drain(..) {
             tracing::info!(event = %crate::admin::told(&gateway, &event.what), "event");
+        }
+        if let Some(store) = &gateway.store {
+            let without = gateway.live.load().config.ledger.when_unavailable;
+            watch.look(store, &gateway.ledger, without);
         }
     }
 }

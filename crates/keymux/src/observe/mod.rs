@@ -1,16 +1,18 @@
 //! What the outside may see: counters and the request log. The only file that names metrics. Labels are names of the
 //! configuration and fixed words, never anything that a client sent.
 
+mod ledger;
 mod log;
 
 pub use log::{events, init, request_line};
 
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
+use keymux_store::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bounds of the latency histograms, in seconds.
 const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
@@ -177,6 +179,12 @@ impl Metrics {
         Self { registry: Mutex::new(registry), ..metrics }
     }
 
+    /// Tells of this ledger from now on.
+    pub fn tell_of(&self, store: Arc<Store>) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(ledger::Ledger(store)));
+    }
+
     /// The counters of a key.
     pub fn key(&self, provider: &str, key: &str) -> KeyCounters {
         let attempt = |outcome| {
@@ -213,7 +221,7 @@ impl Metrics {
     /// Everything, as Prometheus reads it.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text

@@ -44,7 +44,7 @@ impl Machine {
         let config =
             self.see(|w| from_toml(FILE, &text, w)).map_err(|p| p.render(FILE, &text, false)).unwrap();
         self.runs.set(0);
-        let gateway = Gateway::new(config.clone(), 10, 1).unwrap();
+        let gateway = Gateway::new(config.clone(), 10, 1, (crate::clock::Clock::start(), None)).unwrap();
         (Reloader::new(FILE.into(), text, config), gateway)
     }
 

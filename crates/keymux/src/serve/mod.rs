@@ -20,12 +20,14 @@ use crate::bound::Bound;
 use crate::clients::Directory;
 use crate::clock::Clock;
 use crate::explain::Recent;
+use crate::ledger::Gate;
 use crate::live::{Names, Snapshot};
 use crate::models::Lists;
 use crate::observe::Metrics;
 use crate::scheduler::Scheduler;
 use arc_swap::ArcSwap;
 use keymux_config::Config;
+use keymux_store::Store;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,10 @@ pub struct Gateway {
     pub recent: Recent,
     /// Models of the providers.
     pub lists: Lists,
+    /// What is written down; `None` if nothing is.
+    pub store: Option<Arc<Store>>,
+    /// Whether what requests leave behind can be written down.
+    pub ledger: Gate,
     /// New requests are refused.
     pub draining: AtomicBool,
     /// Connections that owe their client an answer.
@@ -76,10 +82,17 @@ impl Drop for Waits<'_> {
 }
 
 impl Gateway {
-    /// A gateway of this configuration. `seed` feeds the scheduler's dice.
-    pub fn new(config: Config, connections_max: usize, seed: u64) -> Result<Arc<Self>, String> {
-        let clock = Clock::start();
+    /// A gateway of this configuration, which writes into `store`. `seed` feeds the scheduler's dice.
+    pub fn new(
+        config: Config,
+        connections_max: usize,
+        seed: u64,
+        (clock, store): (Clock, Option<Arc<Store>>),
+    ) -> Result<Arc<Self>, String> {
         let metrics = Metrics::new();
+        if let Some(store) = &store {
+            metrics.tell_of(store.clone());
+        }
         let mut names = Names::default();
         let log_requests = AtomicBool::new(config.server.log.requests);
         let listens_on = config.server.listen.ip();
@@ -95,6 +108,8 @@ impl Gateway {
             bound: Bound::default(),
             recent: Recent::default(),
             lists: Lists::default(),
+            store,
+            ledger: Gate::default(),
             draining: AtomicBool::new(false),
             writes: Writes::default(),
             log_requests,

@@ -4,8 +4,9 @@
 use super::connection::accept;
 use super::{Gateway, Worker, listener, tls};
 use crate::attempt::Dialer;
+use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
-use crate::{admin, rt};
+use crate::{admin, ledger, rt};
 use keymux_config::{Config, Runtime};
 use std::future::Future;
 use std::io;
@@ -67,7 +68,9 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
     let tls = server.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()?;
     let connector = Connector::new(client_config(server.ca_file.as_deref())?);
     let connections_max = connections_max(server.connections_max);
-    let gateway = Gateway::new(config, connections_max, seed)?;
+    let clock = Clock::start();
+    let store = ledger::open(&config, &clock)?;
+    let gateway = Gateway::new(config, connections_max, seed, (clock, store))?;
     let (stop, stopped) = watch::channel(false);
     let dialer = |_: usize| Dialer {
         pool: Pool::default(),
@@ -190,6 +193,10 @@ impl Drop for Running {
         for thread in self.threads.drain(..) {
             // A worker that panicked has said so already.
             let _ = thread.join();
+        }
+        // Not by the drop of the store: a thread that stands aside may hold the gateway longer than the process lasts.
+        if let Some(store) = &self.gateway.store {
+            ledger::empty(store);
         }
     }
 }

@@ -36,7 +36,8 @@ fn gateway() -> Arc<Gateway> {
         run: &|_| Err(String::new()),
     };
     let config = keymux_config::from_toml("test", text, &world);
-    Gateway::new(config.map_err(|p| p.render("test", text, false)).unwrap(), 9, 1).unwrap()
+    Gateway::new(config.map_err(|p| p.render("test", text, false)).unwrap(), 9, 1, (Clock::start(), None))
+        .unwrap()
 }
 
 /// A worker whose only provider is the other side of connections that a test puts into its pool.

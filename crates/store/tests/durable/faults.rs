@@ -73,6 +73,49 @@ fn rows_wait_while_the_database_is_damaged_and_nothing_is_started_afresh() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_not_begun_anew() {
+    let place = Place::sqlite();
+    let (store, _) = place.open();
+    record(&store, 0..10);
+    assert!(store.wait_drained(LONG));
+    drop(store);
+    let aside = place.folder.path().join("elsewhere");
+    std::fs::rename(place.db(), &aside).unwrap();
+    let Err(OpenError::Database(fault)) = Store::open(place.options()) else { panic!("it began at zero") };
+    assert_eq!(fault.kind, Kind::Missing);
+    let note = place.folder.path().join("ledger.place");
+    assert!(fault.what.contains(&*note.to_string_lossy()), "{fault}");
+    assert!(!place.db().exists());
+    // Put back, it is the one it was.
+    std::fs::rename(aside, place.db()).unwrap();
+    let (store, _) = place.open();
+    assert_eq!(all(&store).0, 10);
+    drop(store);
+    // Who means it may begin anew.
+    std::fs::remove_file(place.db()).unwrap();
+    std::fs::remove_file(note).unwrap();
+    assert_eq!(all(&place.open().0).0, 0);
+}
+
+#[test]
+fn another_file_and_a_folder_that_was_moved_are_no_loss() {
+    let place = Place::sqlite();
+    drop(place.open());
+    let mut other = place.options();
+    other.target = Target::Sqlite(place.folder.path().join("other.db"));
+    drop(Store::open(other).unwrap());
+    let moved = tempfile::tempdir().unwrap();
+    let to = moved.path().join("whole");
+    std::fs::rename(place.folder.path(), &to).unwrap();
+    std::fs::remove_file(to.join("other.db")).unwrap();
+    let mut options = place.options();
+    options.log = to.join("ledger.log");
+    options.target = Target::Sqlite(to.join("other.db"));
+    let Err(OpenError::Database(fault)) = Store::open(options) else { panic!("it began at zero") };
+    assert_eq!(fault.kind, Kind::Missing, "the note is of the folder, not of its place");
+}
+
+#[test]
 fn a_full_log_refuses_money_and_then_requests_and_keeps_what_it_took() {
     let place = Place::sqlite();
     std::fs::write(place.db(), vec![b'?'; 100_000]).unwrap();
