@@ -130,8 +130,8 @@ def _rounds(
     return {"title": scenario.title, "rounds": taken}
 
 
-def report(results: dict) -> str:
-    """One table for all scenarios."""
+def report(results: dict, others: tuple[str, ...] = ("nginx", "haproxy")) -> str:
+    """One table for all scenarios, each proxy beside `others`."""
     rows = []
     for result in results.values():
         rounds = company.quiet_rounds(result["rounds"])
@@ -141,12 +141,13 @@ def report(results: dict) -> str:
                 f"{statistics.median(mine / theirs for mine, theirs in zip(values, us[other], strict=True)):.2f}"
                 if other in us and other != kind
                 else ""
-                for other in ("nginx", "haproxy")
+                for other in others
             ]
             rate = statistics.median(r["requests_a_s"] for r in rounds[kind])
             share = statistics.median(r["core_share"] for r in rounds[kind])
             rows.append([result["title"], kind, table.spread(values), *ratios, f"{rate:,.0f}", f"{share:.0%}"])
-    head = ["answer", "proxy", "CPU µs a request, median (range)", "x nginx", "x haproxy", "requests a second", "of its core"]
+    ratios = [f"x {other}" for other in others]
+    head = ["answer", "proxy", "CPU µs a request, median (range)", *ratios, "requests a second", "of its core"]
     text = "### CPU a request\n\n" + table.markdown(head, rows)
     text += "\n\nWhere a proxy does not fill its core, the load and the upstream were what limited the requests a second."
     text += company.remark([result["rounds"] for result in results.values()])

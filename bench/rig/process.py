@@ -10,6 +10,9 @@ from pathlib import Path
 from . import machine
 
 
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
 class DidNotStart(RuntimeError):
     """A process ended or did not listen in time; the message carries the end of its log."""
 

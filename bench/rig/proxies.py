@@ -6,13 +6,17 @@ import os
 import subprocess
 from pathlib import Path
 
-from . import machine, process, upstream
+from . import machine, postgres, process, upstream
 
 KEY = "sk-test-1"
-# keymux as it comes, and with its other layout of threads.
-KEYMUX = ("keymux", "keymux-shared")
+# What every client presents.
+CLIENT_KEY = "sk-test-client"
+# keymux without a ledger, the same with its other layout of threads, and with everything that belongs to clients: a key,
+# a team, both with a budget and limits, and the ledger on each database.
+CLIENTS = ("keymux-sqlite", "keymux-postgres")
+KEYMUX = ("keymux", "keymux-shared", *CLIENTS)
 KINDS = ("nginx", "haproxy", *KEYMUX)
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+REPOSITORY = process.REPOSITORY
 
 _NGINX = """
 user {user};
@@ -82,6 +86,9 @@ runtime = "{runtime}"
 [log]
 requests = false
 
+[ledger]
+database = "{database}"
+
 [[provider]]
 name = "bench"
 dialect = "openai"
@@ -91,6 +98,30 @@ keys = [
     {{ name = "two", secret = "literal:sk-test-2" }},
     {{ name = "three", secret = "literal:sk-test-3" }},
 ]
+"""
+
+# Limits and budgets that are never reached: each is asked and settled for each request.
+_CLIENTS = """
+[[price]]
+model = "bench:*"
+input = 0.15
+output = 0.60
+
+[[team]]
+name = "bench"
+budget = 1_000_000
+reset = "monthly"
+rpm = 1_000_000_000
+
+[[client]]
+name = "bench"
+team = "bench"
+secret = "literal:{client_key}"
+budget = 1_000_000
+reset = "monthly"
+rpm = 1_000_000_000
+tpm = 1_000_000_000_000
+concurrent = 100_000
 """
 
 
@@ -112,7 +143,12 @@ class Proxy:
             # A stream must not wait for a buffer to fill; a body that is there at once may.
             "buffering": "off" if streaming else "on",
             "runtime": "shared" if kind == "keymux-shared" else "per_core",
+            "client_key": CLIENT_KEY,
+            "database": "sqlite" if kind == "keymux-sqlite" else "off",
         }
+        self._server = postgres.Server(folder / f"{name}-postgres") if kind == "keymux-postgres" else None
+        if self._server:
+            values["database"] = f"literal:{self._server.url}"
         config = folder / f"{name}.conf"
         if kind == "nginx":
             config.write_text(_NGINX.format(**values))
@@ -122,7 +158,8 @@ class Proxy:
             command = [machine.find("haproxy"), "-db", "-f", str(config)]
         elif kind in KEYMUX:
             config = folder / f"{name}.toml"
-            config.write_text(_KEYMUX.format(**values))
+            text = _KEYMUX + (_CLIENTS if kind in CLIENTS else "")
+            config.write_text(text.format(**values))
             (folder / f"{name}-data").mkdir()
             command = [keymux_binary(), "serve", "--config", str(config)]
         else:
@@ -133,6 +170,8 @@ class Proxy:
     def stop(self) -> None:
         """Ends it."""
         self.process.stop()
+        if self._server:
+            self._server.stop()
 
 
 _built: dict[str, str] = {}
@@ -143,6 +182,8 @@ def prepare(kinds: list[str]) -> None:
     machine.need("nginx", "haproxy", "taskset")
     if set(kinds) & set(KEYMUX):
         keymux_binary()
+    if "keymux-postgres" in kinds:
+        postgres.prepare()
 
 
 def keymux_binary() -> str:

@@ -8,12 +8,15 @@ import statistics
 from dataclasses import dataclass
 
 from . import company, table
+from .proxies import CLIENTS
 
 JSON_NGINX_RATIO_MAX = 1.0
 SSE_NGINX_RATIO_MAX = 0.6
 P99_OVER_HAPROXY_US_MAX = 150
 IDLE_BYTES_MAX = 15_000_000
 STREAM_BYTES_MAX = 16_000
+CLIENTS_RATIO_MAX = 1.15
+CLIENTS_P99_US_MAX = 100
 SUBJECT = "keymux"
 
 
@@ -72,6 +75,24 @@ def _latency(data: dict) -> list[Row]:
     return found
 
 
+def _clients(data: dict) -> list[Row]:
+    """Against keymux without clients and ledger, in the same rounds."""
+    found = []
+    for scenario in data["scenarios"].values():
+        rounds = company.quiet_rounds(scenario["rounds"])
+        noisy = company.noisy(scenario["rounds"])
+        for kind in sorted(rounds.keys() & set(CLIENTS)):
+            ratio = statistics.median(w["us"] / b["us"] for w, b in zip(rounds[kind], rounds[SUBJECT], strict=True))
+            found.append(Row(f"CPU a request, {scenario['title']}, {kind} x {SUBJECT}", ratio, CLIENTS_RATIO_MAX, noisy=noisy))
+    for scenario in data["latency"].values():
+        proxies = scenario["proxies"]
+        for kind in sorted(proxies.keys() & set(CLIENTS)):
+            over = [w - b for w, b in zip(proxies[kind]["p99_added_us"], proxies[SUBJECT]["p99_added_us"], strict=True)]
+            title = f"p99 added by clients and ledger, {scenario['title']}, {kind}, µs"
+            found.append(Row(title, statistics.median(over), CLIENTS_P99_US_MAX, noisy=scenario["noisy"]))
+    return found
+
+
 def _memory(data: dict) -> list[Row]:
     mine = data["proxies"].get(SUBJECT)
     if mine is None:
@@ -115,7 +136,14 @@ def _goodput(data: dict) -> list[Row]:
     return found
 
 
-_READERS = {"cpu": _cpu, "latency": _latency, "memory": _memory, "instructions": _instructions, "goodput": _goodput}
+_READERS = {
+    "cpu": _cpu,
+    "latency": _latency,
+    "memory": _memory,
+    "instructions": _instructions,
+    "goodput": _goodput,
+    "clients": _clients,
+}
 
 
 def report(benches: list[str]) -> tuple[str, bool]:
