@@ -4,8 +4,11 @@
 use crate::alarm::Alarm;
 use crate::clock::{Clock, nanos};
 use crate::live::Upstream;
+use crate::scheduler::Held;
 use crate::upstream::{ConnectError, Connection, Connector, Exchange, Fault, Head, Outgoing, Pool};
-use keymux_policy::{Evidence, Phase, Sign};
+use keymux_policy::{Evidence, HANG_ASK_NS, Hang, Phase, Sign};
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 /// What a worker needs to send something.
@@ -66,12 +69,14 @@ impl Failed {
 }
 
 impl Dialer {
-    /// Sends the request and waits for the head of its answer.
+    /// Sends the request and waits for the head of its answer. With `plain`, the lease of a call whose answer comes
+    /// whole, it is also given up where the scheduler finds that its target hangs.
     pub async fn send(
         &self,
         upstream: &Upstream,
         request: Outgoing,
         patience: Patience,
+        plain: Option<&Held>,
         alarm: &mut Alarm,
     ) -> Result<Answered, Failed> {
         let sent_ns = patience.from_ns;
@@ -84,10 +89,21 @@ impl Dialer {
             };
             let until_ns = from_ns.saturating_add(nanos(patience.first_byte));
             let mut exchange = Exchange::new(connection, request);
-            let fault = match alarm.before(until_ns, exchange.head()).await {
-                Ok(Ok(head)) => return Ok(Answered { head, exchange, sent_ns }),
-                Ok(Err(fault)) => fault,
-                Err(_) => return Err(too_slow(patience)),
+            let ask_ns = from_ns.saturating_add(HANG_ASK_NS);
+            let came = match plain.filter(|_| ask_ns < until_ns) {
+                None => alarm.before(until_ns, exchange.head()).await.map_err(|_| too_slow(patience)),
+                Some(held) => {
+                    let mut head = pin!(exchange.head());
+                    match alarm.before(ask_ns, head.as_mut()).await {
+                        Ok(came) => Ok(came),
+                        // Rare, and large.
+                        Err(_) => Box::pin(suspect(head, held, until_ns, patience, alarm)).await,
+                    }
+                }
+            };
+            let fault = match came? {
+                Ok(head) => return Ok(Answered { head, exchange, sent_ns }),
+                Err(fault) => fault,
             };
             let was_idle = exchange.was_idle();
             match exchange.untouched() {
@@ -122,6 +138,37 @@ impl Dialer {
             ConnectError::Local(_) => Sign::Local,
         };
         Err(Failed::new(Phase::Connect, sign, error.to_string()))
+    }
+}
+
+/// Waits on for the head of a plain answer, asking whether its target hangs whenever that may have changed.
+async fn suspect<T>(
+    mut head: Pin<&mut impl Future<Output = T>>,
+    held: &Held,
+    until_ns: u64,
+    patience: Patience,
+    alarm: &mut Alarm,
+) -> Result<T, Failed> {
+    let mut found = held.found_hanging();
+    loop {
+        let ask_ns = match held.hangs() {
+            Hang::GiveUp => {
+                let detail = "the key does not answer any more, and others do";
+                return Err(Failed::new(Phase::Head, Sign::FirstByteTimeout, detail));
+            }
+            Hang::AskAt(at) => at.min(until_ns),
+            Hang::Unknown => until_ns,
+        };
+        tokio::select! {
+            biased;
+            came = alarm.before(ask_ns, head.as_mut()) => match came {
+                Ok(came) => return Ok(came),
+                Err(_) if ask_ns == until_ns => return Err(too_slow(patience)),
+                Err(_) => {}
+            },
+            // It cannot be gone: the lease holds its scheduler.
+            _ = found.changed() => {}
+        }
     }
 }
 

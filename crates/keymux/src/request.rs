@@ -232,7 +232,7 @@ async fn attempt(
     snapshot: &Arc<crate::live::Snapshot>,
     asked: &Asked,
     (read, plan, now_ns): (&Read<'_>, &Plan, u64),
-    held: Held,
+    mut held: Held,
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
@@ -247,6 +247,7 @@ async fn attempt(
         let failed = Failed::new(Phase::Connect, Sign::Local, "the key is not configured any more");
         return answer::failed(held, failed, story, None);
     };
+    held.begins(&key);
     let Some(lease) = held.lease() else {
         return Tried::Over(Err(Problem::new(Kind::Internal, "An attempt without a lease.")));
     };
@@ -264,7 +265,8 @@ async fn attempt(
     };
     let outgoing = plan::outgoing(snapshot, plan, read, &asked.body, &upstream, &lease.model);
     let request = outbound(asked, &upstream, &key, outgoing.body);
-    match worker.dialer.send(&upstream, request, patience, alarm).await {
+    let plain = Some(&held).filter(|_| !plan.ask.stream);
+    match worker.dialer.send(&upstream, request, patience, plain, alarm).await {
         Err(failed) => answer::failed(held, failed, story, Some(&key)),
         Ok(answered) => {
             let context = answer::Context {

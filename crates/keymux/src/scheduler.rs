@@ -3,16 +3,19 @@
 //! so that no path can leak a slot: not a panic, not a client that disconnects.
 
 use crate::clock::Clock;
+use crate::live::KeyEntry;
+use keymux_policy::blame::Class;
 use keymux_policy::event::Event;
 use keymux_policy::fleet::Fleet;
 use keymux_policy::lease::Settled;
 use keymux_policy::{
-    Ask, Decision, End, Lease, Measurement, Next, Now, Outcome, Policy, Refusal, RefusalKind, Ticket, Woken,
+    Ask, Decision, End, Hang, Lease, Measurement, Next, Now, Outcome, Policy, Refusal, RefusalKind, Ticket,
+    Woken,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The scheduler of this process.
 pub struct Scheduler {
@@ -21,12 +24,16 @@ pub struct Scheduler {
     /// When the alarm task will poll next (monotonic); `u64::MAX` while nobody waits.
     armed_mono_ns: AtomicU64,
     rearm: Notify,
+    /// Rises when something is found to hang.
+    hung: watch::Sender<u64>,
 }
 
 struct Core {
     policy: Policy,
     parked: HashMap<u64, oneshot::Sender<Answer>>,
     woken: Vec<Woken>,
+    /// As last told to those who are asked about.
+    hung: u64,
 }
 
 /// What the scheduler says to a request.
@@ -45,12 +52,13 @@ impl Scheduler {
     /// A scheduler over `fleet`.
     pub fn new(clock: Clock, fleet: Fleet, seed: u64) -> Arc<Self> {
         let policy = Policy::new(clock.now(), fleet, seed);
-        let core = Core { policy, parked: HashMap::new(), woken: Vec::new() };
+        let core = Core { policy, parked: HashMap::new(), woken: Vec::new(), hung: 0 };
         Arc::new(Self {
             core: Mutex::new(core),
             clock,
             armed_mono_ns: AtomicU64::new(u64::MAX),
             rearm: Notify::new(),
+            hung: watch::Sender::new(0),
         })
     }
 
@@ -158,6 +166,10 @@ impl Scheduler {
     fn release(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
         let wake = core.policy.next_wake().unwrap_or(u64::MAX);
         self.arm(wake);
+        let hung = core.policy.hung();
+        if std::mem::replace(&mut core.hung, hung) != hung {
+            self.hung.send_replace(hung);
+        }
         if core.woken.is_empty() {
             return;
         }
@@ -223,11 +235,18 @@ fn as_next(decision: Decision) -> Next {
 pub struct Held {
     scheduler: Arc<Scheduler>,
     lease: Option<Lease>,
+    /// Whose counters tell of it should it be dropped.
+    key: Option<Arc<KeyEntry>>,
 }
 
 impl Held {
     fn new(scheduler: &Arc<Scheduler>, lease: Lease) -> Self {
-        Self { scheduler: scheduler.clone(), lease: Some(lease) }
+        Self { scheduler: scheduler.clone(), lease: Some(lease), key: None }
+    }
+
+    /// The attempt begins with this key.
+    pub fn begins(&mut self, key: &Arc<KeyEntry>) {
+        self.key = Some(key.clone());
     }
 
     /// What was granted.
@@ -251,6 +270,19 @@ impl Held {
         }
     }
 
+    /// Whether the attempt, of whose answer nothing has come, had better be given up.
+    pub fn hangs(&self) -> Hang {
+        let Some(lease) = &self.lease else { return Hang::Unknown };
+        let (core, said) = self.scheduler.act(|policy, now| policy.hangs(now, lease));
+        self.scheduler.release(core);
+        said
+    }
+
+    /// Changes when it is worth asking again whether the attempt hangs.
+    pub fn found_hanging(&self) -> watch::Receiver<u64> {
+        self.scheduler.hung.subscribe()
+    }
+
     /// The attempt ended.
     pub fn finish(self, outcome: Outcome) -> Answer {
         let now = self.scheduler.clock.now();
@@ -271,6 +303,9 @@ impl Drop for Held {
         if let Some(lease) = self.lease.take() {
             let outcome = Outcome { end: End::Dropped, used: None, committed: true, first_output_ns: None };
             drop(self.scheduler.finish(self.scheduler.clock.now(), lease, outcome));
+            if let Some(key) = &self.key {
+                key.counters.attempt(Some(Class::Client));
+            }
         }
     }
 }

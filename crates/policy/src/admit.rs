@@ -109,6 +109,7 @@ impl Policy {
             live: true,
             beside: watched.or(beside).unwrap_or(0),
             watched: watched.is_some(),
+            silent: false,
         };
         let t = &self.pool.targets[target];
         self.affinity.served(request.conversation(), t.key, t.account, now.mono_ns);

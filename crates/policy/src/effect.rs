@@ -95,6 +95,7 @@ impl Policy {
             return;
         }
         let (target, sent) = (request.flight.target, request.flight.sent);
+        self.pool.targets[target].silent = 0;
         for probe in crate::admit::PROBES {
             let probed = request.flight.probes.contains(&probe);
             let opened = match valve(&mut self.pool, target, probe) {
@@ -159,11 +160,6 @@ impl Policy {
     /// The attempt failed. Every class but the request's own leaves its mark where it belongs.
     pub(crate) fn went_badly(&mut self, now: Now, request: &mut Request, class: Class, evidence: &Evidence) {
         let target = request.flight.target;
-        let t = &self.pool.targets[target];
-        let (key, account, provider) = (t.key, t.account, t.provider);
-        self.pool.key_mut(key).counts.fail(class);
-        self.pool.account_mut(account).counts.fail(class);
-        self.pool.provider_mut(provider).counts.fail(class);
         let way = correlate::way(class, evidence);
         if way.is_some_and(|way| self.is_old_trouble(request, way)) {
             self.end_probes(now, request);
@@ -185,6 +181,15 @@ impl Policy {
         if let Some(way) = way {
             self.correlate(now, target, way, request);
         }
+    }
+
+    /// Every attempt ends in one of the counts, whatever it does to anybody's health.
+    pub(crate) fn count_failed(&mut self, target: usize, class: Class) {
+        let t = &self.pool.targets[target];
+        let (key, account, provider) = (t.key, t.account, t.provider);
+        self.pool.key_mut(key).counts.fail(class);
+        self.pool.account_mut(account).counts.fail(class);
+        self.pool.provider_mut(provider).counts.fail(class);
     }
 
     /// The provider was found to be down in this way after the attempt was sent: nothing new.
@@ -336,6 +341,7 @@ impl Policy {
         let t = &mut self.pool.targets[target];
         if !was && t.breaker.is_open(now.mono_ns) {
             t.hangs = way == Way::Hang;
+            self.hung += u64::from(t.hangs);
         }
         if request.flight.probes.contains(&Probe::ModelBreaker) {
             request.flight.probes.retain(|p| *p != Probe::ModelBreaker);
@@ -404,7 +410,7 @@ impl Policy {
         }
     }
 
-    fn breaker_opened(&mut self, now: Now, target: usize, until: u64) {
+    pub(crate) fn breaker_opened(&mut self, now: Now, target: usize, until: u64) {
         let t = &self.pool.targets[target];
         let (key, model) = (t.key, self.pool.models[t.model].name.clone());
         self.events.push(now, What::BreakerOpened { key, model, until_mono_ns: until, last: Class::Target });
@@ -438,6 +444,7 @@ impl Policy {
         }
         let until = p.breaker.trip(now.mono_ns, &self.pool.settings.breaker, &mut self.rng);
         p.down = Some((way, now.mono_ns));
+        self.hung += u64::from(way == Way::Hang);
         let strikes = p.trouble.take(way);
         self.events.push(now, What::ProviderOpened { provider, until_mono_ns: until });
         for strike in strikes {

@@ -43,9 +43,15 @@ impl Policy {
             }
             _ => false,
         };
+        if let Some(class) = class {
+            self.count_failed(target, class);
+        }
         match &outcome.end {
             End::Done => self.went_well(now, &mut request),
             End::Failed(evidence) if !stale => {
+                if evidence.status.is_some() {
+                    self.pool.targets[target].silent = 0;
+                }
                 self.went_badly(now, &mut request, class.unwrap_or(Class::Local), evidence);
             }
             End::Failed(_) | End::Dropped => self.end_probes(now, &mut request),

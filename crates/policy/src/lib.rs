@@ -55,6 +55,7 @@ mod turns;
 mod tests;
 
 pub use ask::{Allowed, Ask, Class as Priority, ClientId, Destination, Providers, Size, TeamId};
+pub use hang::{HANG_ASK_NS, Hang};
 pub use lease::{Decision, Lease, Next, Settled, Skipped, Ticket, Why, Woken};
 pub use outcome::{End, Evidence, Measurement, Outcome, Phase, Sign, Used};
 pub use refusal::{Refusal, RefusalKind};
@@ -78,6 +79,8 @@ pub struct Policy {
     events: event_ring::EventRing,
     scratch: pick::Scratch,
     totals: view::Totals,
+    /// How often something was found to hang.
+    hung: u64,
     /// Slots that come back by themselves: of calls that go on at the provider after the client left.
     late: std::collections::BinaryHeap<std::cmp::Reverse<(u64, usize, u64)>>,
     draining: bool,
@@ -101,6 +104,7 @@ impl Policy {
             events: event_ring::EventRing::default(),
             scratch: pick::Scratch::default(),
             totals: view::Totals::default(),
+            hung: 0,
             late: std::collections::BinaryHeap::new(),
             draining: false,
         };

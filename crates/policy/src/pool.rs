@@ -144,6 +144,8 @@ pub(crate) struct Target {
     pub(crate) breaker: Breaker,
     /// Its breaker was opened by a time-out.
     pub(crate) hangs: bool,
+    /// Plain calls that have waited here for far too long, since it last said anything.
+    pub(crate) silent: u8,
     /// Time to the first token: of plain answers, of streams.
     pub(crate) first_output: [Ewma; 2],
     pub(crate) ok_at: Option<u64>,
@@ -302,6 +304,7 @@ impl Pool {
             bench: Gate::default(),
             breaker: Breaker::default(),
             hangs: false,
+            silent: 0,
             first_output: [Ewma::default(); 2],
             ok_at: None,
             in_flight: 0,

@@ -62,6 +62,8 @@ pub(crate) struct Flight {
     pub(crate) beside: u32,
     /// It was noted where no limit is known.
     pub(crate) watched: bool,
+    /// It has waited for far too long, and counts as such for its target.
+    pub(crate) silent: bool,
 }
 
 /// A failure of this request that a target's breaker counted.
@@ -263,12 +265,6 @@ impl Requests {
     fn slot(&mut self, id: u64) -> Option<&mut Slot> {
         let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
         self.slots.get_mut(at).filter(|s| u64::from(s.generation) == id >> 32)
-    }
-
-    pub(crate) fn get(&self, id: u64) -> Option<&Request> {
-        let at = usize::try_from(id & u64::from(u32::MAX)).ok()?;
-        let slot = self.slots.get(at).filter(|s| u64::from(s.generation) == id >> 32)?;
-        slot.request.as_deref()
     }
 
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<Request>> {

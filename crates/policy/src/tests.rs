@@ -2,6 +2,7 @@
 
 mod choosing;
 mod failures;
+mod hangs;
 mod harness;
 mod hidden;
 mod market;

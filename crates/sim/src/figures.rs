@@ -98,6 +98,7 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("latency_p50_ms", "time from arrival to the end of the answer"),
     ("latency_p95_ms", "see latency_p50_ms"),
     ("latency_p99_ms", "see latency_p50_ms"),
+    ("latency_max_ms", "the longest of them"),
     ("oracle_wait_p99_ms", "the same of a clairvoyant FIFO"),
     ("oracle_latency_p50_ms", "the same of a clairvoyant FIFO"),
     ("oracle_latency_p99_ms", "the same of a clairvoyant FIFO"),
@@ -285,6 +286,7 @@ fn times(answered: &[&crate::run::Req], oracle: &Oracle, by_name: &mut BTreeMap<
     by_name.insert("latency_p50_ms", percentile(&latencies, 0.5));
     by_name.insert("latency_p95_ms", percentile(&latencies, 0.95));
     by_name.insert("latency_p99_ms", percentile(&latencies, 0.99));
+    by_name.insert("latency_max_ms", percentile(&latencies, 1.0));
     by_name.insert("oracle_wait_p99_ms", percentile(&oracle.fifo.waits, 0.99));
     by_name.insert("oracle_latency_p50_ms", percentile(&oracle.fifo.latencies, 0.5));
     let oracles = percentile(&oracle.fifo.latencies, 0.99);

@@ -42,6 +42,8 @@ pub(crate) enum Event {
     Output(u32, u32),
     /// The attempt is over, as the gateway sees it.
     End(u32, u32),
+    /// A plain call has had no answer for a while: had it better be given up?
+    Silent(u32, u32),
     /// The caller goes away.
     Leave(u32),
     /// The next call of a stranger.
@@ -59,6 +61,8 @@ pub(crate) struct Run<'s> {
     seq: u64,
     pub(crate) reqs: Vec<Req>,
     flights: HashMap<u32, Box<Flight>>,
+    /// What the scheduler last said of how often something was found to hang.
+    hung: u64,
     tickets: HashMap<u64, u32>,
     sources: Vec<Source>,
     /// The request of each source that comes next.
@@ -100,6 +104,7 @@ impl<'s> Run<'s> {
             seq: 0,
             reqs: Vec::new(),
             flights: HashMap::new(),
+            hung: 0,
             tickets: HashMap::new(),
             sources: Vec::new(),
             coming: vec![0; scenario.traffic.len()],
@@ -175,6 +180,9 @@ impl<'s> Run<'s> {
             } else {
                 self.poll(true);
             }
+            if std::mem::replace(&mut self.hung, self.policy.hung()) != self.policy.hung() {
+                self.ask_silent();
+            }
             self.watch.after_event(self.now, &self.policy, &self.reqs, self.flights.len());
         }
         self.watch.at_end(self.now, &mut self.policy, self.flights.len());
@@ -190,6 +198,7 @@ impl<'s> Run<'s> {
             Event::Head(req, attempt) => self.head(req, attempt),
             Event::Output(req, attempt) => self.output(req, attempt),
             Event::End(req, attempt) => self.end(req, attempt),
+            Event::Silent(req, attempt) => self.silent(req, attempt),
             Event::Leave(req) => self.leave(req),
             Event::Stranger(n) => self.stranger(n),
         }

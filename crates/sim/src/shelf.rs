@@ -20,6 +20,7 @@ shelf! {
     "concurrency",
     "conversations",
     "flood",
+    "hanging-plain",
     "overload-130",
     "poison",
     "provider-down",

@@ -68,6 +68,7 @@ scenarios! {
     concurrency = "concurrency",
     conversations = "conversations",
     flood = "flood",
+    hanging_plain = "hanging-plain",
     overload_130 = "overload-130",
     poison = "poison",
     provider_down = "provider-down",

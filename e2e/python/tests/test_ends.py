@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import openai
@@ -59,6 +60,45 @@ def test_a_hanging_key_is_walked_past(world, workshop):
         answer = client.chat.completions.with_raw_response.create(model="moon", messages=ASK)
     assert answer.headers["x-keymux-provider"] == "openai" and answer.headers["x-keymux-attempts"] == "2"
     assert len(silent.requests) == 1
+
+
+def test_plain_calls_at_a_key_that_went_silent_are_moved_long_before_their_time_out(workshop):
+    """A plain answer may take ten minutes; that siblings answer, and several calls here get none, tells enough."""
+    silent, others = threading.Event(), threading.Event()
+    good = raw.response_bytes(b'{"id": "1", "object": "chat.completion", "choices": [], "usage": null}')
+
+    def answer(connection, request) -> bool:
+        if silent.is_set() and "lab-1" in request.get("authorization"):
+            connection.sock.settimeout(None)
+            return connection.is_closed()
+        if silent.is_set():
+            others.wait(raw.PATIENCE_S)
+        connection.send(good)
+        return True
+
+    front, upstream = workshop.in_front_of(answer)
+    for _ in range(30):
+        assert raw.exchange(front.address, chat(ASK, model="lab:m")).status == 200
+    silent.set()
+    with ThreadPoolExecutor(24) as pool:
+        calls = [pool.submit(raw.exchange, front.address, chat(ASK, model="lab:m")) for _ in range(24)]
+        upstream.wait_for(30 + 24)
+        others.set()
+        assert [call.result().status for call in calls] == [200] * 24
+    there = [r for r in upstream.requests[30:] if "lab-1" in r.get("authorization")]
+    assert len(there) >= 3, "or nothing was there to be moved"
+    counted = re.search(r'keymux_attempts_total\{[^}]*key="lab-1",outcome="target"\} (\d+)', front.metrics())
+    assert counted and int(counted[1]) == len(there)
+
+
+def test_a_caller_who_leaves_before_any_answer_is_counted_at_the_key(workshop):
+    front, upstream = workshop.in_front_of(lambda connection, _: connection.is_closed())
+    with raw.Connection(front.address) as caller:
+        caller.send(chat(ASK, model="lab:m"))
+        upstream.wait_for(1)
+    deadline = time.monotonic() + raw.PATIENCE_S
+    while not re.search(r'keymux_attempts_total\{[^}]*key="lab-1",outcome="client"\} 1$', front.metrics(), re.M):
+        assert time.monotonic() < deadline, front.metrics()
 
 
 def test_a_stream_that_stalls_ends_in_an_error_event(short):

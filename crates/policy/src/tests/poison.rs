@@ -165,37 +165,3 @@ fn a_key_that_breaks_costs_five_attempts() {
     }
     assert!((1..=5).contains(&wasted), "{wasted}");
 }
-
-#[test]
-fn plain_calls_that_wait_where_it_hangs_are_moved() {
-    let mut w = World::new(fleet(2, &[]));
-    for _ in 0..60 {
-        let lease = w.go();
-        w.pass(0.5);
-        w.ok(lease);
-    }
-    // Five calls at one key time out one after the other; another has waited there for a second, one came just now.
-    let all: Vec<Lease> = (0..14)
-        .map(|_| {
-            w.pass(0.15);
-            w.go()
-        })
-        .collect();
-    let (mut at_one, _other): (Vec<Lease>, Vec<Lease>) = all.into_iter().partition(|l| l.key.0 == 1);
-    assert_eq!(at_one.len(), 7);
-    let waits = at_one.remove(0);
-    let sent = w.ns;
-    assert_eq!(w.policy.hangs(w.now(), &waits), None, "nothing is known to be wrong");
-    while at_one.len() > 1 {
-        w.pass(0.3);
-        let lease = at_one.remove(0);
-        w.finish(lease, crate::outcome::End::Failed(evidence(Sign::FirstByteTimeout, None)));
-    }
-    let due = w.policy.hangs(w.now(), &waits).expect("its target hangs");
-    assert!(due < w.ns, "half a second is the most that an answer takes");
-    let young = w.policy.hangs(w.now(), &at_one[0]).expect("this one, too");
-    assert!(young > due && young <= sent + SECOND);
-    let next = again(w.fail(waits, evidence(Sign::FirstByteTimeout, None)));
-    assert_eq!(next.key.0, 0);
-    assert_eq!(w.policy.hangs(w.now(), &next), None);
-}

@@ -4,8 +4,10 @@
 use super::{Event, Fate, Run};
 use crate::fleet::MODEL;
 use crate::reader::{evidence, measurements, silent};
-use crate::time::{MS, ours, theirs, unix};
-use keymux_policy::{End, Evidence, Lease, Measurement, Outcome, Phase, Sign, Used};
+use crate::time::{MS, of_mono, ours, theirs, unix};
+use keymux_policy::{
+    End, Evidence, HANG_ASK_NS, Hang, Lease, Measurement, Outcome, Phase, Sign, Used,
+};
 use keymux_provider::{BodyWish, Call, Dialect, End as Ending, Endpoint, HeaderFamily, How, Reply, Steer};
 
 /// An attempt in flight.
@@ -23,6 +25,8 @@ pub(super) struct Flight {
     /// So far, as the gateway sees it.
     phase: Phase,
     fault: bool,
+    /// A plain call that is asked about if nothing of its answer has come by then.
+    ask_ns: Option<u64>,
 }
 
 impl Run<'_> {
@@ -51,6 +55,7 @@ impl Run<'_> {
             measured: Vec::new(),
             phase: Phase::Send,
             fault: false,
+            ask_ns: None,
         };
         self.flights.insert(req, Box::new(flight));
         self.at(now + way, Event::Reach(req, attempt));
@@ -148,6 +153,12 @@ impl Run<'_> {
         let adaptive = flight.lease.as_ref().and_then(|l| l.first_byte_timeout_ns);
         let patience = flight.sent_ns + adaptive.map_or(configured, |a| a.min(configured));
         let attempt = flight.attempt;
+        let ask = flight.sent_ns + HANG_ASK_NS;
+        let plain = !self.scenario.traffic[self.reqs[req as usize].source].stream;
+        if plain && head.is_none_or(|head| head > ask) {
+            flight.ask_ns = Some(ask);
+            self.at(ask, Event::Silent(req, attempt));
+        }
         if head.is_none_or(|head| head > patience) {
             flight.outcome = Some(failed(silent(Phase::Head, Sign::FirstByteTimeout)));
             flight.fault = true;
@@ -163,6 +174,35 @@ impl Run<'_> {
         }
         if let Some(end) = end {
             self.at(end, Event::End(req, attempt));
+        }
+    }
+
+    /// Asks about everybody who has waited for long enough to be asked about.
+    pub(super) fn ask_silent(&mut self) {
+        let waits = |f: &Flight| f.ask_ns.is_some_and(|at| at <= self.now);
+        let mut asked: Vec<_> =
+            self.flights.iter().filter(|(_, f)| waits(f)).map(|(req, f)| (*req, f.attempt)).collect();
+        asked.sort_unstable();
+        for (req, attempt) in asked {
+            self.at(self.now, Event::Silent(req, attempt));
+        }
+    }
+
+    pub(super) fn silent(&mut self, req: u32, attempt: u32) {
+        let Some(flight) = self.flights.get_mut(&req) else { return };
+        let (Some(lease), Some(_)) = (&flight.lease, flight.ask_ns) else { return };
+        if flight.attempt != attempt || flight.phase != Phase::Send {
+            return;
+        }
+        match self.policy.hangs(ours(self.now), lease) {
+            Hang::GiveUp => {
+                flight.outcome = Some(failed(silent(Phase::Head, Sign::FirstByteTimeout)));
+                flight.fault = true;
+                self.tally.timeouts += 1;
+                self.end(req, attempt);
+            }
+            Hang::AskAt(at) => self.at(of_mono(at), Event::Silent(req, attempt)),
+            Hang::Unknown => {}
         }
     }
 
