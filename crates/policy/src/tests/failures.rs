@@ -166,7 +166,11 @@ fn f09_in_flight_counts_return_to_zero_and_ties_do_not_pile_up() {
     assert!(view.providers[0].accounts.iter().all(|a| a.in_flight == 0 && a.keys[0].in_flight == 0));
     let ended = |c: crate::view::Counts| c.ok + c.failed.iter().sum::<u64>() == c.requests;
     let accounts = &view.providers[0].accounts;
-    assert!(ended(view.providers[0].counts), "every attempt is in one of the counts: {:?}", view.providers[0].counts);
+    assert!(
+        ended(view.providers[0].counts),
+        "every attempt is in one of the counts: {:?}",
+        view.providers[0].counts
+    );
     assert!(accounts.iter().all(|a| ended(a.counts) && ended(a.keys[0].counts)));
     w.conserved();
 }

@@ -5,9 +5,7 @@ use super::{Event, Fate, Run};
 use crate::fleet::MODEL;
 use crate::reader::{evidence, measurements, silent};
 use crate::time::{MS, of_mono, ours, theirs, unix};
-use keymux_policy::{
-    End, Evidence, HANG_ASK_NS, Hang, Lease, Measurement, Outcome, Phase, Sign, Used,
-};
+use keymux_policy::{End, Evidence, HANG_ASK_NS, Hang, Lease, Measurement, Outcome, Phase, Sign, Used};
 use keymux_provider::{BodyWish, Call, Dialect, End as Ending, Endpoint, HeaderFamily, How, Reply, Steer};
 
 /// An attempt in flight.
