@@ -108,7 +108,8 @@ pub async fn receive(
         return failed(held, Failed::new(Phase::Head, Sign::Garbage, detail), story, Some(&context.key));
     }
     if !head.status.is_success() {
-        return refused(context, &head, exchange, held, story, alarm).await;
+        // Rare: boxed, or every answer would have room for it.
+        return Box::pin(refused(context, &head, exchange, held, story, alarm)).await;
     }
     match stream_kind(context.endpoint).filter(|_| is(&head, b"text/event-stream")) {
         Some(kind) => hold_back(context, &head, exchange, kind, (held, sent_ns), story, alarm).await,
@@ -167,19 +168,19 @@ fn is_json_endpoint(endpoint: Endpoint) -> bool {
 async fn refused(
     context: &Context<'_>,
     head: &Head,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     held: Held,
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
-    let body = body::collect(&mut exchange, ERROR_BYTES_MAX, context.pauses(alarm)).await;
+    let body = body::collect(&mut *exchange, ERROR_BYTES_MAX, context.pauses(alarm)).await;
     let (body, intact) = match body {
         Ok(body) => (body, true),
         // The status still tells something; the body is not relayed in part.
         Err(_) => (Bytes::new(), false),
     };
     if intact {
-        context.worker.dialer.give_back(&context.upstream, exchange, context.now_ns());
+        context.worker.dialer.give_back(&context.upstream, exchange.into_connection(), context.now_ns());
     }
     let unix_ns = context.worker.gateway.clock.now().unix_ns;
     let facts = error::read(
@@ -213,14 +214,14 @@ fn shown(facts: &ErrorFacts) -> String {
 async fn whole(
     context: &Context<'_>,
     head: &Head,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     (held, sent_ns, mut now): (Held, u64, Now),
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
     let first_output_ns = Some(now.mono_ns.saturating_sub(sent_ns));
     let came_at_once = exchange.has_come();
-    let read = body::collect(&mut exchange, PLAIN_BYTES_MAX, context.pauses(alarm)).await;
+    let read = body::collect(&mut *exchange, PLAIN_BYTES_MAX, context.pauses(alarm)).await;
     let body = match read {
         Ok(body) => body,
         Err(Stopped::TooLarge(chunks)) => {
@@ -243,7 +244,7 @@ async fn whole(
     if !came_at_once {
         now = context.worker.gateway.clock.now();
     }
-    context.worker.dialer.give_back(&context.upstream, exchange, now.mono_ns);
+    context.worker.dialer.give_back(&context.upstream, exchange.into_connection(), now.mono_ns);
     let said = wire_answer::read(surface::body_kind(context.endpoint), context.upstream.dialect, &body);
     if let Some(facts) = &said.error {
         let unix_ns = context.worker.gateway.clock.now().unix_ns;
@@ -307,7 +308,7 @@ enum Hold {
 async fn hold_back(
     context: &Context<'_>,
     head: &Head,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     kind: StreamKind,
     (held, sent_ns): (Held, u64),
     mut story: Story,
@@ -383,7 +384,7 @@ fn ended_early(context: &Context<'_>, reader: &StreamReader) -> Option<Failed> {
 fn pass_on(
     context: &Context<'_>,
     head: &Head,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     events: Option<Events>,
     ready: VecDeque<Bytes>,
     attempt: Attempt,

@@ -26,7 +26,7 @@ pub struct Answered {
     /// Its head.
     pub head: Head,
     /// Its body, on the connection that is given back when the body was read to its end.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
     /// When the request was sent (monotonic).
     pub sent_ns: u64,
 }
@@ -88,17 +88,18 @@ impl Dialer {
                 None => (Box::pin(self.open(upstream, patience.connect)).await?, self.clock.mono_ns()),
             };
             let until_ns = from_ns.saturating_add(nanos(patience.first_byte));
-            let mut exchange = Exchange::new(connection, request);
+            // Handed on from step to step, so it lies still.
+            let mut exchange = Box::new(Exchange::new(connection, request));
             let ask_ns = from_ns.saturating_add(HANG_ASK_NS);
-            let came = match plain.filter(|_| ask_ns < until_ns) {
-                None => alarm.before(until_ns, exchange.head()).await.map_err(|_| too_slow(patience)),
-                Some(held) => {
-                    let mut head = pin!(exchange.head());
-                    match alarm.before(ask_ns, head.as_mut()).await {
-                        Ok(came) => Ok(came),
-                        // Rare, and large.
-                        Err(_) => Box::pin(suspect(head, held, until_ns, patience, alarm)).await,
-                    }
+            let suspected = plain.filter(|_| ask_ns < until_ns);
+            let came = {
+                let mut head = pin!(exchange.head());
+                let limit_ns = if suspected.is_some() { ask_ns } else { until_ns };
+                match (alarm.before(limit_ns, head.as_mut()).await, suspected) {
+                    (Ok(came), _) => Ok(came),
+                    // Rare, and large.
+                    (Err(_), Some(held)) => Box::pin(suspect(head, held, until_ns, patience, alarm)).await,
+                    (Err(_), None) => Err(too_slow(patience)),
                 }
             };
             let fault = match came? {
@@ -116,8 +117,8 @@ impl Dialer {
     }
 
     /// Gives a connection back, if it may carry another request.
-    pub fn give_back(&self, upstream: &Upstream, exchange: Exchange, now_ns: u64) {
-        if let Some(connection) = exchange.into_connection() {
+    pub fn give_back(&self, upstream: &Upstream, connection: Option<Connection>, now_ns: u64) {
+        if let Some(connection) = connection {
             self.pool.put(upstream.origin_id, connection, now_ns);
         }
     }

@@ -125,6 +125,14 @@ pub fn field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// One header that came in, with the line that it was written in, where that is as [`field`] would write it.
+pub(crate) fn passed(out: &mut Vec<u8>, (name, value, line): (&[u8], &[u8], Option<&[u8]>)) {
+    match line {
+        Some(line) => out.extend_from_slice(line),
+        None => field(out, name, value),
+    }
+}
+
 /// One header with a number.
 pub fn number_field(out: &mut Vec<u8>, name: &str, mut n: u64) {
     let mut digits = [0; 20];
@@ -160,9 +168,9 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
                 .iter()
                 .any(|(known, _)| is_it(known) && !ATTRIBUTION.contains(&known.as_str()))
     };
-    for (name, value) in caller.iter() {
-        if !stays_here(name) && !is_of_this_hop(&hop, name) && !overruled(name) {
-            field(out, name, value);
+    for came in caller.lines() {
+        if !stays_here(came.0) && !is_of_this_hop(&hop, came.0) && !overruled(came.0) {
+            passed(out, came);
         }
     }
     for (index, (name, value)) in upstream.headers.iter().enumerate() {
@@ -185,12 +193,12 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
 pub fn to_caller(reply: &mut Reply, head: &Head, media_type: Option<&str>) {
     let hop: Vec<&[u8]> =
         head.fields().filter(|(name, _)| *name == b"connection").map(|(_, value)| value).collect();
-    for (name, value) in head.fields() {
-        match name {
+    for came in head.lines() {
+        match came.0 {
             b"content-length" => {}
             b"content-type" if media_type.is_some() => {}
-            _ if stays_there(name) || is_of_this_hop(&hop, name) => {}
-            _ => reply.field(name, value),
+            name if stays_there(name) || is_of_this_hop(&hop, name) => {}
+            _ => reply.passed(came),
         }
     }
     if let Some(media_type) = media_type {

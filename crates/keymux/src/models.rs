@@ -298,9 +298,9 @@ async fn fetch(
     let status = answered.head.status;
     let idle_ns = crate::clock::nanos(PATIENCE);
     let pauses = Pauses { alarm: &mut alarm, idle_ns, until_ns: u64::MAX };
-    let body = crate::body::collect(&mut answered.exchange, LIST_BYTES_MAX, pauses).await;
+    let body = crate::body::collect(&mut *answered.exchange, LIST_BYTES_MAX, pauses).await;
     let body: Bytes = body.map_err(|_| "the list broke off".to_owned())?;
-    worker.dialer.give_back(upstream, answered.exchange, worker.gateway.clock.mono_ns());
+    worker.dialer.give_back(upstream, answered.exchange.into_connection(), worker.gateway.clock.mono_ns());
     if !status.is_success() {
         return Err(format!("status {}", status.as_u16()));
     }

@@ -48,7 +48,7 @@ pub fn read<'a>(endpoint: Endpoint, headers: &Fields, body: &'a Bytes) -> Result
         return head::multipart_model(content_type, body).map(Read::Form).map_err(|e| bad_body(&e));
     }
     let head = head::parse(body, kind).map_err(|e| bad_body(&e))?;
-    Ok(Read::Json(Box::new(head)))
+    Ok(Read::Json(head))
 }
 
 fn bad_body(error: &HeadError) -> Problem {

@@ -85,7 +85,7 @@ pub struct Relay {
     story: Story,
     status: u16,
     /// The answer's connection, until it is given back or closed.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     events: Option<Events>,
     /// What may leave, in order.
     ready: VecDeque<Bytes>,
@@ -101,7 +101,7 @@ impl Relay {
         attempt: Attempt,
         story: Story,
         status: u16,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         events: Option<Events>,
         ready: VecDeque<Bytes>,
         limits: Limits,
@@ -277,7 +277,11 @@ impl Relay {
         let Some(attempt) = self.attempt.take() else { return };
         // Dropped, it closes the connection: the provider stops.
         if let (Some(exchange), End::Done) = (self.exchange.take(), &end) {
-            attempt.worker.dialer.give_back(&attempt.upstream, exchange, self.last_chunk_ns);
+            attempt.worker.dialer.give_back(
+                &attempt.upstream,
+                exchange.into_connection(),
+                self.last_chunk_ns,
+            );
         }
         self.story.end(outcome, self.status, used);
         self.story.blamed(attempt.settle(end, used));

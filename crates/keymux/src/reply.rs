@@ -47,6 +47,12 @@ impl Reply {
         crate::headers::field(&mut self.head, name, value);
     }
 
+    /// Adds a field of another head, see [`crate::headers::passed`].
+    pub(crate) fn passed(&mut self, came: (&[u8], &[u8], Option<&[u8]>)) {
+        self.dated |= came.0 == b"date";
+        crate::headers::passed(&mut self.head, came);
+    }
+
     /// Adds a field with a number.
     pub fn number(&mut self, name: &str, n: u64) {
         crate::headers::number_field(&mut self.head, name, n);

@@ -234,14 +234,15 @@ fn as_next(decision: Decision) -> Next {
 /// An admitted request's lease. Dropped without [`Held::finish`], it settles itself.
 pub struct Held {
     scheduler: Arc<Scheduler>,
-    lease: Option<Lease>,
+    // Handed on from step to step, so it lies still.
+    lease: Option<Box<Lease>>,
     /// Whose counters tell of it should it be dropped.
     key: Option<Arc<KeyEntry>>,
 }
 
 impl Held {
     fn new(scheduler: &Arc<Scheduler>, lease: Lease) -> Self {
-        Self { scheduler: scheduler.clone(), lease: Some(lease), key: None }
+        Self { scheduler: scheduler.clone(), lease: Some(Box::new(lease)), key: None }
     }
 
     /// The attempt begins with this key.
@@ -251,7 +252,7 @@ impl Held {
 
     /// What was granted.
     pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+        self.lease.as_deref()
     }
 
     /// The head of the answer came.
@@ -292,7 +293,7 @@ impl Held {
     /// The attempt ended just now.
     pub fn finish_at(mut self, now: Now, outcome: Outcome) -> Answer {
         match self.lease.take() {
-            Some(lease) => self.scheduler.finish(now, lease, outcome),
+            Some(lease) => self.scheduler.finish(now, *lease, outcome),
             None => Answer::Done(Settled { blame: None }),
         }
     }
@@ -302,7 +303,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let outcome = Outcome { end: End::Dropped, used: None, committed: true, first_output_ns: None };
-            drop(self.scheduler.finish(self.scheduler.clock.now(), lease, outcome));
+            drop(self.scheduler.finish(self.scheduler.clock.now(), *lease, outcome));
             if let Some(key) = &self.key {
                 key.counters.attempt(Some(Class::Client));
             }

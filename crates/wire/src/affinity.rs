@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 
 use crate::head::Head;
 use crate::scan::Scan;
-use crate::text::cut;
 
 /// How much of each text enters the hash, in bytes, with its whole length beside it. Two texts that agree so far share
 /// that much of a prompt cache anyway.
@@ -17,9 +16,6 @@ const TEXT_BYTES_MAX: usize = 1 << 10;
 
 /// How many messages are looked at for the first one that is no system message.
 const MESSAGES_MAX: usize = 8;
-
-/// A message longer than this (it holds an image or a book) stands by its beginning, unparsed, in bytes.
-const MESSAGE_BYTES_MAX: usize = 128 << 10;
 
 /// A hash of the conversation that a request belongs to: the same for all its turns, on every machine and in every
 /// version. Not a secret, and not safe against collisions made on purpose: mix the client in before use.
@@ -34,13 +30,44 @@ pub fn prefix_hash(head: &Head<'_>) -> u64 {
         hash.text("system", system.raw);
     }
     for (name, part) in [("message", &head.messages), ("message", &head.input), ("prompt", &head.prompt)] {
-        let Some(part) = part else { continue };
-        match part.raw.strip_prefix('[') {
-            Some(list) => first_messages(list, &mut hash),
-            None => hash.text(name, part.raw),
+        // Lists were looked at when the body was walked.
+        if let Some(text) = part.as_ref().filter(|part| !part.raw.starts_with('[')) {
+            hash.text(name, text.raw);
         }
     }
+    hash.word(head.opening);
     hash.finish()
+}
+
+/// Passes a list of messages and hashes what it begins with: the messages up to the first that is no system message.
+/// `None` where something is unusual; then [`opening_slowly`] says the same of the list's text.
+pub(crate) fn opening(scan: &mut Scan<'_>) -> Option<u64> {
+    let mut opening = Opening { hash: Hash::new(), left: MESSAGES_MAX };
+    scan.list(|scan| {
+        if opening.left == 0 {
+            return scan.value();
+        }
+        if scan.peek()? != b'{' {
+            opening.text(scan.raw()?.0);
+            return Some(());
+        }
+        let start = scan.at();
+        let (mut role, mut content) = (None, None);
+        scan.object(|scan, name| {
+            let (raw, _) = scan.raw()?;
+            let slot = match name {
+                "role" => &mut role,
+                "content" => &mut content,
+                _ => return Some(()),
+            };
+            // Given twice: the parser's question.
+            slot.replace(raw).is_none().then_some(())
+        })?;
+        let (whole, _) = scan.since(start)?;
+        opening.message(role.filter(|raw| *raw != "null"), content.filter(|raw| *raw != "null"), whole);
+        Some(())
+    })?;
+    Some(opening.hash.finish())
 }
 
 #[derive(Deserialize)]
@@ -51,59 +78,47 @@ struct Message<'a> {
     content: Option<&'a RawValue>,
 }
 
-/// A message's role and content, as they are written, and its whole length.
-type Parts<'a> = (Option<&'a str>, Option<&'a str>, usize);
-
-fn quickly(window: &str) -> Option<Parts<'_>> {
-    let (mut role, mut content) = (None, None);
-    let mut scan = Scan::new(window);
-    scan.object(|scan, name| {
-        let (raw, _) = scan.raw()?;
-        let slot = match name {
-            "role" => &mut role,
-            "content" => &mut content,
-            _ => return Some(()),
-        };
-        // Given twice: the parser's question.
-        slot.replace(raw).is_none().then_some(())
-    })?;
-    Some((role.filter(|raw| *raw != "null"), content.filter(|raw| *raw != "null"), scan.at()))
+/// See [`opening`]. `list` is the text of a whole list.
+pub(crate) fn opening_slowly(list: &str) -> u64 {
+    let mut opening = Opening { hash: Hash::new(), left: MESSAGES_MAX };
+    let elements: Vec<&RawValue> = serde_json::from_str(list).unwrap_or_default();
+    for whole in elements.into_iter().map(RawValue::get) {
+        if opening.left == 0 {
+            break;
+        }
+        match serde_json::from_str::<Message<'_>>(whole) {
+            Ok(m) if whole.starts_with('{') => {
+                opening.message(m.role.map(RawValue::get), m.content.map(RawValue::get), whole);
+            }
+            _ => opening.text(whole),
+        }
+    }
+    opening.hash.finish()
 }
 
-fn slowly(window: &str) -> Option<Parts<'_>> {
-    let mut elements = serde_json::Deserializer::from_str(window).into_iter::<Message<'_>>();
-    let message = elements.next()?.ok()?;
-    Some((message.role.map(RawValue::get), message.content.map(RawValue::get), elements.byte_offset()))
+/// What was taken in of a list of messages.
+struct Opening {
+    hash: Hash,
+    /// Messages that are still looked at.
+    left: usize,
 }
 
-/// Takes in the messages up to the first that is no system message. `list` is what follows the opening bracket.
-fn first_messages(list: &str, hash: &mut Hash) {
-    let mut rest = list;
-    for _ in 0..MESSAGES_MAX {
-        rest = rest.trim_ascii_start();
-        if rest.is_empty() || rest.starts_with(']') {
-            return;
-        }
-        if !rest.starts_with('{') {
-            // A list of texts or tokens: the first one stands for it.
-            let first = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>().next();
-            return hash.text("message", first.and_then(Result::ok).map_or("", RawValue::get));
-        }
-        let window = cut(rest, MESSAGE_BYTES_MAX);
-        let Some((role, content, length)) = quickly(window).or_else(|| slowly(window)) else {
-            return hash.beginning("message", window);
-        };
-        let whole = &rest[..length];
-        rest = rest[length..].trim_ascii_start().trim_start_matches(',');
+impl Opening {
+    /// An element that is no message, such as a text or tokens: it stands for the list.
+    fn text(&mut self, raw: &str) {
+        self.hash.text("message", raw);
+        self.left = 0;
+    }
+
+    fn message(&mut self, role: Option<&str>, content: Option<&str>, whole: &str) {
         let role = role.unwrap_or_default();
-        hash.text(role, content.unwrap_or(whole));
-        if !matches!(role, "\"system\"" | "\"developer\"") {
-            return;
-        }
+        self.hash.text(role, content.unwrap_or(whole));
+        let is_system = matches!(role, "\"system\"" | "\"developer\"");
+        self.left = if is_system { self.left - 1 } else { 0 };
     }
 }
 
-/// A 64-bit hash over named texts, eight bytes at a time: multiply wide and fold, as in wyhash (Wang Yi, public
+/// A 64-bit hash over named texts, sixteen bytes at a time: multiply wide and fold, as in wyhash (Wang Yi, public
 /// domain). Ours, because the standard library's is not promised to stay the same.
 struct Hash(u64);
 
@@ -128,7 +143,13 @@ impl Hash {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        let (words, tail) = bytes.as_chunks::<8>();
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            let pair = u128::from_le_bytes(*pair);
+            #[expect(clippy::cast_possible_truncation, reason = "one half, then the other")]
+            self.mix(pair as u64, (pair >> 64) as u64);
+        }
+        let (words, tail) = rest.as_chunks::<8>();
         for word in words {
             self.word(u64::from_le_bytes(*word));
         }
@@ -139,7 +160,11 @@ impl Hash {
     }
 
     fn word(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word) * u128::from(MIX);
+        self.mix(word, 0);
+    }
+
+    fn mix(&mut self, one: u64, other: u64) {
+        let wide = u128::from(self.0 ^ one) * u128::from(MIX ^ other);
         // A zero product would stay zero: adding the seed keeps the state moving.
         #[expect(clippy::cast_possible_truncation, reason = "the two halves are folded")]
         let folded = (wide as u64) ^ ((wide >> 64) as u64);
@@ -156,8 +181,10 @@ impl Hash {
 mod tests {
     use std::collections::HashSet;
 
-    use super::prefix_hash;
+    use super::{opening, opening_slowly, prefix_hash};
     use crate::head::{BodyKind, parse};
+    use crate::scan::Scan;
+    use proptest::prelude::*;
 
     fn hash(body: &str) -> u64 {
         prefix_hash(&parse(body.as_bytes(), BodyKind::Chat).unwrap())
@@ -221,8 +248,45 @@ mod tests {
         assert_ne!(one, hash(r#"{"model":"m","session_id":"t","messages":["a"]}"#));
     }
 
+    proptest! {
+        #[test]
+        fn the_parser_finds_the_same_opening(
+            messages in prop::collection::vec(prop::sample::select(vec![
+                r#"{"role":"system","content":"a"}"#,
+                r#"{"content" : ["a", {"role":1}], "role" : "developer", "name":"x"}"#,
+                r#"{"role":null,"content":null}"#,
+                r#"{"role":"user","content":"b"}"#,
+                r#"{"role":"user","role":"system","content":"b"}"#,
+                r#"{"r\u006fle":"system","content":"c"}"#,
+                "{}",
+                "{ }",
+                "\"text\"",
+                "[1 , 2]",
+                "7",
+                "null",
+            ]), 0..12),
+            space in prop::sample::select(vec!["", " ", "\n "]),
+        ) {
+            let list = format!("[{space}{}{space}]", messages.join(&format!("{space},{space}")));
+            let mut scan = Scan::new(&list);
+            if let Some(quick) = opening(&mut scan) {
+                prop_assert!(scan.is_at_end());
+                prop_assert_eq!(quick, opening_slowly(&list), "{}", list);
+            } else {
+                prop_assert!(list.contains("\"role\":\"system\",\"content\":\"b\"") || list.contains('\\'), "{}", list);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_the_parser_has_to_read_belongs_to_the_same_conversation() {
+        let list = format!("{SYSTEM},{USER}");
+        // A name with an escape is none that is read quickly.
+        assert_eq!(chat(&list), hash(&format!(r#"{{"model":"m","messages":[{list}],"metad\u0061ta":1}}"#)));
+    }
+
     #[test]
     fn the_hash_never_changes() {
-        assert_eq!(chat(USER), 3_108_234_592_310_658_589);
+        assert_eq!(chat(USER), 6_127_559_225_887_526_143);
     }
 }

@@ -4,7 +4,7 @@
 //! One struct serves every dialect, because their field names do not clash. Values are kept as text or summed up as
 //! they pass; nothing of the answer's content is built.
 
-mod quick;
+pub(crate) mod quick;
 
 use std::fmt;
 
@@ -54,10 +54,10 @@ pub(crate) fn parse(body: &[u8]) -> Option<Top<'_>> {
 
 /// A value as it was written.
 #[derive(Clone, Copy)]
-struct Raw<'a>(&'a str);
+pub(crate) struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    fn get(self) -> &'a str {
+    pub(crate) fn get(self) -> &'a str {
         self.0
     }
 }

@@ -137,6 +137,8 @@ pub struct Head<'a> {
     pub object_end: usize,
     /// The object has no field at all, so that one put in needs no comma.
     pub is_empty_object: bool,
+    /// A hash of what the lists in `messages`, `input` and `prompt` begin with.
+    pub(crate) opening: u64,
     fields: field::FieldSpans,
 }
 
@@ -167,16 +169,17 @@ impl Head<'_> {
 ///
 /// # Errors
 /// See [`HeadError`]: each says what is wrong and where, in words for the caller.
-pub fn parse(body: &[u8], kind: BodyKind) -> Result<Head<'_>, HeadError> {
+pub fn parse(body: &[u8], kind: BodyKind) -> Result<Box<Head<'_>>, HeadError> {
     let text =
         simdutf8::compat::from_utf8(body).map_err(|e| HeadError::InvalidUtf8 { offset: e.valid_up_to() })?;
     if !text.trim_ascii_start().starts_with('{') {
         return Err(walk::not_an_object(text));
     }
-    let mut head = walk::empty(kind, text);
+    // It is large, and is not moved again.
+    let mut head = Box::new(walk::empty(kind, text));
     if walk::quickly(&mut head, text).is_none() {
         // Something is wrong with it, or unusual: the parser says what.
-        head = parse_slowly(text, kind)?;
+        *head = parse_slowly(text, kind)?;
     }
     if head.model.is_none() {
         head.model = head.models.as_ref().and_then(|models| walk::first_of(text, models));

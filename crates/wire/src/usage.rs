@@ -6,6 +6,7 @@
 //!
 //! What a token costs is not known here.
 
+mod quick;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,8 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
+use crate::answer::Raw;
 use crate::decimal;
 use crate::head::BodyKind;
 
@@ -84,7 +85,7 @@ pub fn from_body(kind: BodyKind, body: &[u8]) -> Option<Usage> {
 
 /// Reads a `usage` object; `None` if it holds no count and no cost that is known.
 pub(crate) fn from_raw(raw: &str) -> Option<Usage> {
-    let said: Said<'_> = serde_json::from_str(raw).ok()?;
+    let said = quick::said(raw).or_else(|| serde_json::from_str(raw).ok())?;
     said.normalised()
 }
 
@@ -119,13 +120,13 @@ struct Said<'a> {
     cache_read_input_tokens: Count,
     // OpenRouter.
     #[serde(borrow)]
-    cost: Option<&'a RawValue>,
+    cost: Option<Raw<'a>>,
     #[serde(borrow)]
-    cost_details: Option<&'a RawValue>,
+    cost_details: Option<Raw<'a>>,
     #[serde(borrow)]
-    is_byok: Option<&'a RawValue>,
+    is_byok: Option<Raw<'a>>,
     #[serde(borrow)]
-    service_tier: Option<&'a RawValue>,
+    service_tier: Option<Raw<'a>>,
 }
 
 impl Said<'_> {
@@ -186,7 +187,7 @@ impl Said<'_> {
             upstream_cost_nano_usd: upstream_cost,
             is_byok: self.is_byok.is_some_and(|raw| raw.get() == "true"),
             model: None,
-            service_tier: name(self.service_tier.map(RawValue::get)),
+            service_tier: name(self.service_tier.map(Raw::get)),
         })
     }
 }
@@ -195,7 +196,7 @@ impl Said<'_> {
 #[serde(default)]
 struct CostDetails<'a> {
     #[serde(borrow)]
-    upstream_inference_cost: Option<&'a RawValue>,
+    upstream_inference_cost: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -222,7 +223,7 @@ impl<'de> Deserialize<'de> for Details {
 }
 
 /// An amount in dollars, as a number or a string, in nano-dollars.
-fn money(raw: &RawValue) -> Option<u64> {
+fn money(raw: Raw<'_>) -> Option<u64> {
     decimal::scaled(raw.get().trim_matches('"'), 9)
 }
 

@@ -77,6 +77,18 @@ impl Fields {
         self.fields.iter().map(|field| (&self.text[field.name.range()], &self.text[field.value.range()]))
     }
 
+    /// All fields, in order; each with the line that it was written in, where that is as we would write it.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<&[u8]>)> {
+        self.fields.iter().map(|field| {
+            let (name, value) = (field.name.range(), field.value.range());
+            let is_plain = value.start == name.end + 2
+                && self.text[name.end..].starts_with(b": ")
+                && self.text[value.end..].starts_with(b"\r\n");
+            let line = is_plain.then(|| &self.text[name.start..value.end + 2]);
+            (&self.text[name], &self.text[value], line)
+        })
+    }
+
     /// The values of this name, which is in lower case.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let named = move |field: &&Field| self.text[field.name.range()] == *name.as_bytes();

@@ -13,10 +13,25 @@ pub(crate) use fields::{HEAD_FIELDS_MAX, is_listed, length, lowered, places};
 
 use bytes::Bytes;
 use chunked::Decoder;
+use std::cell::RefCell;
+use tokio::io::ReadBuf;
 
-/// Most that is read at once. Bytes are read into the stack and copied once, at their exact size, so that a connection
-/// that is silent holds no buffer.
-pub(crate) const READ_BYTES_MAX: usize = 64 << 10;
+/// Most that is read at once.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has `read` read into memory that all connections of this thread share; what came is copied out of it once, at its
+/// exact size, so that a connection that is silent holds no buffer. On the stack, each read, be it of nothing, would
+/// touch every page of it.
+pub(crate) fn with_scratch<T>(read: impl FnOnce(&mut ReadBuf<'_>) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(READ_BYTES_MAX, 0);
+        read(&mut ReadBuf::new(scratch))
+    })
+}
 
 /// Something that is not HTTP, in words that follow "the answer cannot be understood:".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -112,7 +112,7 @@ async fn serve(worker: &Arc<Worker>, stream: Stream, watched: &Watched) {
 /// Serves the next request. Whether another one can follow.
 async fn answer_one(worker: &Arc<Worker>, line: &mut Line, alarm: &mut Alarm) -> Result<bool, Gone> {
     let gateway = &worker.gateway;
-    let head_bytes_max = gateway.live.load().config.server.head_bytes_max;
+    let head_bytes_max = gateway.head_bytes_max.load(Ordering::Relaxed);
     let came = line.head(head_bytes_max).await;
     let _owes = gateway.writes.owe();
     let mut reply = match came {

@@ -7,14 +7,12 @@ use super::watch::{BUSY, HEAD, IDLE, Watch};
 use crate::body::Pieces;
 use crate::errors::Kind;
 use crate::http1::stream::Stream;
-use crate::http1::{READ_BYTES_MAX, unchunked};
+use crate::http1::{unchunked, with_scratch};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::ReadBuf;
 
 /// What a client that waits is told before its body is read.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -139,17 +137,16 @@ impl Line {
     }
 
     /// Reads what has come behind the rest.
-    #[expect(clippy::large_stack_arrays, reason = "nothing is written to it but what is read")]
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let mut scratch = [MaybeUninit::uninit(); READ_BYTES_MAX];
-        let mut buf = ReadBuf::uninit(&mut scratch);
-        let read = ready!(self.stream.poll_read(cx, &mut buf));
-        if read.is_err() || buf.filled().is_empty() {
-            self.is_gone = true;
-            return Poll::Ready(Err(Gone));
-        }
-        self.rest.extend_from_slice(buf.filled());
-        Poll::Ready(Ok(()))
+        with_scratch(|buf| {
+            let read = ready!(self.stream.poll_read(cx, buf));
+            if read.is_err() || buf.filled().is_empty() {
+                self.is_gone = true;
+                return Poll::Ready(Err(Gone));
+            }
+            self.rest.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// Whether the client has left. What it sends in the meantime is kept, up to a limit: behind more than that its

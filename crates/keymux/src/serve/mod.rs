@@ -61,6 +61,8 @@ pub struct Gateway {
     writes: Writes,
     /// Whether each request is logged.
     pub log_requests: AtomicBool,
+    /// Longest head of a request.
+    head_bytes_max: AtomicUsize,
     /// A name where there is none yet.
     pub nobody: Arc<str>,
     names: Mutex<Names>,
@@ -95,6 +97,7 @@ impl Gateway {
         }
         let mut names = Names::default();
         let log_requests = AtomicBool::new(config.server.log.requests);
+        let head_bytes_max = AtomicUsize::new(config.server.head_bytes_max);
         let listens_on = config.server.listen.ip();
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
         let directory = Directory::new(false);
@@ -113,6 +116,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             writes: Writes::default(),
             log_requests,
+            head_bytes_max,
             nobody: Arc::from("-"),
             names: Mutex::new(names),
             connections: AtomicUsize::new(0),
@@ -140,7 +144,7 @@ impl Gateway {
             ));
         }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let log_requests = config.server.log.requests;
+        let (log_requests, head_bytes_max) = (config.server.log.requests, config.server.head_bytes_max);
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &self.metrics)?;
         // The snapshot first: a lease on a new key must find its entry.
         let snapshot = Arc::new(snapshot);
@@ -148,6 +152,7 @@ impl Gateway {
         self.directory.configure(&snapshot);
         self.scheduler.reconfigure(fleet);
         self.log_requests.store(log_requests, Ordering::Relaxed);
+        self.head_bytes_max.store(head_bytes_max, Ordering::Relaxed);
         Ok(())
     }
 

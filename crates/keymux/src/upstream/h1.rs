@@ -1,5 +1,5 @@
 //! HTTP/1.1 as a client, on a connection that its user polls: no task, no channel, and no buffer while nothing is
-//! there to read. Bytes are read into the stack and copied once, at their exact size. Knows RFC 9112, nothing of what
+//! there to read. Bytes are copied once, at their exact size. Knows RFC 9112, nothing of what
 //! it carries, of time, or of which connection to take.
 
 mod head;
@@ -10,7 +10,7 @@ pub use head::Head;
 
 use crate::http1::chunked::Decoder;
 use crate::http1::stream::{Duplex, Stream};
-use crate::http1::{Garbage, READ_BYTES_MAX, unchunked};
+use crate::http1::{Garbage, unchunked, with_scratch};
 use bytes::Bytes;
 use head::{Framing, HEAD_BYTES_MAX, Parsed};
 use std::future::poll_fn;
@@ -169,29 +169,30 @@ impl Exchange {
     }
 
     /// See [`Exchange::head`].
-    #[expect(clippy::large_stack_arrays, reason = "nothing is written to it but what is read")]
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
-        loop {
-            let refused = self.poll_send(cx).err();
-            let mut scratch = [MaybeUninit::uninit(); READ_BYTES_MAX];
-            let mut buf = ReadBuf::uninit(&mut scratch);
-            match (self.stream.poll_read(cx, &mut buf), refused) {
-                (Poll::Pending, None) => return Poll::Pending,
-                (Poll::Pending, Some(error)) | (Poll::Ready(Err(error)), _) => {
-                    return Poll::Ready(Err(error.into()));
+        with_scratch(|buf| {
+            loop {
+                let refused = self.poll_send(cx).err();
+                buf.clear();
+                match (self.stream.poll_read(cx, buf), refused) {
+                    (Poll::Pending, None) => return Poll::Pending,
+                    (Poll::Pending, Some(error)) | (Poll::Ready(Err(error)), _) => {
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    (Poll::Ready(Ok(())), _) => {}
                 }
-                (Poll::Ready(Ok(())), _) => {}
+                let come = buf.filled();
+                if come.is_empty() {
+                    let fault =
+                        if self.answered { Garbage("its head is cut off").into() } else { Fault::Closed };
+                    return Poll::Ready(Err(fault));
+                }
+                self.answered = true;
+                if let Some(head) = self.take_head(come)? {
+                    return Poll::Ready(Ok(head));
+                }
             }
-            let come = buf.filled();
-            if come.is_empty() {
-                let fault = if self.answered { Garbage("its head is cut off").into() } else { Fault::Closed };
-                return Poll::Ready(Err(fault));
-            }
-            self.answered = true;
-            if let Some(head) = self.take_head(come)? {
-                return Poll::Ready(Ok(head));
-            }
-        }
+        })
     }
 
     /// Writes what the connection takes. An error is told once; after it, nothing more is written.
@@ -276,20 +277,26 @@ impl Exchange {
     }
 
     /// The next bytes of the body; `None` at its end.
-    #[expect(clippy::large_stack_arrays, reason = "nothing is written to it but what is read")]
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         if !self.ready.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.ready))));
         }
-        loop {
-            if self.is_over() {
-                return Poll::Ready(None);
-            }
+        if self.is_over() {
+            return Poll::Ready(None);
+        }
+        with_scratch(|buf| self.poll_body(cx, buf))
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Option<Result<Bytes, Fault>>> {
+        while !self.is_over() {
             // Whoever answers early may still want the rest; that it does not is no fault of the answer.
             let _ = self.poll_send(cx);
-            let mut scratch = [MaybeUninit::uninit(); READ_BYTES_MAX];
-            let mut buf = ReadBuf::uninit(&mut scratch);
-            match self.stream.poll_read(cx, &mut buf) {
+            buf.clear();
+            match self.stream.poll_read(cx, buf) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
@@ -308,6 +315,7 @@ impl Exchange {
                 Err(garbage) => return Poll::Ready(Some(Err(garbage.into()))),
             }
         }
+        Poll::Ready(None)
     }
 
     /// The data in bytes of the body.

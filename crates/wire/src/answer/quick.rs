@@ -39,7 +39,7 @@ pub(super) fn top(text: &str) -> Option<Top<'_>> {
 }
 
 /// A value that is kept as it was written; `null` is as good as nothing. One given twice is the parser's question.
-fn raw<'a>(scan: &mut Scan<'a>, slot: &mut Option<Raw<'a>>) -> Option<()> {
+pub(crate) fn raw<'a>(scan: &mut Scan<'a>, slot: &mut Option<Raw<'a>>) -> Option<()> {
     let (text, _) = scan.raw()?;
     if slot.is_some() {
         return None;

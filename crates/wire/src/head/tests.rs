@@ -5,7 +5,7 @@ use super::{
     BodyKind, Field, Head, HeadError, multipart_model, parse, parse_provider, parse_providers_header,
 };
 
-fn chat(body: &str) -> Result<Head<'_>, HeadError> {
+fn chat(body: &str) -> Result<Box<Head<'_>>, HeadError> {
     parse(body.as_bytes(), BodyKind::Chat)
 }
 

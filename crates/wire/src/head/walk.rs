@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::field::{self, Field, FieldSpans, Key};
 use super::{BodyKind, Head, HeadError, RawSpan, Text, raw_span, unescape};
+use crate::affinity;
 use crate::scan::Scan;
 
 /// Fills a [`Head`]; a refusal of ours goes to `refusal`, because serde's errors carry only text.
@@ -48,6 +49,7 @@ pub(super) fn empty(kind: BodyKind, body: &str) -> Head<'_> {
         // The parse refuses anything after the object, so its brace is the last byte that is not white space.
         object_end: body.trim_ascii_end().len().saturating_sub(1),
         is_empty_object: true,
+        opening: 0,
         fields: FieldSpans::default(),
     }
 }
@@ -73,8 +75,15 @@ pub(super) fn quickly<'a>(head: &mut Head<'a>, body: &'a str) -> Option<()> {
     scan.space();
     scan.object(|scan, name| {
         head.is_empty_object = false;
-        let (raw, span) = scan.raw()?;
-        match field::key(name) {
+        let (start, key) = (scan.at(), field::key(name));
+        match key {
+            Key::Known(Field::Messages | Field::Input | Field::Prompt) if scan.peek()? == b'[' => {
+                head.opening ^= affinity::opening(scan)?;
+            }
+            _ => scan.value()?,
+        }
+        let (raw, span) = scan.since(start)?;
+        match key {
             Key::Unknown => Some(()),
             Key::Known(field) if !head.fields.has(field) => {
                 head.fields.note(field, &span);
@@ -113,6 +122,9 @@ impl<'a> Visitor<'a> for HeadVisitor<'_, 'a> {
                 Key::Known(field) => field,
             };
             let value = raw_span(self.body, map.next_value::<&'a RawValue>()?);
+            if matches!(field, Field::Messages | Field::Input | Field::Prompt) && value.raw.starts_with('[') {
+                self.head.opening ^= affinity::opening_slowly(value.raw);
+            }
             self.head.fields.note(field, &value.span);
             if let Err(refusal) = take(self.head, field, value) {
                 *self.refusal = Some(refusal);

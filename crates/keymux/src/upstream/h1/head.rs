@@ -29,6 +29,11 @@ impl Head {
         self.fields.iter()
     }
 
+    /// All fields, in order; see [`Fields::lines`].
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<&[u8]>)> {
+        self.fields.lines()
+    }
+
     /// The first value of this name, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.fields.get(name)
