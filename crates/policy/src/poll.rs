@@ -62,11 +62,11 @@ impl Policy {
     fn serve(&mut self, now: Now, who: Who, out: &mut Vec<Woken>) {
         let mut lanes = BinaryHeap::new();
         for lane in self.room.pending(who, now.mono_ns) {
-            lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
+            lanes.extend(self.room.head(now.mono_ns, lane).map(|(place, _)| Reverse((place, lane))));
         }
         let mut looks = 0;
         while let Some(Reverse((place, lane))) = lanes.pop() {
-            let Some((at, id)) = self.room.head(lane) else { continue };
+            let Some((at, id)) = self.room.head(now.mono_ns, lane) else { continue };
             if at != place {
                 lanes.push(Reverse((at, lane)));
                 continue;
@@ -75,15 +75,16 @@ impl Policy {
                 break;
             }
             looks += 1;
-            if self.try_head(now, lane, id, out) && self.room.is(lane, who) {
-                lanes.extend(self.room.head(lane).map(|(place, _)| Reverse((place, lane))));
+            if self.try_head(now, lane, (place.1, id), out) && self.room.is(lane, who) {
+                lanes.extend(self.room.head(now.mono_ns, lane).map(|(place, _)| Reverse((place, lane))));
             }
         }
     }
 
     /// Whether the head left its lane.
-    fn try_head(&mut self, now: Now, lane: usize, id: u64, out: &mut Vec<Woken>) -> bool {
+    fn try_head(&mut self, now: Now, lane: usize, (seq, id): (u64, u64), out: &mut Vec<Woken>) -> bool {
         let Some(mut request) = self.requests.take(id) else { return false };
+        request.place.called = request.seq != seq;
         let mut scan = self.look(now, &request, Line::Front, None);
         if let Some(best) = scan.best {
             self.stand_up(now, &mut request, Some(&best));

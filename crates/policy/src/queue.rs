@@ -19,6 +19,9 @@ use crate::slab::Slab;
 use crate::turns::{Spot, Turns};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Whose time is over within this goes before the others of its client.
+const LAST_CALL_NS: u64 = 2 * crate::time::SECOND;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
     pub(crate) route: usize,
@@ -53,6 +56,8 @@ impl LaneKey {
 struct File {
     /// Identity, and whether it stands in front (its client has paid for it).
     queue: BTreeMap<u64, (u64, bool)>,
+    /// The same by deadline.
+    due: BTreeSet<(u64, u64)>,
     /// The place of its head among the heads.
     head: Option<(u64, u64)>,
 }
@@ -138,7 +143,7 @@ impl Room {
         let among = self.markets.among(request.place.among);
         let tag = |turns: &Turns| turns.tag(request.ask.client, turns.floor(among));
         let tag = lot.map_or(0, |lots| tag(&lots[usize::from(class)].turns));
-        (1 + class, tag, request.seq)
+        (1 + class, tag, if request.place.called { 0 } else { request.seq })
     }
 
     /// Whether there is no place left for this request.
@@ -264,7 +269,9 @@ impl Room {
         let lane = &mut self.lanes[at];
         lane.try_at = lane.try_at.min(try_at);
         let client = request.ask.client.0;
-        lane.files.entry(client).or_default().queue.insert(request.seq, (request.id, front));
+        let file = lane.files.entry(client).or_default();
+        file.queue.insert(request.seq, (request.id, front));
+        file.due.insert((request.ask.deadline_mono_ns, request.seq));
         lane.set_head(client, &self.lots, &self.markets);
         request.place.lane = Some(at);
         self.wake = self.wake.min(lane.try_at);
@@ -303,6 +310,7 @@ impl Room {
         let first = lane.heads.first().copied();
         if let Some(file) = lane.files.get_mut(&client) {
             file.queue.remove(&request.seq);
+            file.due.remove(&(request.ask.deadline_mono_ns, request.seq));
         }
         lane.set_head(client, &self.lots, &self.markets);
         if first.is_some_and(|(_, seq, _)| seq == request.seq) {
@@ -327,13 +335,20 @@ impl Room {
     }
 
     /// The head of a lane: its place and its identity. Turns that were taken in other lanes are taken into account.
-    pub(crate) fn head(&mut self, at: usize) -> Option<((u64, u64), u64)> {
+    /// Who came back stands in front of those of its client that waited longer: one whose time is nearly over takes the
+    /// head's turn, for the others can wait.
+    pub(crate) fn head(&mut self, now: u64, at: usize) -> Option<((u64, u64), u64)> {
         let lane = self.lanes.get_mut(at)?;
         loop {
             let (tag, seq, client) = *lane.heads.first()?;
             lane.set_head(client, &self.lots, &self.markets);
             if lane.heads.first() == Some(&(tag, seq, client)) {
-                return Some(((tag, seq), lane.files.get(&client)?.queue.get(&seq)?.0));
+                let file = lane.files.get(&client)?;
+                let (head, front) = *file.queue.get(&seq)?;
+                let due =
+                    file.due.first().filter(|(by, _)| !front && *by <= now.saturating_add(LAST_CALL_NS));
+                let due = due.and_then(|(_, seq)| file.queue.get(seq));
+                return Some(((tag, seq), due.map_or(head, |(id, _)| *id)));
             }
         }
     }

@@ -113,6 +113,8 @@ pub(crate) struct Place {
     pub(crate) cost: u64,
     /// It stands in front of those whose clients have not paid yet.
     pub(crate) front: bool,
+    /// Its time is nearly over: it takes the turn of its client's head.
+    pub(crate) called: bool,
     /// Its class has had less than it keeps: it goes before higher ones.
     pub(crate) owed: bool,
     /// What it waits (or waited last) for.

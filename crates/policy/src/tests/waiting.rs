@@ -383,3 +383,36 @@ fn who_is_pushed_past_a_deadline_hears_of_it_at_once() {
     assert!(refusal.retry_after_ns.unwrap() > 6 * SECOND);
     assert_eq!(order(&mut w).len(), 6);
 }
+
+#[test]
+fn who_comes_back_does_not_push_another_of_its_client_past_its_deadline() {
+    let mut w = one_a_second();
+    let places: Vec<Ticket> = (0..4).map(|_| w.wait(20.0).0).collect();
+    // The fifth is told five seconds, and will come back to its place.
+    let size = Size { body_bytes: 7, ..w.ask(0.0).size };
+    let comes_back = |w: &World, wait_s| Ask { size, ..w.ask(wait_s) };
+    let back = comes_back(&w, 1.0);
+    let Decision::Refuse(refusal) = w.submit(back) else { panic!() };
+    let at = w.ns + refusal.retry_after_ns.unwrap();
+    // Another has two and a half seconds to spare, until two of a higher class come.
+    w.policy.cancel(w.now(), places[3]);
+    w.wait(6.5);
+    for _ in 0..2 {
+        let high = Ask { class: Priority::High, ..w.ask(20.0) };
+        enter(&mut w, high);
+    }
+    let mut let_out = 0;
+    while w.policy.waiting() > 0 {
+        for woken in w.until_woken() {
+            let Decision::Go(lease) = woken.decision else { panic!("{:?}", woken.decision) };
+            w.ok(lease);
+            let_out += 1;
+        }
+        if let_out == 5 && w.ns < at {
+            w.ns = at;
+            let back = comes_back(&w, 20.0);
+            enter(&mut w, back);
+        }
+    }
+    assert_eq!(let_out, 7);
+}
