@@ -180,13 +180,19 @@ fn destination(snapshot: &Snapshot, model: &str) -> Result<(Destination, Option<
 fn size(read: &Read<'_>, body: &Bytes) -> Size {
     let body_bytes = body.len() as u64;
     match read {
-        Read::Json(head) => Size {
-            body_bytes,
-            input_tokens: estimate::Size::of(head).input_token_guess(),
-            output_tokens_max: head.output_cap().map(|cap| cap.saturating_mul(head.n.unwrap_or(1).max(1))),
-        },
+        Read::Json(head) => {
+            let size = estimate::Size::of(head);
+            Size {
+                body_bytes,
+                input_tokens: size.input_token_guess(),
+                wide: size.is_wide(),
+                output_tokens_max: head
+                    .output_cap()
+                    .map(|cap| cap.saturating_mul(head.n.unwrap_or(1).max(1))),
+            }
+        }
         // Files are no text: such a call pays the request dimension.
-        Read::Form(_) => Size { body_bytes, input_tokens: 0, output_tokens_max: None },
+        Read::Form(_) => Size { body_bytes, ..Size::default() },
     }
 }
 

@@ -124,6 +124,11 @@ impl Scheduler {
         self.lock().policy.view(now)
     }
 
+    /// By how much estimates of the input were off lately, as a share of what was reported.
+    pub fn input_error(&self) -> Option<f64> {
+        self.lock().policy.input_error()
+    }
+
     /// The levels and clocks of all limits, for the next process.
     pub fn save(&self) -> keymux_policy::saved::Saved {
         let now = self.clock.now();

@@ -56,7 +56,7 @@ fn ask(provider: ProviderId, deadline_mono_ns: u64) -> Ask {
         class: Priority::Normal,
         weight: 1.0,
         deadline_mono_ns,
-        size: Size { body_bytes: 100, input_tokens: 600, output_tokens_max: Some(100) },
+        size: Size { body_bytes: 100, input_tokens: 600, wide: false, output_tokens_max: Some(100) },
         cost_max_nano_usd: None,
         session: None,
         bound_to: None,

@@ -42,6 +42,8 @@ pub struct Size {
     pub body_bytes: u64,
     /// Uncalibrated guess of the input tokens.
     pub input_tokens: u64,
+    /// Most of its text is beyond ASCII: how far a guess is off differs by script.
+    pub wide: bool,
     /// The caller's cap on output tokens, times `n`.
     pub output_tokens_max: Option<u64>,
 }

@@ -18,9 +18,12 @@ const ELSEWHERE_MAX: usize = 3;
 
 impl Policy {
     /// An attempt ended: settles everything that the lease holds, and says what to do next.
-    #[expect(clippy::needless_pass_by_value, reason = "the outcome is spent with the lease")]
-    pub fn finish(&mut self, now: Now, lease: Lease, outcome: Outcome) -> Next {
+    #[expect(clippy::needless_pass_by_value, reason = "the lease is spent")]
+    pub fn finish(&mut self, now: Now, lease: Lease, mut outcome: Outcome) -> Next {
         let now = self.tick(now);
+        if let End::Failed(evidence) = outcome.end {
+            outcome.end = End::Failed(evidence.within_reason());
+        }
         let Some(mut request) = self.requests.take(lease.slot) else {
             return Next::Done(Settled { blame: Some(Class::Local) });
         };

@@ -46,6 +46,7 @@ mod retry;
 mod rng;
 mod route;
 mod routes;
+mod sane;
 mod shares;
 mod slab;
 mod submit;

@@ -16,7 +16,7 @@ impl Policy {
         let Some(request) = self.requests.take(lease.slot) else { return };
         if request.flight.live {
             for m in measured {
-                self.measure(now, &request, m);
+                self.measure(now, &request, &m.within_reason());
             }
         }
         self.requests.put_back(request);

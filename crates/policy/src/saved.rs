@@ -4,8 +4,9 @@
 
 use crate::Policy;
 use crate::fleet::{AccountId, Dimension, ModelSet};
-use crate::gate::Gate;
+use crate::gate::{Gate, PROBE_EVERY_NS};
 use crate::quota::{Domain, History, Learner, Meter, Source};
+use crate::sane::STATED_MAX_NS;
 use crate::time::Now;
 
 /// One limit.
@@ -130,7 +131,7 @@ impl Policy {
             let Some((id, _)) = found else { continue };
             let id = AccountId(crate::route::to_u32(id));
             if let Some(until) = account.shut_until_unix_ns.filter(|until| *until > now.unix_ns) {
-                let until = now.mono_ns.saturating_add(until - now.unix_ns);
+                let until = now.mono_ns.saturating_add((until - now.unix_ns).min(STATED_MAX_NS));
                 self.pool.account_mut(id).quota.shut_until(now.mono_ns, until, crate::blame::Class::Quota);
             }
             for limit in &account.limits {
@@ -153,13 +154,17 @@ impl Policy {
             self.resume_declared(now, &domains, limit, gone_ns);
             return;
         }
-        let Some(meter) = limit.meter.resumed(now, gone_ns) else { return };
+        let Some(meter) = limit.meter.within_reason(now).map(|meter| meter.resumed(now, gone_ns)) else {
+            return;
+        };
         let (serial, models) = (self.pool.serial(), ModelSet(limit.models.clone()));
         let mut domain = Domain::new(account, limit.dimension, models, Source::Learned, meter, serial);
         domain.daily = limit.daily;
         let shut = limit.shut_until_unix_ns.filter(|until| *until > now.unix_ns);
         if limit.from_refusals {
-            let until = shut.map(|until| now.mono_ns.saturating_add(until - now.unix_ns));
+            // A longer time would have shut the account's gate, which is probed.
+            let until =
+                shut.map(|until| now.mono_ns.saturating_add((until - now.unix_ns).min(PROBE_EVERY_NS)));
             let mut learner = Learner::new(History::default());
             learner.resume(now, limit.dimension, &domain.meter, until);
             domain.learner = Some(Box::new(learner));
@@ -174,7 +179,8 @@ impl Policy {
             let d = &self.pool.domains[**d];
             d.dimension == limit.dimension && d.daily == limit.daily && d.models.0 == limit.models
         });
-        let (Some(at), Some(was)) = (same, limit.meter.resumed(now, gone_ns)) else { return };
+        let (Some(at), Some(was)) = (same, limit.meter.within_reason(now)) else { return };
+        let was = was.resumed(now, gone_ns);
         let domain = &mut self.pool.domains[*at];
         match (&mut domain.meter, was) {
             (Meter::Bucket(b), Meter::Bucket(was)) => {
@@ -231,15 +237,14 @@ fn save_limit(domain: &Domain, key: Option<&str>, now: Now) -> Option<SavedLimit
 }
 
 impl SavedMeter {
-    /// As it stands by now. `None`: it makes no sense (the file may be anybody's).
-    fn resumed(&self, now: Now, gone_ns: u64) -> Option<Meter> {
+    /// As it stands by now.
+    fn resumed(&self, now: Now, gone_ns: u64) -> Meter {
         use crate::quota::{bucket::Bucket, window::Window};
         match *self {
             Self::Bucket { capacity, rate, level } => {
-                let sane = capacity > 0.0 && rate >= 0.0 && capacity + rate < 1e18 && level.is_finite();
                 let mut b = Bucket::new(capacity, rate, now.mono_ns);
                 b.set_level(now.mono_ns, level + rate * crate::time::s_of(gone_ns));
-                sane.then_some(Meter::Bucket(b))
+                Meter::Bucket(b)
             }
             Self::Window { limit, period_ns, used, end_unix_ns, by_clock } => {
                 let mut w = Window::new(limit, period_ns, by_clock.then_some(end_unix_ns));
@@ -247,10 +252,10 @@ impl SavedMeter {
                     w.resume(now, now.mono_ns.saturating_add(end_unix_ns - now.unix_ns), by_clock);
                     w.set_used(now, used);
                 }
-                (limit > 0.0 && limit < 1e18 && used.is_finite() && period_ns > 0).then_some(Meter::Window(w))
+                Meter::Window(w)
             }
-            Self::Slots { limit } => Some(Meter::Slots { limit, used: 0 }),
-            Self::Open => Some(Meter::Open),
+            Self::Slots { limit } => Meter::Slots { limit, used: 0 },
+            Self::Open => Meter::Open,
         }
     }
 }

@@ -5,6 +5,7 @@ mod failures;
 mod hangs;
 mod harness;
 mod hidden;
+mod hostile;
 mod market;
 mod overload;
 mod poison;

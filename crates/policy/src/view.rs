@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// Keys, limits and breakers shown at most, so that a view of ten thousand keys stays readable.
 const KEYS_MAX: usize = 1_000;
 const PER_KEY_MAX: usize = 32;
+/// Models whose estimates are shown.
+const MODELS_MAX: usize = 100;
 
 /// Requests since the start. `submitted = done + refused + cancelled + waiting + in flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +159,23 @@ pub struct View {
     pub providers: Vec<ProviderView>,
     /// There are more keys than are shown.
     pub keys_left_out: usize,
+    /// What is known of the models that answered most.
+    pub models: Vec<EstimateView>,
+}
+
+/// What is expected of requests to one upstream model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EstimateView {
+    /// The upstream's name of the model.
+    pub model: Arc<str>,
+    /// Answers that told their input.
+    pub answers: u64,
+    /// By how much estimates of the input were off lately, either way, as a share of what was reported.
+    pub input_error: f64,
+    /// Tokens counted for each one guessed from bytes: of text that is mostly ASCII, and of other.
+    pub input_ratio: [f64; 2],
+    /// Output expected where no cap is given, in tokens.
+    pub output_tokens: f64,
 }
 
 fn out(gate: &Gate, now: Now) -> Option<Out> {
@@ -187,7 +206,35 @@ impl Policy {
             adhoc_routes: self.routes.adhoc.len(),
             providers,
             keys_left_out: keys.saturating_sub(KEYS_MAX),
+            models: self.view_estimates(),
         }
+    }
+
+    fn view_estimates(&self) -> Vec<EstimateView> {
+        let known = self.pool.models.iter().filter(|(_, m)| m.stats.off().answers > 0);
+        let mut models: Vec<_> = known
+            .map(|(_, m)| EstimateView {
+                model: m.name.clone(),
+                answers: m.stats.off().answers,
+                input_error: m.stats.off().share,
+                input_ratio: [false, true].map(|wide| m.stats.input_ratio(wide)),
+                output_tokens: m.stats.usual_output(),
+            })
+            .collect();
+        models.sort_by(|a, b| b.answers.cmp(&a.answers).then_with(|| a.model.cmp(&b.model)));
+        models.truncate(MODELS_MAX);
+        models
+    }
+
+    /// By how much estimates of the input were off lately, over all models by their answers, as a share of what was
+    /// reported. `None` before the first.
+    pub fn input_error(&self) -> Option<f64> {
+        let (mut answers, mut off) = (0_u64, 0.0);
+        for (_, model) in self.pool.models.iter() {
+            answers += model.stats.off().answers;
+            off += model.stats.off().share * model.stats.off().answers as f64;
+        }
+        (answers > 0).then(|| off / answers as f64)
     }
 
     fn view_provider(&self, id: usize, now: Now, left: &mut usize) -> ProviderView {

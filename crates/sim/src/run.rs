@@ -272,6 +272,7 @@ impl<'s> Run<'s> {
             size: Size {
                 body_bytes: r.input * 4,
                 input_tokens: ns_of(guess / 1e9),
+                wide: false,
                 output_tokens_max: traffic.max_tokens,
             },
             cost_max_nano_usd: None,

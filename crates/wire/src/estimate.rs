@@ -58,6 +58,11 @@ impl Size {
             .saturating_add(audio)
     }
 
+    /// Whether most of its text is beyond ASCII.
+    pub fn is_wide(&self) -> bool {
+        self.input_wide_bytes > self.input_text_bytes / 2
+    }
+
     fn add(&mut self, part: &RawSpan<'_>) {
         let bytes = part.raw.as_bytes();
         let before = (self.images, self.audio, self.files);
@@ -143,9 +148,11 @@ mod tests {
         let ascii = size(BodyKind::Chat, &format!(r#"{{"model":"m","messages":"{}"}}"#, "a".repeat(3998)));
         assert_eq!((ascii.input_text_bytes, ascii.input_wide_bytes), (4000, 0));
         assert_eq!(ascii.input_token_guess(), 1000);
+        assert!(!ascii.is_wide());
         let wide = size(BodyKind::Chat, &format!(r#"{{"model":"m","messages":"{}"}}"#, "漢".repeat(1000)));
         assert_eq!(wide.input_wide_bytes, 3000);
         assert_eq!(wide.input_token_guess(), 1201);
+        assert!(wide.is_wide());
     }
 
     #[test]

@@ -114,7 +114,11 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.gateway.metrics.render();
+    let gateway = &admin.gateway;
+    if let Some(error) = gateway.scheduler.input_error() {
+        gateway.metrics.input_estimate_error.set(error);
+    }
+    let text = gateway.metrics.render();
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 

@@ -5,7 +5,7 @@ use crate::observe::{CLASSES, class_label};
 use crate::serve::Gateway;
 use keymux_policy::event::What;
 use keymux_policy::fleet::{AccountId, Dimension, KeyId, ProviderId};
-use keymux_policy::view::{AccountView, KeyView, LimitView, Out, ProviderView, Source};
+use keymux_policy::view::{AccountView, EstimateView, KeyView, LimitView, Out, ProviderView, Source};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
@@ -27,6 +27,17 @@ pub(super) fn json(gateway: &Gateway) -> Value {
         "ledger": crate::ledger::json(gateway.store.as_deref(), &gateway.live.load().config.ledger.database),
         "providers": providers,
         "keys_left_out": view.keys_left_out,
+        "models": view.models.iter().map(estimate).collect::<Vec<_>>(),
+    })
+}
+
+fn estimate(view: &EstimateView) -> Value {
+    json!({
+        "model": &*view.model,
+        "answers": view.answers,
+        "input_error": view.input_error,
+        "input_ratio": { "ascii": view.input_ratio[0], "other": view.input_ratio[1] },
+        "output_tokens": view.output_tokens,
     })
 }
 

@@ -12,6 +12,7 @@ use keymux_store::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bounds of the latency histograms, in seconds.
@@ -57,6 +58,8 @@ pub struct Metrics {
     pub waiting: Gauge,
     /// Open connections of clients.
     pub connections: Gauge,
+    /// By how much estimates of the input were off lately, as a share of what was reported.
+    pub input_estimate_error: Gauge<f64, AtomicU64>,
     /// Whole requests.
     pub request_seconds: Histogram,
     /// From the request's arrival to its first output.
@@ -145,6 +148,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             connections: Gauge::default(),
+            input_estimate_error: Gauge::default(),
             request_seconds: histogram(),
             first_output_seconds: histogram(),
             wait_seconds: histogram(),
@@ -165,6 +169,11 @@ impl Metrics {
         registry.register("in_flight_requests", "Requests being served", metrics.in_flight.clone());
         registry.register("waiting_requests", "Requests in the waiting room", metrics.waiting.clone());
         registry.register("connections", "Open connections of clients", metrics.connections.clone());
+        registry.register(
+            "input_estimate_error_ratio",
+            "By how much calibrated estimates of input tokens were off lately, as a share of what was reported",
+            metrics.input_estimate_error.clone(),
+        );
         let seconds = [
             ("request", "Time of whole requests", &metrics.request_seconds),
             ("first_output", "Time to the first output", &metrics.first_output_seconds),

@@ -65,6 +65,11 @@ impl Policy {
         if let Sign::RateLimited { dimension: named, scope: s, daily: d } = evidence.sign {
             (scope, dimension, daily, money) = (s, named, d, false);
         }
+        if let (Some(charge), Some(dimension)) = (evidence.requested, dimension) {
+            let t = &self.pool.targets[target];
+            let (model, charging) = (t.model, self.pool.provider(t.provider).charging);
+            self.pool.models[model].stats.learn_charge(&request.ask.size, charging, dimension, charge);
+        }
         let mut stated = evidence.retry_after_ns.filter(|s| *s > 0);
         if daily && stated.is_none() {
             stated = Some(DAY - now.unix_ns % DAY);

@@ -66,11 +66,43 @@ pub(crate) struct Turn {
     pub(crate) founded: bool,
 }
 
-/// What is learned about one upstream model from the usage that its answers report.
+/// Tokens guessed, and tokens counted for the same requests. Old ones fade, so that traffic that changes is learned
+/// anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ratio {
+    guessed: f64,
+    counted: f64,
+}
+
+impl Ratio {
+    fn add(&mut self, guessed: u64, counted: f64, keep: f64) {
+        self.guessed = self.guessed * keep + guessed as f64;
+        self.counted = self.counted * keep + counted;
+    }
+
+    /// Tokens in truth for each one guessed, with so many guessed tokens' worth of belief in `prior`.
+    fn of(&self, prior: f64, belief: f64) -> f64 {
+        ((self.counted + prior * belief) / (self.guessed + belief)).clamp(0.1, 10.0)
+    }
+}
+
+/// How far off the estimates were for the answers that told their input.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Off {
+    pub(crate) answers: u64,
+    /// Tokens by which the estimate was off, either way, as a share of what was reported; the last hundred count most.
+    pub(crate) share: f64,
+}
+
+/// What is learned about one upstream model from the usage that its answers report, and from refusals that say what
+/// they would have charged.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelStats {
-    guessed: f64,
-    reported: f64,
+    /// By script: mostly ASCII, and not.
+    reported: [Ratio; 2],
+    /// Likewise, as charged at admission.
+    told: [Ratio; 2],
+    off: Off,
     output_mean: f64,
     output_var: f64,
     outputs: f64,
@@ -81,8 +113,9 @@ pub(crate) struct ModelStats {
 impl Default for ModelStats {
     fn default() -> Self {
         Self {
-            guessed: 0.0,
-            reported: 0.0,
+            reported: [Ratio::default(); 2],
+            told: [Ratio::default(); 2],
+            off: Off::default(),
             output_mean: 0.0,
             output_var: 0.0,
             outputs: 0.0,
@@ -93,10 +126,26 @@ impl Default for ModelStats {
 }
 
 impl ModelStats {
-    /// Input tokens in truth for each one guessed.
-    pub(crate) fn input_ratio(&self) -> f64 {
+    /// Input tokens in truth for each one guessed, as answers report them.
+    fn usage_ratio(&self, wide: bool) -> f64 {
         // Two thousand tokens' worth of belief in the guess before anything was seen.
-        ((self.reported + 2_000.0) / (self.guessed + 2_000.0)).clamp(0.1, 10.0)
+        self.reported[usize::from(wide)].of(1.0, 2_000.0)
+    }
+
+    /// Input tokens that are charged at admission for each one guessed: as refusals told, else as answers report.
+    pub(crate) fn input_ratio(&self, wide: bool) -> f64 {
+        let told = self.told[usize::from(wide)];
+        if told.guessed > 0.0 { told.of(1.0, 0.0) } else { self.usage_ratio(wide) }
+    }
+
+    /// How far off the estimates were.
+    pub(crate) fn off(&self) -> Off {
+        self.off
+    }
+
+    /// Output that a request will probably have, without a cap.
+    pub(crate) fn usual_output(&self) -> f64 {
+        self.output(None)
     }
 
     /// Output that a request will probably have: the mean plus two standard errors, at most the caller's cap.
@@ -121,14 +170,37 @@ impl ModelStats {
         self.turn_ns = (self.turn_ns / n).saturating_mul(n - 1).saturating_add(took_ns / n);
     }
 
+    /// A refusal said what the request would have been charged of a limit of tokens.
+    pub(crate) fn learn_charge(
+        &mut self,
+        size: &Size,
+        charging: Charging,
+        dimension: Dimension,
+        charge: f64,
+    ) {
+        let cap = size.output_tokens_max.map(|n| n as f64);
+        let input = match (dimension, charging.output, cap) {
+            (Dimension::InputTokens, ..) => charge,
+            (Dimension::TotalTokens, OutputCharge::MaxTokensRefunded, Some(cap)) => charge - cap,
+            // The larger of both: it is the input only if it is more than the other.
+            (Dimension::TotalTokens, OutputCharge::MaxOfBoth, cap) if charge > cap.unwrap_or(0.0) => charge,
+            _ => return,
+        };
+        if input >= 1.0 && size.input_tokens > 0 {
+            self.told[usize::from(size.wide)].add(size.input_tokens, input, 0.9);
+        }
+    }
+
     pub(crate) fn learn(&mut self, size: &Size, used: &Used) {
         if used.estimated {
             return;
         }
         if size.input_tokens > 0 && used.input_tokens > 0 {
-            // Old requests fade, so that a model whose traffic changes is learned anew.
-            self.guessed = self.guessed * 0.99 + size.input_tokens as f64;
-            self.reported = self.reported * 0.99 + used.input_tokens as f64;
+            let reported = used.input_tokens as f64;
+            let off = (size.input_tokens as f64 * self.usage_ratio(size.wide) - reported).abs() / reported;
+            self.off.answers += 1;
+            self.off.share += (off - self.off.share) / self.off.answers.min(100) as f64;
+            self.reported[usize::from(size.wide)].add(size.input_tokens, reported, 0.99);
         }
         self.outputs = (self.outputs + 1.0).min(100.0);
         let off = used.output_tokens as f64 - self.output_mean;
@@ -139,7 +211,7 @@ impl ModelStats {
 
 /// What the request takes before it is sent.
 pub(crate) fn need(size: &Size, charging: Charging, stats: &ModelStats, cost_nano_usd: Option<u64>) -> Need {
-    let input = size.input_tokens as f64 * stats.input_ratio();
+    let input = size.input_tokens as f64 * stats.input_ratio(size.wide);
     let cap = size.output_tokens_max.map(|n| n as f64);
     let (output, total) = match charging.output {
         OutputCharge::MaxTokensRefunded => {
@@ -206,7 +278,8 @@ mod tests {
     fn charging(output: OutputCharge) -> Charging {
         Charging { output, cached_input_free: true, refused_count: true, runs_on_after_cancel: false }
     }
-    const SIZE: Size = Size { body_bytes: 0, input_tokens: 1_000, output_tokens_max: Some(4_000) };
+    const SIZE: Size =
+        Size { body_bytes: 0, input_tokens: 1_000, wide: false, output_tokens_max: Some(4_000) };
     const USED: Used = Used {
         input_tokens: 900,
         cached_input_tokens: 300,
@@ -268,12 +341,48 @@ mod tests {
         for _ in 0..500 {
             stats.learn(&SIZE, &Used { input_tokens: 2_000, output_tokens: 100, ..USED });
         }
-        assert!((stats.input_ratio() - 2.0).abs() < 0.05, "{}", stats.input_ratio());
+        assert!((stats.input_ratio(false) - 2.0).abs() < 0.05, "{}", stats.input_ratio(false));
         let n = need(&SIZE, charging(OutputCharge::AsProduced), &stats, None);
         assert!((n.of(Dimension::OutputTokens) - 100.0).abs() < 10.0, "{n:?}");
         // What we counted ourselves teaches nothing.
-        let before = stats.input_ratio();
+        let before = stats.input_ratio(false);
         stats.learn(&SIZE, &Used { input_tokens: 9, estimated: true, ..USED });
-        assert!((stats.input_ratio() - before).abs() < 1e-12);
+        assert!((stats.input_ratio(false) - before).abs() < 1e-12);
+    }
+
+    #[test]
+    fn each_script_has_a_ratio_of_its_own_and_the_error_is_known() {
+        let mut stats = ModelStats::default();
+        let wide = Size { wide: true, ..SIZE };
+        for _ in 0..300 {
+            stats.learn(&SIZE, &Used { input_tokens: 800, ..USED });
+            stats.learn(&wide, &Used { input_tokens: 2_500, ..USED });
+        }
+        assert!((stats.input_ratio(false) - 0.8).abs() < 0.02, "{}", stats.input_ratio(false));
+        assert!((stats.input_ratio(true) - 2.5).abs() < 0.05, "{}", stats.input_ratio(true));
+        assert!(stats.off().answers == 600 && stats.off().share < 0.02, "{:?}", stats.off());
+        (0..100).for_each(|_| stats.learn(&SIZE, &Used { input_tokens: 1_600, ..USED }));
+        assert!((0.1..0.5).contains(&stats.off().share), "what is asked changed: {:?}", stats.off());
+    }
+
+    #[test]
+    fn what_a_refusal_says_that_it_would_have_charged_is_what_the_next_one_takes() {
+        let refunded = charging(OutputCharge::MaxTokensRefunded);
+        let total = |stats: &ModelStats| need(&SIZE, refunded, stats, None).of(Dimension::TotalTokens);
+        let mut stats = ModelStats::default();
+        (0..50).for_each(|_| stats.learn(&SIZE, &Used { input_tokens: 500, ..USED }));
+        stats.learn_charge(&SIZE, refunded, Dimension::TotalTokens, 5_300.0);
+        assert!((total(&stats) - 5_300.0).abs() < 1e-6, "input of 1,300 and the cap: {}", total(&stats));
+        stats.learn(&SIZE, &Used { input_tokens: 500, ..USED });
+        assert!(
+            (total(&stats) - 5_300.0).abs() < 1e-6,
+            "what is used is refunded, not charged less at first"
+        );
+        // What says nothing of the input changes nothing.
+        stats.learn_charge(&SIZE, refunded, Dimension::Requests, 1.0);
+        stats.learn_charge(&SIZE, refunded, Dimension::TotalTokens, 12.0);
+        stats.learn_charge(&SIZE, charging(OutputCharge::AsProduced), Dimension::TotalTokens, 9_999.0);
+        stats.learn_charge(&SIZE, charging(OutputCharge::MaxOfBoth), Dimension::TotalTokens, 4_000.0);
+        assert!((total(&stats) - 5_300.0).abs() < 1e-6);
     }
 }

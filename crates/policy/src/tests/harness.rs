@@ -147,7 +147,7 @@ impl World {
             class: Priority::Normal,
             weight: 1.0,
             deadline_mono_ns: self.ns + ns_of(wait_s),
-            size: Size { body_bytes: 100, input_tokens: 100, output_tokens_max: Some(100) },
+            size: Size { body_bytes: 100, wide: false, input_tokens: 100, output_tokens_max: Some(100) },
             cost_max_nano_usd: None,
             session: None,
             bound_to: None,

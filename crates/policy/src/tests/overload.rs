@@ -50,7 +50,7 @@ fn token_bound_with_mixed_sizes_little_is_left_unused() {
     // Sizes from 100 to 60,000, a hundredth of them large.
     let ask = |rng: &mut Rng, w: &World| {
         let tokens = if rng.below(100) == 0 { 60_000 } else { 100 + rng.below(3_000) as u64 };
-        let size = Size { body_bytes: 0, input_tokens: tokens, output_tokens_max: Some(0) };
+        let size = Size { body_bytes: 0, wide: false, input_tokens: tokens, output_tokens_max: Some(0) };
         Ask { size, ..w.ask(60.0) }
     };
     market.arrivals(10.0, 600.0, ask);

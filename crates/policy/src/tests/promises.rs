@@ -88,7 +88,7 @@ fn large_and_small_requests_cost_their_clients_what_they_take() {
     market.arrivals(21.0, 600.0, |rng, w| {
         let large = rng.below(21) == 0;
         let tokens = if large { 10_000 } else { 500 };
-        let size = Size { body_bytes: 0, input_tokens: tokens, output_tokens_max: Some(0) };
+        let size = Size { body_bytes: 0, wide: false, input_tokens: tokens, output_tokens_max: Some(0) };
         Ask { size, client: ClientId(u64::from(large)), ..w.ask(30.0) }
     });
     market.run();

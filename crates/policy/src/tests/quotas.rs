@@ -141,7 +141,7 @@ fn a_measurement_corrects_a_declared_limit_of_the_same_size() {
 fn a_named_token_limit_lets_a_smaller_request_go_before_the_stated_time() {
     let mut w = World::new(fleet(1, &[bucket(Dimension::TotalTokens, 6_000.0, 100.0)]));
     let ask = crate::Ask {
-        size: crate::Size { body_bytes: 0, input_tokens: 3_000, output_tokens_max: Some(0) },
+        size: crate::Size { body_bytes: 0, wide: false, input_tokens: 3_000, output_tokens_max: Some(0) },
         ..w.ask(0.0)
     };
     let Decision::Go(lease) = w.submit(ask) else { panic!() };
@@ -297,7 +297,7 @@ fn free_models_share_a_limit_of_their_own() {
 fn a_request_larger_than_any_limit_is_refused_at_once_and_for_good() {
     let mut w = World::new(fleet(2, &[bucket(Dimension::TotalTokens, 1_000.0, 100.0)]));
     let ask = crate::Ask {
-        size: crate::Size { body_bytes: 0, input_tokens: 900, output_tokens_max: Some(200) },
+        size: crate::Size { body_bytes: 0, wide: false, input_tokens: 900, output_tokens_max: Some(200) },
         ..w.ask(60.0)
     };
     let Decision::Refuse(refusal) = w.submit(ask) else { panic!() };

@@ -108,7 +108,8 @@ impl Run {
         match step {
             Step::Submit { client, class, wait_ms, tokens } => {
                 let class = [Priority::High, Priority::Normal, Priority::Low][usize::from(*class)];
-                let size = Size { body_bytes: 10, input_tokens: *tokens, output_tokens_max: Some(50) };
+                let size =
+                    Size { body_bytes: 10, wide: false, input_tokens: *tokens, output_tokens_max: Some(50) };
                 let ask = Ask { client: ClientId(*client), class, size, ..w.ask(*wait_ms as f64 / 1e3) };
                 let deadline = ask.deadline_mono_ns;
                 match w.submit(ask) {
@@ -288,7 +289,7 @@ proptest! {
         let mut w = World::new(world_fleet());
         let mut leases: Vec<(u64, Lease)> = Vec::new();
         for (wait_ms, tokens) in waits {
-            let size = Size { body_bytes: 1, input_tokens: tokens, output_tokens_max: Some(10) };
+            let size = Size { body_bytes: 1, wide: false, input_tokens: tokens, output_tokens_max: Some(10) };
             let ask = Ask { size, ..w.ask(wait_ms as f64 / 1e3) };
             if let Decision::Go(lease) = w.submit(ask) {
                 leases.push((w.ns + slow_ms * MS, lease));

@@ -222,7 +222,7 @@ fn a_blocked_route_does_not_block_another() {
 fn a_large_request_is_not_starved_by_small_ones() {
     let mut w = World::new(fleet(1, &[bucket(Dimension::TotalTokens, 1_000.0, 100.0)]));
     let sized = |w: &World, tokens, client| Ask {
-        size: Size { body_bytes: 0, input_tokens: tokens, output_tokens_max: Some(0) },
+        size: Size { body_bytes: 0, wide: false, input_tokens: tokens, output_tokens_max: Some(0) },
         client: ClientId(client),
         ..w.ask(60.0)
     };
@@ -259,7 +259,7 @@ fn a_large_request_is_not_starved_by_small_ones() {
 fn a_large_head_saves_up_on_one_account_and_small_ones_use_the_other() {
     let mut w = World::new(fleet(2, &[bucket(Dimension::TotalTokens, 1_000.0, 10.0)]));
     let sized = |w: &World, tokens| Ask {
-        size: Size { body_bytes: 0, input_tokens: tokens, output_tokens_max: Some(0) },
+        size: Size { body_bytes: 0, wide: false, input_tokens: tokens, output_tokens_max: Some(0) },
         ..w.ask(200.0)
     };
     for _ in 0..2 {
