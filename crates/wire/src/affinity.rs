@@ -35,7 +35,7 @@ pub fn prefix_hash(head: &Head<'_>) -> u64 {
             hash.text(name, text.raw);
         }
     }
-    hash.word(head.opening);
+    hash.word(head.seen.opening);
     hash.finish()
 }
 

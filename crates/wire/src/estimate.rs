@@ -2,7 +2,7 @@
 //!
 //! Providers admit by an estimate from characters, so bytes of text are as right as tokens for admission, and cost
 //! microseconds. What is left is to keep out what is not text: the base64 of images, audio and files. One look for
-//! `"type"` finds those parts; only if there are any is the text searched for base64.
+//! `"type"` finds those parts, where the walk over the body met any; only if there are is the text searched for base64.
 //!
 //! The guess is a start; how far it is off for a model is learned from real usage elsewhere.
 
@@ -42,7 +42,7 @@ impl Size {
         let parts =
             [&head.messages, &head.input, &head.prompt, &head.system, &head.instructions, &head.tools];
         for part in parts.into_iter().flatten() {
-            size.add(part);
+            size.add(part, head.seen.types);
         }
         size
     }
@@ -63,10 +63,12 @@ impl Size {
         self.input_wide_bytes > self.input_text_bytes / 2
     }
 
-    fn add(&mut self, part: &RawSpan<'_>) {
+    fn add(&mut self, part: &RawSpan<'_>, has_types: bool) {
         let bytes = part.raw.as_bytes();
         let before = (self.images, self.audio, self.files);
-        self.count_media(bytes);
+        if has_types {
+            self.count_media(bytes);
+        }
         let media = if before == (self.images, self.audio, self.files) { 0 } else { base64_bytes(bytes) };
         let wide = wide_bytes(bytes);
         self.media_bytes += media;
@@ -170,6 +172,22 @@ mod tests {
             assert_eq!((got.images, got.audio, got.files), (1, 0, 0), "{part:.60}");
             assert_eq!(got.media_bytes, 11_000);
             assert!(got.input_text_bytes < 150 && got.input_token_guess() < 900, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn media_count_wherever_they_stand_and_however_the_body_was_read() {
+        let image = r#"{"type":"image_url","image_url":{"url":"data:x"}}"#;
+        for body in [
+            format!(r#"{{"messages":[{{"role":"user","content":[{image}]}}],"model":"m"}}"#),
+            format!(
+                r#"{{"model":"m","messages":[{{"role":"user","content":""}},{{"content":{{"a":[0,{image}]}}}}]}}"#
+            ),
+            format!(r#"{{"model":"m","input":[{image}]}}"#),
+            // A name with an escape is left to the parser.
+            format!(r#"{{"mod\u0065l":"m","messages":[{{"content":[{image}]}}]}}"#),
+        ] {
+            assert_eq!(size(BodyKind::Chat, &body).images, 1, "{body}");
         }
     }
 

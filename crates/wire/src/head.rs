@@ -137,9 +137,18 @@ pub struct Head<'a> {
     pub object_end: usize,
     /// The object has no field at all, so that one put in needs no comma.
     pub is_empty_object: bool,
+    /// What else the walk over the body saw.
+    pub(crate) seen: Seen,
+    fields: field::FieldSpans,
+}
+
+/// What the walk over a body saw on its way, so that nobody has to walk again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// A member called `type` is somewhere in the body, or may be.
+    pub(crate) types: bool,
     /// A hash of what the lists in `messages`, `input` and `prompt` begin with.
     pub(crate) opening: u64,
-    fields: field::FieldSpans,
 }
 
 impl Head<'_> {

@@ -14,11 +14,17 @@ const DEPTH_MAX: u32 = 127;
 pub(crate) struct Scan<'a> {
     text: &'a str,
     at: usize,
+    has_types: bool,
 }
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, has_types: false }
+    }
+
+    /// A member called `type` was passed: only what has one can be an image or another medium.
+    pub(crate) fn has_types(&self) -> bool {
+        self.has_types
     }
 
     /// The offset of the next byte.
@@ -116,6 +122,7 @@ impl<'a> Scan<'a> {
         let start = self.at + 1;
         let plain = self.string()?;
         let name = self.text.get(start..self.at - 1)?;
+        self.has_types |= name == "type";
         self.space();
         (plain && self.eat(b':')).then_some(name)
     }
@@ -246,7 +253,9 @@ impl<'a> Scan<'a> {
 
     /// The name of a member that nobody asks for, and the colon behind it.
     fn name_of_any(&mut self) -> Option<()> {
+        let start = self.at + 1;
         self.string()?;
+        self.has_types |= self.text.as_bytes()[start..self.at - 1] == *b"type";
         self.space();
         self.eat(b':').then_some(())
     }

@@ -1,5 +1,5 @@
 //! The levels of all limits in a small file, so that a restart in the middle of overload draws no refusals. Written
-//! every few seconds and at the end, whole or not at all; a file that cannot be read is as good as none.
+//! every few seconds and at the end if they have changed, whole or not at all; a file that cannot be read is as good as none.
 
 use keymux_policy::fleet::Dimension;
 use keymux_policy::saved::{Saved, SavedAccount, SavedLimit, SavedMeter};
@@ -45,8 +45,37 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
     saved
 }
 
+/// The file, and what it holds.
+pub(super) struct Kept {
+    path: PathBuf,
+    /// As it was written by this process.
+    accounts: Option<Vec<SavedAccount>>,
+    went_well: bool,
+}
+
+impl Kept {
+    /// Nothing is written yet.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path, accounts: None, went_well: true }
+    }
+
+    /// Writes it, unless all limits stand as they stood. A directory that cannot be written costs a burst of refusals
+    /// after the next start, not this gateway's work; that is said once.
+    pub(super) fn save(&mut self, saved: Saved) {
+        if self.accounts.as_ref() == Some(&saved.accounts) {
+            return;
+        }
+        let written = write(&self.path, &saved);
+        if let (Err(error), true) = (&written, self.went_well) {
+            tracing::warn!(%error, path = %self.path.display(), "the levels of the limits cannot be saved");
+        }
+        self.went_well = written.is_ok();
+        self.accounts = written.is_ok().then_some(saved.accounts);
+    }
+}
+
 /// Writes it beside, then puts it in place, so that there is always a whole one.
-pub(super) fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -190,6 +219,29 @@ mod tests {
         {
             assert_eq!(of_json(&serde_json::from_str(wrong).unwrap()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn it_is_written_when_a_limit_stands_otherwise() {
+        let folder = std::env::temp_dir().join(format!("levels-kept-{}", std::process::id()));
+        let path = folder.join("levels.json");
+        let mut kept = Kept::at(path.clone());
+        kept.save(saved());
+        fs::remove_file(&path).unwrap();
+        kept.save(Saved { at_unix_ns: 2_000_000_000_000_000_000, ..saved() });
+        assert!(!path.exists(), "only the time is another one");
+        let mut other = saved();
+        other.accounts[0].limits[0].shut_until_unix_ns = Some(8);
+        kept.save(other.clone());
+        assert_eq!(read(&path), Some(other.clone()));
+        // What could not be written is tried again.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        kept.save(saved());
+        fs::remove_dir(&path).unwrap();
+        kept.save(saved());
+        assert_eq!(read(&path), Some(saved()));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

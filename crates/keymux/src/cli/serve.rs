@@ -6,7 +6,7 @@ use crate::serve::{BoundAddresses, Gateway, Running, start};
 use crate::{observe, rt};
 use keymux_config::{Config, World, from_env, from_toml};
 use std::mem::take;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         say(&addresses(&running.bound));
     }
     tracing::info!(listen = %running.bound.listen, "keymux serves");
-    runtime.block_on(until_told(running, reloader, signals, &levels_path))
+    runtime.block_on(until_told(running, reloader, signals, levels::Kept::at(levels_path)))
 }
 
 /// One line that a script can read.
@@ -104,7 +104,7 @@ async fn until_told(
     running: Running,
     mut reloader: Option<Reloader>,
     signals: Signals,
-    levels_path: &Path,
+    mut levels: levels::Kept,
 ) -> Result<(), Failure> {
     let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let mut every = tokio::time::interval(LOOK);
@@ -112,7 +112,6 @@ async fn until_told(
     let mut save_every = tokio::time::interval(levels::EVERY);
     let (looked, mut looks) = tokio::sync::mpsc::channel(1);
     let mut hung_up = false;
-    let mut saves = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -127,7 +126,7 @@ async fn until_told(
             }
             _ = every.tick() => {}
             _ = save_every.tick() => {
-                saves = save(&running.gateway, levels_path, saves);
+                levels.save(running.gateway.scheduler.save());
                 continue;
             }
         }
@@ -150,21 +149,11 @@ async fn until_told(
         _ = terminate.recv() => 0,
         _ = interrupt.recv() => 0,
     };
-    save(&gateway, levels_path, saves);
+    levels.save(gateway.scheduler.save());
     if left > 0 {
         tracing::warn!(requests = left, "stopped with requests in flight");
     }
     Ok(())
-}
-
-/// A directory that cannot be written costs a burst of refusals after the next start, not this gateway's work; that is
-/// said once. Whether it went well.
-fn save(gateway: &Gateway, path: &Path, went_well: bool) -> bool {
-    let saved = levels::write(path, &gateway.scheduler.save());
-    if let (Err(error), true) = (&saved, went_well) {
-        tracing::warn!(%error, path = %path.display(), "the levels of the limits cannot be saved");
-    }
-    saved.is_ok()
 }
 
 fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {

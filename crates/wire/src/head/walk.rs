@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use super::field::{self, Field, FieldSpans, Key};
-use super::{BodyKind, Head, HeadError, RawSpan, Text, raw_span, unescape};
+use super::{BodyKind, Head, HeadError, RawSpan, Seen, Text, raw_span, unescape};
 use crate::affinity;
 use crate::scan::Scan;
 
@@ -49,7 +49,7 @@ pub(super) fn empty(kind: BodyKind, body: &str) -> Head<'_> {
         // The parse refuses anything after the object, so its brace is the last byte that is not white space.
         object_end: body.trim_ascii_end().len().saturating_sub(1),
         is_empty_object: true,
-        opening: 0,
+        seen: Seen { types: true, opening: 0 },
         fields: FieldSpans::default(),
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn quickly<'a>(head: &mut Head<'a>, body: &'a str) -> Option<()> {
         let (start, key) = (scan.at(), field::key(name));
         match key {
             Key::Known(Field::Messages | Field::Input | Field::Prompt) if scan.peek()? == b'[' => {
-                head.opening ^= affinity::opening(scan)?;
+                head.seen.opening ^= affinity::opening(scan)?;
             }
             _ => scan.value()?,
         }
@@ -93,6 +93,7 @@ pub(super) fn quickly<'a>(head: &mut Head<'a>, body: &'a str) -> Option<()> {
         }
     })?;
     scan.space();
+    head.seen.types = scan.has_types();
     scan.is_at_end().then_some(())
 }
 
@@ -123,7 +124,7 @@ impl<'a> Visitor<'a> for HeadVisitor<'_, 'a> {
             };
             let value = raw_span(self.body, map.next_value::<&'a RawValue>()?);
             if matches!(field, Field::Messages | Field::Input | Field::Prompt) && value.raw.starts_with('[') {
-                self.head.opening ^= affinity::opening_slowly(value.raw);
+                self.head.seen.opening ^= affinity::opening_slowly(value.raw);
             }
             self.head.fields.note(field, &value.span);
             if let Err(refusal) = take(self.head, field, value) {
