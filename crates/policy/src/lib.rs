@@ -16,6 +16,7 @@ pub mod lease;
 pub mod outcome;
 pub mod refusal;
 pub mod saved;
+pub mod tenants;
 pub mod throttle;
 pub mod time;
 pub mod view;

@@ -1,8 +1,8 @@
 //! What clients and their teams may use: requests and tokens a minute, requests at once. The meters are those of the
 //! providers' limits ([`crate::quota`]), so both kinds come back, round and refuse alike.
 //!
-//! An attempt passes all limits of its payers or none. It is not woven into [`crate::Policy::submit`] yet; the seam is
-//! docs/decisions/0008. Knows no route, key or money.
+//! A request passes all limits of its payers or none. Who waits for whom stands in [`crate::tenants`]. Knows no route,
+//! key or money.
 
 use crate::budget::{Owner, Payers};
 use crate::fleet::{AccountId, Dimension, LimitSpec};
@@ -90,6 +90,11 @@ impl Throttle {
 
     /// Whether a request of about so many tokens (input and output together) may go on now.
     pub fn admit(&mut self, now: Now, payers: Payers, tokens: f64) -> Gate {
+        self.check(now, payers, tokens).unwrap_or_else(|| Gate::Go(self.take(now, payers, tokens)))
+    }
+
+    /// What [`Throttle::admit`] would say, if it is not yes.
+    pub(crate) fn check(&self, now: Now, payers: Payers, tokens: f64) -> Option<Gate> {
         let mut short: Option<Short> = None;
         for owner in payers.owners() {
             for domain in self.limits.get(&owner).into_iter().flatten() {
@@ -102,20 +107,30 @@ impl Throttle {
                 let at_mono_ns = (!fit.soft).then_some(fit.at);
                 let this = Short { owner, dimension, limit, at_mono_ns };
                 if fit.at == u64::MAX {
-                    return Gate::TooLarge(this);
+                    return Some(Gate::TooLarge(this));
                 }
                 // The last of them to have room; one whose time nobody knows counts as the last.
                 let last = |s: &Short| s.at_mono_ns.unwrap_or(u64::MAX);
                 short = Some(short.filter(|s| last(s) >= last(&this)).unwrap_or(this));
             }
         }
-        match short {
-            Some(short) => Gate::Wait(short),
-            None => Gate::Go(self.take(now, payers, tokens)),
-        }
+        short.map(Gate::Wait)
     }
 
-    fn take(&mut self, now: Now, payers: Payers, tokens: f64) -> Pass {
+    /// When an owner's limits have room for a request behind `ahead` others that need so many tokens together
+    /// (monotonic), as far as time tells; `None`: it has no limit that comes back with time.
+    pub(crate) fn forecast(&self, now: Now, owner: Owner, ahead: (f64, f64), tokens: f64) -> Option<u64> {
+        let domains = self.limits.get(&owner).into_iter().flatten();
+        let timed = domains.filter(|domain| domain.dimension != Dimension::Concurrent);
+        timed
+            .map(|domain| {
+                let before = if domain.dimension == Dimension::Requests { ahead.0 } else { ahead.1 };
+                domain.forecast(now, (before, 0.0), need(domain.dimension, tokens), 0)
+            })
+            .max()
+    }
+
+    pub(crate) fn take(&mut self, now: Now, payers: Payers, tokens: f64) -> Pass {
         let mut taken = Vec::new();
         for owner in payers.owners() {
             for domain in self.limits.get_mut(&owner).into_iter().flatten() {

@@ -2,7 +2,7 @@
 //! sees half of it.
 
 use super::tally::{Fit, Tally};
-use super::{Budget, BudgetView, Owner, Period, Warning};
+use super::{Budget, BudgetView, Owner, Period, Spent, Warning};
 use crate::ask::{ClientId, TeamId};
 use crate::time::Now;
 use std::collections::BTreeMap;
@@ -116,17 +116,15 @@ impl Books {
         Self { next: first_hold, ..Self::default() }
     }
 
-    /// Makes an owner known, or gives it another budget; what it spent and holds stays. `true`: its periods are
-    /// others than before, so its sum must be looked up in the ledger ([`Books::restore_spent`]); until then only
-    /// what was spent in the old period counts.
-    pub fn set(&mut self, now: Now, owner: Owner, budget: Budget) -> bool {
+    /// Makes an owner known, or gives it another budget; what it spent and holds stays.
+    pub fn set(&mut self, now: Now, owner: Owner, budget: Budget) {
         let Some(tally) = self.tallies.get_mut(&owner) else {
             self.tallies.insert(owner, Tally::new(budget, now));
-            return false;
+            return;
         };
         tally.roll(now);
-        if !tally.change(budget, now) {
-            return false;
+        if !tally.change(budget) {
+            return;
         }
         for open in self.open.values_mut() {
             for (owns, period) in open.payers.owners().zip(&mut open.periods) {
@@ -136,7 +134,6 @@ impl Books {
                 }
             }
         }
-        true
     }
 
     /// Takes an owner out: from now on it is refused. What it holds is settled all the same.
@@ -149,13 +146,19 @@ impl Books {
 
     /// Whether an attempt of at most this cost may go out now. Asked from all budgets or from none.
     pub fn reserve(&mut self, now: Now, payers: Payers, amount_nano_usd: u64) -> Answer {
+        self.check(now, payers, amount_nano_usd)
+            .unwrap_or_else(|| Answer::Go(self.open(now, payers, amount_nano_usd)))
+    }
+
+    /// What [`Books::reserve`] would say, if it is not yes.
+    pub(crate) fn check(&mut self, now: Now, payers: Payers, amount_nano_usd: u64) -> Option<Answer> {
         let mut waits = None;
         let mut refused: Option<Refused> = None;
         for owner in payers.owners() {
             let Some(tally) = self.tallies.get_mut(&owner).filter(|t| !t.gone) else {
                 // Nobody knows what it may spend: nothing.
                 let none = Refused { owner, left_nano_usd: 0, resets_unix_ns: None, ever_affordable: false };
-                return Answer::Refuse(none);
+                return Some(Answer::Refuse(none));
             };
             tally.roll(now);
             let view = tally.view(now);
@@ -179,19 +182,18 @@ impl Books {
             }
         }
         match (refused, waits) {
-            (Some(refused), _) => Answer::Refuse(refused),
-            (None, Some(wait)) => wait,
-            (None, None) => Answer::Go(self.open(now, payers, amount_nano_usd)),
+            (Some(refused), _) => Some(Answer::Refuse(refused)),
+            (None, wait) => wait,
         }
     }
 
-    fn open(&mut self, now: Now, payers: Payers, amount: u64) -> Hold {
+    pub(crate) fn open(&mut self, now: Now, payers: Payers, amount: u64) -> Hold {
         let id = self.next;
         self.next += 1;
         let mut periods = [Period::default(); 2];
         for (owner, period) in payers.owners().zip(&mut periods) {
             if let Some(tally) = self.tallies.get_mut(&owner) {
-                *period = tally.period;
+                *period = tally.period();
                 tally.hold(*period, amount);
             }
         }
@@ -213,7 +215,8 @@ impl Books {
             if let Some(tally) = self.tallies.get_mut(&owner) {
                 // First rolled: nobody is warned of a period that is over.
                 tally.roll(now);
-                tally.settle(period, open.amount, cost);
+                tally.give_back(period, open.amount);
+                tally.charge(open.opened, cost);
                 warnings.extend(tally.warning(owner));
             }
             self.sweep(owner);
@@ -227,11 +230,24 @@ impl Books {
         })
     }
 
-    /// At a start: what the ledger says that an owner has spent since its period began ([`BudgetView`] tells when).
-    pub fn restore_spent(&mut self, now: Now, owner: Owner, spent_nano_usd: u64) {
+    /// Charges what was begun at an instant without a hold, since it had no bound or nobody has a limit.
+    pub fn charge(&mut self, now: Now, payers: Payers, opened: Now, cost_nano_usd: u64) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for owner in payers.owners() {
+            if let Some(tally) = self.tallies.get_mut(&owner) {
+                tally.roll(now);
+                tally.charge(opened, cost_nano_usd);
+                warnings.extend(tally.warning(owner));
+            }
+        }
+        warnings
+    }
+
+    /// At a start: what the ledger says that an owner has spent in the running periods.
+    pub fn restore_spent(&mut self, now: Now, owner: Owner, spent: Spent) {
         if let Some(tally) = self.tallies.get_mut(&owner) {
             tally.roll(now);
-            tally.spent = spent_nano_usd;
+            tally.restore(spent);
         }
     }
 
@@ -239,15 +255,7 @@ impl Books {
     /// full, to the period in which it was opened. After [`Books::restore_spent`], and only for holds that the ledger
     /// does not have; what is returned belongs there, marked unknown.
     pub fn restore_open(&mut self, now: Now, payers: Payers, opened: Now, amount_nano_usd: u64) -> Settled {
-        let mut warnings = Vec::new();
-        for owner in payers.owners() {
-            if let Some(tally) = self.tallies.get_mut(&owner) {
-                tally.roll(now);
-                let period = tally.budget.reset.period(opened);
-                tally.charge(period, amount_nano_usd);
-                warnings.extend(tally.warning(owner));
-            }
-        }
+        let warnings = self.charge(now, payers, opened, amount_nano_usd);
         Settled { payers, charged_nano_usd: amount_nano_usd, billed_above: None, unknown: true, warnings }
     }
 

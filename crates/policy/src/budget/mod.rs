@@ -22,7 +22,7 @@ mod tests;
 
 pub use books::{Answer, Books, Charge, Hold, Payers, Refused, Settled};
 pub use period::{Period, Reset};
-pub use tally::{BudgetView, Warning};
+pub use tally::{BudgetView, Spent, Warning};
 
 use crate::ask::{ClientId, TeamId};
 

@@ -1,7 +1,32 @@
 //! One owner's account: what was spent and what is held, by period.
 
-use super::{Budget, Owner, Period};
+use super::{Budget, Owner, Period, Reset};
 use crate::time::Now;
+
+/// What an owner has spent in the running period of each kind, in nano-dollars. All are kept, so that a budget can be
+/// given another reset at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Ever.
+    pub ever: u64,
+    /// Since midnight.
+    pub day: u64,
+    /// Since Monday.
+    pub week: u64,
+    /// Since the first of the month.
+    pub month: u64,
+}
+
+impl Spent {
+    fn of(&mut self, reset: Reset) -> &mut u64 {
+        match reset {
+            Reset::Never => &mut self.ever,
+            Reset::Daily => &mut self.day,
+            Reset::Weekly => &mut self.week,
+            Reset::Monthly => &mut self.month,
+        }
+    }
+}
 
 /// A budget has reached a part of its limit; told once in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +48,8 @@ pub struct BudgetView {
     pub budget: Budget,
     /// Settled in this period.
     pub spent_nano_usd: u64,
+    /// Settled in the running periods of all kinds.
+    pub spent: Spent,
     /// Held for attempts of this period that are still open.
     pub held_nano_usd: u64,
     /// Held for attempts of earlier periods; takes nothing from this one.
@@ -46,12 +73,13 @@ pub(super) enum Fit {
     No,
 }
 
+const RESETS: [Reset; 4] = [Reset::Never, Reset::Daily, Reset::Weekly, Reset::Monthly];
+
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) budget: Budget,
-    /// The running period; never goes back.
-    pub(super) period: Period,
-    pub(super) spent: u64,
+    /// The running period of each kind, and what was spent in it; never goes back.
+    sums: [(Period, u64); RESETS.len()],
     /// What is held, in each period that has open holds: their number and their sum.
     held: Vec<(Period, u64, u64)>,
     /// The part of the limit that was last told of, in percent.
@@ -62,29 +90,51 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(budget: Budget, now: Now) -> Self {
-        let period = budget.reset.period(now);
-        Self { budget, period, spent: 0, held: Vec::new(), warned: 0, gone: false }
+        let sums = RESETS.map(|reset| (reset.period(now), 0));
+        Self { budget, sums, held: Vec::new(), warned: 0, gone: false }
+    }
+
+    /// The running period of the budget's own kind, and what was spent in it.
+    fn own(&self) -> (Period, u64) {
+        let at = RESETS.iter().position(|reset| *reset == self.budget.reset).unwrap_or(0);
+        self.sums[at]
+    }
+
+    pub(super) fn period(&self) -> Period {
+        self.own().0
+    }
+
+    fn spent(&self) -> u64 {
+        self.own().1
+    }
+
+    /// What was spent is told from elsewhere.
+    pub(super) fn restore(&mut self, mut spent: Spent) {
+        for (reset, sum) in RESETS.iter().zip(&mut self.sums) {
+            sum.1 = *spent.of(*reset);
+        }
     }
 
     /// Begins a new period if it is time.
     pub(super) fn roll(&mut self, now: Now) {
-        let period = self.budget.reset.period(now);
-        if period > self.period {
-            self.period = period;
-            self.spent = 0;
-            self.warned = 0;
+        for (reset, sum) in RESETS.iter().zip(&mut self.sums) {
+            let period = reset.period(now);
+            if period > sum.0 {
+                *sum = (period, 0);
+                if *reset == self.budget.reset {
+                    self.warned = 0;
+                }
+            }
         }
     }
 
-    /// Another budget. Tells whether its periods are others: then what is held must be held anew in them, and what
-    /// was spent be looked up.
-    pub(super) fn change(&mut self, budget: Budget, now: Now) -> bool {
+    /// Another budget. Tells whether its periods are others: then what is held must be held anew in them.
+    pub(super) fn change(&mut self, budget: Budget) -> bool {
         let other = budget.reset != self.budget.reset;
         self.gone = false;
         self.budget = budget;
         if other {
             self.held.clear();
-            self.period = budget.reset.period(now);
         }
         self.warned = self.warned.min(self.reached());
         other
@@ -101,8 +151,8 @@ impl Tally {
     /// How an amount stands to the running period.
     pub(super) fn fit(&self, amount: u64) -> Fit {
         let Some(limit) = self.budget.limit_nano_usd.filter(|_| amount > 0) else { return Fit::Now };
-        let settled = u128::from(self.spent) + u128::from(amount);
-        if settled + u128::from(self.held_in(self.period)) <= u128::from(limit) {
+        let settled = u128::from(self.spent()) + u128::from(amount);
+        if settled + u128::from(self.held_in(self.period())) <= u128::from(limit) {
             Fit::Now
         } else if settled <= u128::from(limit) {
             Fit::AfterRefunds
@@ -122,27 +172,28 @@ impl Tally {
         }
     }
 
-    /// Gives back what was held in a period, and charges that period what it came to.
-    pub(super) fn settle(&mut self, period: Period, amount: u64, cost: u64) {
+    /// Gives back what was held in a period.
+    pub(super) fn give_back(&mut self, period: Period, amount: u64) {
         if let Some(held) = self.held.iter_mut().find(|h| h.0 == period) {
             held.1 -= 1;
             held.2 = held.2.saturating_sub(amount);
         }
         self.held.retain(|h| h.1 > 0);
-        self.charge(period, cost);
     }
 
-    /// Charges a period; one that is over takes nothing from this one.
-    pub(super) fn charge(&mut self, period: Period, cost: u64) {
-        if period == self.period {
-            self.spent = self.spent.saturating_add(cost);
+    /// Charges what was begun at an instant to its periods; one that is over takes nothing from the running one.
+    pub(super) fn charge(&mut self, opened: Now, cost: u64) {
+        for (reset, (period, spent)) in RESETS.iter().zip(&mut self.sums) {
+            if reset.period(opened) == *period {
+                *spent = spent.saturating_add(cost);
+            }
         }
     }
 
     /// The part of the limit that is spent, as far as anybody is told: 0, 80 or 100.
     fn reached(&self) -> u8 {
         let Some(limit) = self.budget.limit_nano_usd else { return 0 };
-        match (u128::from(self.spent) * 100, u128::from(limit)) {
+        match (u128::from(self.spent()) * 100, u128::from(limit)) {
             (0, _) => 0,
             (spent, limit) if spent >= limit * 100 => 100,
             (spent, limit) if spent >= limit * 80 => 80,
@@ -155,18 +206,23 @@ impl Tally {
         let percent = self.reached();
         let limit_nano_usd = self.budget.limit_nano_usd.filter(|_| percent > self.warned)?;
         self.warned = percent;
-        Some(Warning { owner, percent, spent_nano_usd: self.spent, limit_nano_usd })
+        Some(Warning { owner, percent, spent_nano_usd: self.spent(), limit_nano_usd })
     }
 
     /// As it stands at an instant, whether or not anything has happened in the period yet.
     pub(super) fn view(&self, now: Now) -> BudgetView {
-        let period = self.period.max(self.budget.reset.period(now));
-        let spent = if period == self.period { self.spent } else { 0 };
+        let period = self.period().max(self.budget.reset.period(now));
+        let mut all_spent = Spent::default();
+        for (reset, (began, sum)) in RESETS.iter().zip(self.sums) {
+            *all_spent.of(*reset) = if reset.period(now) > began { 0 } else { sum };
+        }
+        let spent = *all_spent.of(self.budget.reset);
         let held = self.held_in(period);
         let all = self.held.iter().fold(0_u64, |sum, h| sum.saturating_add(h.2));
         BudgetView {
             budget: self.budget,
             spent_nano_usd: spent,
+            spent: all_spent,
             held_nano_usd: held,
             held_before_nano_usd: all - held.min(all),
             left_nano_usd: self.budget.limit_nano_usd.map(|limit| limit.saturating_sub(spent)),

@@ -206,7 +206,7 @@ fn a_leap_over_both_marks_warns_of_the_higher_and_a_higher_limit_arms_anew() {
     let hold = go(&mut books, now, 100);
     let settled = books.settle(now, hold, Charge::Cost(100)).unwrap();
     assert_eq!(settled.warnings.iter().map(|w| w.percent).collect::<Vec<_>>(), [100]);
-    assert!(!books.set(now, CLIENT, limited(1_000, Reset::Never)));
+    books.set(now, CLIENT, limited(1_000, Reset::Never));
     let hold = go(&mut books, now, 700);
     let settled = books.settle(now, hold, Charge::Cost(700)).unwrap();
     assert_eq!(settled.warnings.iter().map(|w| w.percent).collect::<Vec<_>>(), [80]);
@@ -227,12 +227,13 @@ fn an_owner_that_is_unknown_or_gone_may_spend_nothing_but_settles_what_it_holds(
 }
 
 #[test]
-fn a_reset_that_is_changed_keeps_what_is_held_and_asks_for_the_sum() {
+fn a_reset_that_is_changed_keeps_what_is_held_and_knows_the_sum() {
     let mut books = books(limited(100, Reset::Daily), Budget::default());
+    let monday = go(&mut books, on(TUESDAY - 1, 0), 20);
+    books.settle(on(TUESDAY - 1, 0), monday, Charge::Cost(20)).unwrap();
     let old = go(&mut books, on(TUESDAY - 2, 0), 30);
     let new = go(&mut books, on(TUESDAY, 0), 40);
-    assert!(books.set(on(TUESDAY, 0), CLIENT, limited(100, Reset::Weekly)));
-    books.restore_spent(on(TUESDAY, 0), CLIENT, 20);
+    books.set(on(TUESDAY, 0), CLIENT, limited(100, Reset::Weekly));
     // Tuesday is of this week, the Sunday before is not.
     assert_eq!(spent(&books, on(TUESDAY, 0), CLIENT), (20, 40));
     books.settle(on(TUESDAY, 0), old, Charge::Cost(30)).unwrap();
@@ -250,6 +251,7 @@ enum Step {
     Lose { which: usize },
     Later { seconds: u64 },
     Limit { client: u64, limit: u64 },
+    Reset { client: u64, reset: Reset },
     Restart,
 }
 
@@ -261,6 +263,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|which| Step::Lose { which }),
         1 => (0_u64..200_000).prop_map(|seconds| Step::Later { seconds }),
         1 => (0_u64..3, 0_u64..300).prop_map(|(client, limit)| Step::Limit { client, limit }),
+        1 => (0_u64..3, 0_usize..4).prop_map(|(client, n)| {
+            let reset = [Reset::Never, Reset::Daily, Reset::Weekly, Reset::Monthly][n];
+            Step::Reset { client, reset }
+        }),
         1 => Just(Step::Restart),
     ]
 }
@@ -306,7 +312,19 @@ impl World {
 
     /// What the ledger has for an owner's period at this instant.
     fn sum(&self, owner: Owner) -> u64 {
-        let reset = self.budgets[&owner].reset;
+        self.sum_since(owner, self.budgets[&owner].reset)
+    }
+
+    fn spent(&self, owner: Owner) -> Spent {
+        Spent {
+            ever: self.sum_since(owner, Reset::Never),
+            day: self.sum_since(owner, Reset::Daily),
+            week: self.sum_since(owner, Reset::Weekly),
+            month: self.sum_since(owner, Reset::Monthly),
+        }
+    }
+
+    fn sum_since(&self, owner: Owner, reset: Reset) -> u64 {
         let of_period = |at: &Now| reset.period(*at) == reset.period(self.now);
         self.ledger.iter().filter(|(p, at, _)| pays(*p, owner) && of_period(at)).map(|row| row.2).sum()
     }
@@ -356,7 +374,7 @@ impl World {
         self.configure();
         let owners: Vec<Owner> = self.budgets.keys().copied().collect();
         for owner in owners {
-            self.books.restore_spent(self.now, owner, self.sum(owner));
+            self.books.restore_spent(self.now, owner, self.spent(owner));
         }
         for (payers, opened, amount) in std::mem::take(&mut self.journal).into_values() {
             let settled = self.books.restore_open(self.now, payers, opened, amount);
@@ -369,6 +387,7 @@ impl World {
         for (owner, budget) in &self.budgets {
             let view = self.books.view(self.now, *owner).unwrap();
             assert_eq!(view.spent_nano_usd, self.sum(*owner), "{owner:?}");
+            assert_eq!(view.spent, self.spent(*owner), "{owner:?}");
             assert_eq!(view.held_nano_usd, self.held(*owner), "{owner:?}");
             let in_all: u64 = self.journal.values().filter(|j| pays(j.0, *owner)).map(|j| j.2).sum();
             assert_eq!(view.held_nano_usd + view.held_before_nano_usd, in_all, "{owner:?}");
@@ -404,6 +423,13 @@ proptest! {
                     lowered |= budget.limit_nano_usd > Some(limit);
                     budget.limit_nano_usd = Some(limit);
                     world.configure();
+                }
+                Step::Reset { client, reset } => {
+                    let owner = Owner::Client(ClientId(client));
+                    world.budgets.get_mut(&owner).unwrap().reset = reset;
+                    world.configure();
+                    // A longer period has more in it than fitted a shorter one.
+                    lowered = true;
                 }
                 Step::Restart => world.restart(),
             }
