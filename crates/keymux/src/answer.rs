@@ -267,6 +267,10 @@ async fn whole(
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
         context.worker.gateway.bound.remember(context.plan.ask.client, id, context.key.account);
     }
+    story.generation(said.id.as_deref());
+    if let Some(usage) = &said.usage {
+        story.billed(usage);
+    }
     story.first_output(now.mono_ns);
     story.end(Outcome::Answered, head.status.as_u16(), used);
     story.over(now.mono_ns);

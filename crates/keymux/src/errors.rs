@@ -55,6 +55,8 @@ table! {
     NoProviderLeft = "no_provider_left", 400, "invalid_request_error", "invalid_request_error", Mend, "The request's own choice of providers leaves none.";
     TooLargeForLimit = "too_large_for_limit", 400, "invalid_request_error", "invalid_request_error", Mend, "The request is larger than a limit could ever admit, so it would wait for ever.";
     Unauthorized = "invalid_api_key", 401, "authentication_error", "authentication_error", Mend, "The key is missing, wrong, expired, switched off or revoked; for a key that exists the `code` of the answer says which (`key_expired`, `key_disabled`, `key_revoked`).";
+    BudgetSpent = "budget_exhausted", 402, "insufficient_quota", "billing_error", Mend, "What is left of the budget of the key or its team cannot pay for what this request could cost, whatever is refunded. The message says what is left and when it resets.";
+    CostNotBounded = "cost_not_bounded", 403, "permission_error", "permission_error", Mend, "The key has a budget, and what this request could cost has no bound: the model's price is unknown, or the request asks for something that nothing limits. The message says what.";
     NotAllowed = "not_allowed", 403, "permission_error", "permission_error", Mend, "The caller's key may not use this model, provider, account or key. The message names what.";
     ForeignHost = "foreign_host", 403, "permission_error", "permission_error", Mend, "An open gateway answers only to its own name: the `Host` is foreign. Set `server.token` or `server.allowed_hosts`.";
     ForeignOrigin = "foreign_origin", 403, "permission_error", "permission_error", Mend, "A web page that is not in `server.cors_origins` called.";
@@ -68,6 +70,8 @@ table! {
     EncodedBody = "encoded_body", 415, "invalid_request_error", "invalid_request_error", Mend, "The body is compressed. Send it plain: the model has to be read from it.";
     HeadTooLarge = "head_too_large", 431, "invalid_request_error", "invalid_request_error", Mend, "The head of the request is over `server.head_bytes_max`, or has over 100 fields. The connection is closed.";
     QuotaExhausted = "rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_error", Later, "No key has room before the request's deadline. `Retry-After` says when one will.";
+    ClientLimit = "client_rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_error", Later, "A limit of the key or its team is used up: requests or tokens a minute, or requests at once. `Retry-After` says when there is room.";
+    BudgetHeld = "budget_reserved", 429, "rate_limit_error", "rate_limit_error", Later, "What is left of a budget is held for requests that are still running.";
     RoomFull = "waiting_room_full", 429, "rate_limit_error", "rate_limit_error", Later, "Too many requests wait already.";
     Internal = "internal_error", 500, "server_error", "api_error", Again, "A fault of the gateway itself. Please report it with the request id.";
     UpstreamFailed = "upstream_failed", 502, "server_error", "api_error", Again, "Every provider that was tried failed.";
@@ -75,6 +79,7 @@ table! {
     AllOut = "no_key_available", 503, "server_error", "overloaded_error", Later, "Every key that could serve this is out: refused, empty, or behind an open breaker.";
     NoKey = "no_key_configured", 503, "server_error", "api_error", Later, "No key is configured for this provider.";
     Draining = "shutting_down", 503, "server_error", "overloaded_error", Later, "The gateway is shutting down.";
+    JournalUnavailable = "journal_unavailable", 503, "server_error", "overloaded_error", Later, "The key has a budget, and its reservation cannot be written down, or what was spent before cannot be read: without that a budget would not hold.";
     ClientsUnread = "clients_unavailable", 503, "server_error", "overloaded_error", Later, "The client keys in the database could not be read since the start, so nobody knows whether this one is among them.";
     BodiesFull = "too_many_bytes", 503, "server_error", "overloaded_error", Later, "The bodies of all requests together are over `server.bodies_bytes_max`.";
     TooManyConnections = "too_many_connections", 503, "server_error", "overloaded_error", Later, "The gateway is at its limit of connections.";
@@ -206,6 +211,9 @@ mod tests {
                 Kind::TooManyConnections,
                 Kind::BodiesFull,
                 Kind::ClientsUnread,
+                Kind::ClientLimit,
+                Kind::BudgetHeld,
+                Kind::JournalUnavailable,
                 Kind::NoKey,
             ];
             for kind in kind.into_iter().filter(|k| *k as usize == index) {

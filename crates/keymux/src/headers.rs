@@ -251,6 +251,7 @@ mod tests {
         KeyEntry {
             name: "k".into(),
             shown: HeaderValue::from_static("k"),
+            account_name: "a".into(),
             account: AccountId(0),
             credential: Some((HeaderName::from_static("x-key"), HeaderValue::from_static("sk-test-1"))),
             counters: Metrics::new().key("lab", "k"),

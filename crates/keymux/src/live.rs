@@ -3,6 +3,7 @@
 
 use crate::upstream::{Origin, Proxy};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use keymux_config::prices::Price;
 use keymux_config::{Auth, Config, Dialect, LimitHeaders, Provider, Timeouts};
 use keymux_policy::fleet::{
     AccountId, AccountSpec, EndpointSet, Fleet, KeyId, KeySpec, Member, ProviderId, ProviderSpec, RouteId,
@@ -11,7 +12,7 @@ use keymux_policy::fleet::{
 use keymux_wire as wire;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One configuration, ready to serve.
 pub struct Snapshot {
@@ -29,7 +30,15 @@ pub struct Snapshot {
     pub key_ids: Vec<Vec<KeyId>>,
     /// By the index of the configuration's routes.
     pub route_ids: Vec<RouteId>,
+    /// Prices that were looked up.
+    prices: Mutex<PricesOf>,
 }
+
+/// What a provider's models cost; `None`: nobody knows.
+type PricesOf = HashMap<ProviderId, HashMap<Arc<str>, Option<Arc<Price>>>>;
+
+/// Prices that are remembered for a provider: names come from clients.
+const PRICES_MAX: usize = 4_096;
 
 /// A provider, as requests are sent to it.
 pub struct Upstream {
@@ -68,6 +77,8 @@ pub struct KeyEntry {
     pub shown: HeaderValue,
     /// Its account.
     pub account: AccountId,
+    /// The account's name.
+    pub account_name: Arc<str>,
     /// The credential, marked sensitive.
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// Counters of this key.
@@ -112,15 +123,10 @@ impl Snapshot {
         names: &mut Names,
         metrics: &crate::observe::Metrics,
     ) -> Result<(Self, Fleet), String> {
-        let metered = |budget: &keymux_policy::budget::Budget, limits: &[_]| {
-            budget.limit_nano_usd.is_some() || !limits.is_empty()
-        };
-        if config.clients.iter().any(|c| metered(&c.budget, &c.limits))
-            || config.teams.iter().any(|t| metered(&t.budget, &t.limits))
-        {
-            return Err(
-                "limits and budgets of clients and teams are not enforced yet: take them out".to_owned()
-            );
+        let mut budgets =
+            config.clients.iter().map(|c| c.budget).chain(config.teams.iter().map(|t| t.budget));
+        if budgets.any(|budget| budget.limit_nano_usd.is_some()) {
+            return Err("budgets of clients and teams are not enforced yet: take them out".to_owned());
         }
         let mut snapshot = Self {
             upstreams: Vec::new(),
@@ -129,6 +135,7 @@ impl Snapshot {
             provider_ids: Vec::new(),
             key_ids: Vec::new(),
             route_ids: Vec::new(),
+            prices: Mutex::default(),
             config,
         };
         let mut fleet = Fleet {
@@ -204,6 +211,7 @@ impl Snapshot {
                     )
                 })?,
                 account,
+                account_name: provider.accounts[key.account].name.clone(),
                 credential: credential(provider, key)?,
                 counters: metrics.key(&provider.name, &key.name),
             };
@@ -231,6 +239,22 @@ impl Snapshot {
     /// The key of this id.
     pub fn key(&self, id: KeyId) -> Option<&Arc<KeyEntry>> {
         self.keys.get(id.0 as usize)?.as_ref()
+    }
+
+    /// What a provider's model costs, if that is known.
+    pub fn price(&self, provider: ProviderId, model: &Arc<str>) -> Option<Arc<Price>> {
+        let mut prices = self.prices.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = prices.entry(provider).or_default();
+        if let Some(price) = known.get(model) {
+            return price.clone();
+        }
+        let index = self.provider_ids.iter().position(|id| *id == provider)?;
+        let price = self.config.price(index, model).cloned().map(Arc::new);
+        if known.len() >= PRICES_MAX {
+            known.clear();
+        }
+        known.insert(model.clone(), price.clone());
+        price
     }
 
     /// The id of the provider of this name.

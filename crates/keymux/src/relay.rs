@@ -221,10 +221,12 @@ impl Relay {
             // The provider said itself, inside its stream, that it failed: the client has read it.
             let unix_ns = self.attempt.as_ref().map_or(0, |a| a.worker.gateway.clock.now().unix_ns);
             let evidence = evidence::of_error(facts, Phase::Stream, true, unix_ns);
+            let used = used.or_else(|| self.counted());
             self.close(Outcome::Broken, End::Failed(evidence), used);
             return None;
         }
         if events.reader.is_complete() {
+            let used = used.or_else(|| self.counted());
             self.close(Outcome::Answered, End::Done, used);
             return None;
         }
@@ -282,6 +284,12 @@ impl Relay {
                 exchange.into_connection(),
                 self.last_chunk_ns,
             );
+        }
+        if let Some(seen) = self.events.as_ref().map(|events| events.reader.seen()) {
+            self.story.generation(seen.id.as_deref());
+            if let Some(usage) = &seen.usage {
+                self.story.billed(usage);
+            }
         }
         self.story.end(outcome, self.status, used);
         self.story.blamed(attempt.settle(end, used));

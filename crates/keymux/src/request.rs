@@ -5,6 +5,7 @@ use crate::alarm::Alarm;
 use crate::answer::{self, Tried};
 use crate::attempt::{Failed, Patience};
 use crate::body::{self, Body, Taken};
+use crate::clients::{self, Client, Entry};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::options::Options;
@@ -19,7 +20,8 @@ use crate::{guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use keymux_policy::fleet::Endpoint;
-use keymux_policy::{Phase, Sign};
+use keymux_policy::tenants::Want;
+use keymux_policy::{Now, Phase, Sign};
 use keymux_wire::body::Envelope;
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,12 +55,16 @@ pub async fn handle(
 ) -> Result<Reply, Gone> {
     let id = worker.next_id();
     let origin = head.fields.get("origin").map(<[u8]>::to_vec);
-    let mut reply = match serve(worker, line, alarm, &mut head, &id).await {
+    let mut caller = None;
+    let mut reply = match serve(worker, line, alarm, &mut head, (&id, &mut caller)).await {
         Ok(reply) => reply,
         Err(Ended::Problem(problem)) => told(worker, head.path(), &id, &problem),
         Err(Ended::Gone) => return Err(Gone),
     };
     reply.field("x-request-id", id.as_bytes());
+    if let Some(client) = &caller {
+        clients::headers::add(&worker.gateway.turnstile, client, &mut reply);
+    }
     if let Some(origin) = origin {
         let may_call = guard::cors(&worker.gateway.live.load().config.server, &origin, &mut reply);
         if may_call && head.method == Method::OPTIONS {
@@ -86,7 +92,7 @@ async fn serve(
     line: &mut Line,
     alarm: &mut Alarm,
     head: &mut RequestHead,
-    id: &Arc<str>,
+    (id, known): (&Arc<str>, &mut Option<Arc<Client>>),
 ) -> Result<Reply, Ended> {
     let gateway = &worker.gateway;
     let snapshot = gateway.live.load_full();
@@ -106,6 +112,7 @@ async fn serve(
     }
     let now = gateway.clock.now();
     let caller = guard::admit(server, &gateway.directory, &head.fields, now.unix_ns / 1_000_000)?;
+    known.clone_from(&caller);
     if gateway.draining.load(Ordering::Acquire) {
         return Err(Problem::new(Kind::Draining, "This gateway is shutting down; try another one.").into());
     }
@@ -198,6 +205,8 @@ pub async fn carry_out(
         story.refused(problem);
     })?;
     story.asks_for(read.model());
+    let passed = pass(worker, &plan, &mut story, now).await;
+    let now = passed.inspect_err(|problem| story.refused(problem))?;
     let mut answer = worker.gateway.scheduler.submit(now, plan.ask.clone());
     let mut now_ns = now.mono_ns;
     loop {
@@ -224,6 +233,29 @@ pub async fn carry_out(
         }
         now_ns = worker.gateway.clock.mono_ns();
     }
+}
+
+/// Takes what the request needs of its client's limits and budgets, and waits for it if it must. The instant at which
+/// it may begin.
+async fn pass(worker: &Worker, plan: &Plan, story: &mut Story, now: Now) -> Result<Now, Problem> {
+    let Some(client) = story.caller().cloned() else { return Ok(now) };
+    let gateway = &worker.gateway;
+    let size = &plan.ask.size;
+    let tokens = (size.input_tokens + size.output_tokens_max.unwrap_or(0)) as f64;
+    let bound_nano_usd = None;
+    let deadline_mono_ns = plan.ask.deadline_mono_ns;
+    let want = Want { payers: client.payers, tokens, bound_nano_usd, deadline_mono_ns };
+    let (said, then) = match gateway.turnstile.enter(want) {
+        Entry::Go(passed) => (Ok(passed), now),
+        Entry::Refuse(denial) => (Err(denial), now),
+        Entry::Wait(waiting) => {
+            let _waits = gateway.wait();
+            (waiting.called().await, gateway.clock.now())
+        }
+    };
+    let passed = said.map_err(|denial| clients::denied::problem(&denial, &client, then.unix_ns))?;
+    story.passed(passed, bound_nano_usd, then.mono_ns.saturating_sub(now.mono_ns));
+    Ok(then)
 }
 
 /// One attempt on one target.
@@ -253,6 +285,11 @@ async fn attempt(
     };
     let timeouts = plan.timeouts(snapshot, &upstream);
     story.attempt(&upstream, &key, lease, now_ns);
+    let price = snapshot.price(upstream.id, &lease.model);
+    if let Err(problem) = story.goes_out(price, plan.ask.size.input_tokens, now_ns) {
+        story.refused(&problem);
+        return Tried::Over(Err(problem));
+    }
     let left_ns = plan.until_ns.saturating_sub(now_ns);
     let configured_ns = plan::first_byte_ms(&timeouts, plan.ask.stream).saturating_mul(1_000_000);
     let first_byte_ns =

@@ -1,15 +1,19 @@
 //! What is told of one request when it is over: to the log, the metrics and the ring of recent requests, and later to
 //! the ledger. It ends with its drop, however the request ends.
 
-use crate::clients::Client;
+use crate::clients::bill::Bill;
+use crate::clients::{Client, Passed};
+use crate::errors::Problem;
 use crate::explain::{Step, Told};
 use crate::live::{KeyEntry, Upstream};
 use crate::observe;
 use crate::serve::Gateway;
+use keymux_config::prices::Price;
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Lease, Now, Used};
 use keymux_store::Record;
+use keymux_wire::usage::Usage;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -46,6 +50,9 @@ pub struct Story {
     endpoint: Endpoint,
     outcome: Outcome,
     caller: Option<Arc<Client>>,
+    bill: Box<Bill>,
+    /// Time in the lines of its client and team.
+    line_ns: u64,
     told: Box<Told>,
 }
 
@@ -76,7 +83,15 @@ impl Story {
             ..Record::default()
         };
         let told = Box::new(Told { record, at, steps: Vec::new(), refusal: None });
-        Self { gateway: gateway.clone(), endpoint, outcome: Outcome::ClientGone, caller, told }
+        Self {
+            gateway: gateway.clone(),
+            endpoint,
+            outcome: Outcome::ClientGone,
+            caller,
+            bill: Box::default(),
+            line_ns: 0,
+            told,
+        }
     }
 
     /// Who calls, if it is a client with a key of its own.
@@ -99,13 +114,51 @@ impl Story {
         model.clone_into(&mut self.told.record.model);
     }
 
+    /// The request has passed its client's limits.
+    pub fn passed(&mut self, passed: Passed, bound_nano_usd: Option<u64>, waited_ns: u64) {
+        self.line_ns = waited_ns;
+        self.told.record.queue_ns = waited_ns;
+        self.bill.passed(passed, bound_nano_usd);
+    }
+
+    /// The attempt that was begun may go out, now that what it may cost is written down.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn goes_out(
+        &mut self,
+        price: Option<Arc<Price>>,
+        input_tokens_guess: u64,
+        now_ns: u64,
+    ) -> Result<(), Problem> {
+        self.bill.reserve(&self.gateway, &mut self.told.record)?;
+        let at = self.told.at;
+        let unix_ns = at.unix_ns + now_ns.saturating_sub(at.mono_ns);
+        self.bill.sent(price, input_tokens_guess, unix_ns);
+        Ok(())
+    }
+
+    /// What the provider says that it used, beyond what the scheduler needs to know.
+    pub fn billed(&mut self, said: &Usage) {
+        self.bill.said(said, &mut self.told.record.used);
+    }
+
+    /// The provider's own id of the answer.
+    pub fn generation(&mut self, id: Option<&str>) {
+        if let (Some(id), None) = (id, &self.told.record.generation) {
+            self.told.record.generation = Some(id.into());
+        }
+    }
+
     /// An attempt begins.
     pub fn attempt(&mut self, upstream: &Upstream, key: &KeyEntry, lease: &Lease, now_ns: u64) {
         let record = &mut self.told.record;
+        record.account = key.account_name.clone();
+        record.generation = None;
         record.provider = upstream.name.clone();
         record.key = key.name.clone();
         record.attempts = lease.attempt;
-        record.queue_ns = lease.waited_ns;
+        record.queue_ns = self.line_ns + lease.waited_ns;
         // Most requests have one.
         self.told.steps.reserve_exact(1);
         self.told.steps.push(Step {
@@ -124,6 +177,7 @@ impl Story {
 
     /// The attempt failed before anything of it was passed on.
     pub fn failed(&mut self, blame: Class, detail: String) {
+        self.bill.heard();
         let ended_ns = self.gateway.clock.mono_ns().saturating_sub(self.told.at.mono_ns);
         if let Some(step) = self.told.steps.last_mut() {
             step.ended_ns = Some(ended_ns);
@@ -169,21 +223,23 @@ impl Story {
     /// How it ended. What is never told ended with the client going away.
     pub fn end(&mut self, outcome: Outcome, status: u16, used: Option<Used>) {
         self.outcome = outcome;
-        self.told.record.status = status;
+        self.bill.heard();
+        let record = &mut self.told.record;
+        record.status = status;
         if let Some(used) = used {
-            self.told.record.used = keymux_store::Used {
+            record.used = keymux_store::Used {
                 input_tokens: used.input_tokens,
                 cached_input_tokens: used.cached_input_tokens,
                 output_tokens: used.output_tokens,
                 cost_nano_usd: used.cost_nano_usd,
                 estimated: used.estimated,
-                ..keymux_store::Used::default()
+                ..record.used
             };
         }
     }
 
     /// keymux itself answered, with this error.
-    pub fn refused(&mut self, problem: &crate::errors::Problem) {
+    pub fn refused(&mut self, problem: &Problem) {
         self.end(Outcome::Refused, problem.kind.row().status, None);
         self.told.refusal = Some((problem.code.unwrap_or(problem.kind.row().code), problem.message.clone()));
     }
@@ -195,7 +251,7 @@ fn seconds(ns: u64) -> f64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let Self { gateway, endpoint, outcome, told, .. } = self;
+        let Self { gateway, endpoint, outcome, told, caller, bill, .. } = self;
         let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
         gateway.metrics.request(*endpoint, outcome.label());
@@ -210,8 +266,13 @@ impl Drop for Story {
         if let Some(step) = told.steps.last_mut() {
             step.ended_ns.get_or_insert(record.total_ns);
         }
+        bill.close(*outcome, caller.as_deref(), record);
         if gateway.log_requests.load(Ordering::Relaxed) {
             observe::request_line(record);
+        }
+        if let Some(store) = &gateway.store {
+            // Whether it was lost is told by the store's health.
+            store.record(record.clone());
         }
         gateway.recent.push(told);
     }

@@ -149,7 +149,7 @@ impl Seen {
         }
         let meaning = read(self.kind, event);
         self.finished |= meaning.finish;
-        if meaning.answer_id.is_some() {
+        if self.id.is_none() {
             self.id = meaning.answer_id;
         }
         if let Some(usage) = &meaning.usage {

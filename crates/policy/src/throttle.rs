@@ -162,6 +162,17 @@ impl Throttle {
         }
     }
 
+    /// A request that never began gives everything back.
+    #[expect(clippy::needless_pass_by_value, reason = "a pass that was given back must be gone")]
+    pub(crate) fn undo(&mut self, now: Now, pass: Pass) {
+        for (owner, serial, epoch, taken) in self.open.remove(&pass.id).unwrap_or_default() {
+            let domains = self.limits.get_mut(&owner).into_iter().flatten();
+            for domain in domains.filter(|domain| domain.serial == serial) {
+                domain.settle(now, epoch, taken, 0.0);
+            }
+        }
+    }
+
     /// How the limits of requests and tokens stand that bind a client first, its team's included.
     pub fn standing(&self, now: Now, payers: Payers) -> Vec<Standing> {
         let mut list: Vec<Standing> = Vec::new();

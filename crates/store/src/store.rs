@@ -217,6 +217,8 @@ impl Shared {
 /// The store. Dropping it writes everything that can be written.
 pub struct Store {
     shared: Arc<Shared>,
+    /// Where the log of this process begins.
+    begun_at: u64,
     buffer: usize,
     desk: Option<Desk>,
     threads: Vec<JoinHandle<()>>,
@@ -278,8 +280,13 @@ impl Store {
             }
         };
         let (desk, questions) = Desk::new();
-        let mut store =
-            Self { shared: shared.clone(), buffer: options.buffer, desk: Some(desk), threads: Vec::new() };
+        let mut store = Self {
+            begun_at: shared.log.head(),
+            shared: shared.clone(),
+            buffer: options.buffer,
+            desk: Some(desk),
+            threads: Vec::new(),
+        };
         let (a, b, c) = (shared.clone(), shared.clone(), shared);
         store.thread("ledger-log", move || intake::run(&a))?;
         store.thread("ledger-db", move || drain::run(&b, db))?;
@@ -323,6 +330,12 @@ impl Store {
     /// Everything that was reserved before this number is on the disk (see [`Log::flushed`]).
     pub fn flushed(&self) -> u64 {
         self.shared.log.flushed()
+    }
+
+    /// Whether everything that the last process left in the log is in the database: only then do its sums tell what was
+    /// spent.
+    pub fn caught_up(&self) -> bool {
+        self.shared.log.rows() == 0 || self.shared.log.applied_to() >= self.begun_at
     }
 
     /// How the store is.

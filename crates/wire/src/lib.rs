@@ -12,6 +12,7 @@
 pub mod affinity;
 pub mod answer;
 pub mod body;
+pub mod charges;
 mod decimal;
 mod dialect;
 pub mod error;

@@ -63,7 +63,8 @@ pub struct Meaning {
     pub usage: Option<Usage>,
     /// It says why generation stopped: an end that comes after it is not a cut.
     pub finish: bool,
-    /// The id of the answer; only where an event introduces it (`response.created`, `message_start`).
+    /// The id of the answer, where the event says it: every chunk of a chat does, else those that introduce the answer
+    /// (`response.created`, `message_start`).
     pub answer_id: Option<Box<str>>,
 }
 
@@ -122,7 +123,7 @@ fn chat(kind: StreamKind, top: &Top<'_>, data: &[u8], named_error: bool) -> Mean
         None if choices.finished => Kind::Other,
         None => Kind::Silence,
     };
-    Meaning { kind: what, usage, finish: choices.finished, answer_id: None }
+    Meaning { kind: what, usage, finish: choices.finished, answer_id: top.answer_id() }
 }
 
 /// An event of a dialect whose events have types.

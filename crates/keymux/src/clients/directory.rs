@@ -123,34 +123,34 @@ impl Directory {
         self.kept().version
     }
 
-    /// Whose budget a name of the ledger is. `None`: nobody's that is known.
-    pub fn owner(&self, team: bool, name: &str) -> Option<Owner> {
-        let ids = &self.kept().ids;
-        if team {
-            ids.teams.get(name).copied().map(Owner::Team)
-        } else {
-            ids.clients.get(name).copied().map(Owner::Client)
-        }
+    /// Whose budget a name of the ledger is, known or not.
+    pub fn owner(&self, team: bool, name: &str) -> Owner {
+        let ids = &mut self.kept().ids;
+        let team = if team { ids.team(name) } else { None };
+        team.map_or_else(|| Owner::Client(ids.client(name)), Owner::Team)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another configuration is in force: everything is resolved anew. Returns what everybody may use up.
-    pub fn configure(&self, snapshot: &Snapshot) -> Vec<Dues> {
+    /// Another configuration is in force: everything is resolved anew. `due` hears what everybody may use up before
+    /// anybody is found by it.
+    pub fn configure(&self, snapshot: &Snapshot, due: impl FnOnce(&[Dues])) {
         let mut kept = self.kept();
         let before = self.table.load_full();
-        self.rebuild(&mut kept, snapshot, before.read)
+        let (table, dues) = self.rebuilt(&mut kept, snapshot, before.read);
+        due(&dues);
+        self.table.store(Arc::new(table));
     }
 
-    /// Takes in what has changed in the store, and returns what those that changed may use up. When it returns, every
+    /// Takes in what has changed in the store; `due` hears what those that changed may use up. When it returns, every
     /// request that comes is judged by it.
-    pub fn take_in(&self, changes: store::Changes, snapshot: &Snapshot) -> Vec<Dues> {
+    pub fn take_in(&self, changes: store::Changes, snapshot: &Snapshot, due: impl FnOnce(&[Dues])) {
         let mut kept = self.kept();
         let before = self.table.load_full();
         if before.read && changes.clients.is_empty() && changes.teams.is_empty() {
-            return Vec::new();
+            return;
         }
         kept.version = kept.version.max(changes.version);
         let few = before.read && changes.teams.is_empty();
@@ -169,7 +169,10 @@ impl Directory {
             }
         }
         if !few {
-            return self.rebuild(&mut kept, snapshot, true);
+            let (table, dues) = self.rebuilt(&mut kept, snapshot, true);
+            due(&dues);
+            self.table.store(Arc::new(table));
+            return;
         }
         let mut table = Table::clone(&before);
         table.closed = true;
@@ -182,11 +185,11 @@ impl Directory {
             }
             dues.extend(seat_stored(&mut kept, &id, snapshot, &mut table));
         }
+        due(&dues);
         self.table.store(Arc::new(table));
-        dues
     }
 
-    fn rebuild(&self, kept: &mut Kept, snapshot: &Snapshot, read: bool) -> Vec<Dues> {
+    fn rebuilt(&self, kept: &mut Kept, snapshot: &Snapshot, read: bool) -> (Table, Vec<Dues>) {
         let config = &snapshot.config;
         let mut table = Table { read, closed: self.table.load().closed, ..Table::default() };
         table.closed |= !config.clients.is_empty() || !kept.clients.is_empty();
@@ -223,8 +226,7 @@ impl Directory {
         let gone = kept.declared.difference(&declared).filter(|owner| !known.contains(owner));
         dues.extend(gone.map(|owner| Dues { owner: *owner, limits: Vec::new(), budget: None }));
         kept.declared = declared;
-        self.table.store(Arc::new(table));
-        dues
+        (table, dues)
     }
 }
 

@@ -86,34 +86,34 @@ fn out(directory: &Directory, key: &str) -> Option<Status> {
 fn a_key_is_found_by_its_digest_until_it_is_switched_off_revoked_or_over() {
     let (directory, snapshot) = (Directory::new(true), snapshot(""));
     let mut one = store::Client { expires_unix_ms: Some(1_000), ..stored("1", "key-one", 1) };
-    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot, |_| ());
     assert_eq!(&*client(&directory, "key-one", 999).name, "name of 1");
     assert!(matches!(directory.find("key-one", 1_000), Found::Expired(_)));
     assert!(matches!(directory.find("key-two", 0), Found::Unknown));
     (one.disabled, one.version) = (true, 2);
-    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot, |_| ());
     assert_eq!(out(&directory, "key-one"), Some(Status::Disabled));
     (one.revoked_unix_ms, one.version) = (Some(5), 3);
-    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot);
+    directory.take_in(changes(vec![one.clone()], vec![]), &snapshot, |_| ());
     assert_eq!(out(&directory, "key-one"), Some(Status::Revoked));
     // An answer that was overtaken changes nothing.
     (one.revoked_unix_ms, one.disabled, one.version) = (None, false, 1);
-    directory.take_in(changes(vec![one], vec![]), &snapshot);
+    directory.take_in(changes(vec![one], vec![]), &snapshot, |_| ());
     assert_eq!(out(&directory, "key-one"), Some(Status::Revoked));
 }
 
 #[test]
 fn a_rotated_key_holds_for_its_grace_and_its_client_stays_the_same() {
     let (directory, snapshot) = (Directory::new(true), snapshot(""));
-    directory.take_in(changes(vec![stored("1", "old", 1)], vec![]), &snapshot);
+    directory.take_in(changes(vec![stored("1", "old", 1)], vec![]), &snapshot, |_| ());
     let before = client(&directory, "old", 0).payers;
     let mut rotated = stored("1", "new", 2);
     rotated.previous = Some((store::Digest::of("old"), 500));
-    directory.take_in(changes(vec![rotated], vec![]), &snapshot);
+    directory.take_in(changes(vec![rotated], vec![]), &snapshot, |_| ());
     assert_eq!(client(&directory, "new", 0).payers, before);
     assert_eq!(client(&directory, "old", 499).payers, before);
     assert!(matches!(directory.find("old", 500), Found::Unknown));
-    directory.take_in(changes(vec![stored("1", "newest", 3)], vec![]), &snapshot);
+    directory.take_in(changes(vec![stored("1", "newest", 3)], vec![]), &snapshot, |_| ());
     assert!(matches!(directory.find("old", 0), Found::Unknown));
     assert!(matches!(directory.find("new", 0), Found::Unknown));
 }
@@ -123,10 +123,10 @@ fn a_team_that_is_switched_off_takes_its_keys_along() {
     let (directory, snapshot) = (Directory::new(true), snapshot(""));
     let member = store::Client { team: "t".to_owned(), ..stored("1", "key", 1) };
     let mut team = store::Team { name: "t".to_owned(), version: 1, ..store::Team::default() };
-    directory.take_in(changes(vec![member, stored("2", "other", 1)], vec![team.clone()]), &snapshot);
+    directory.take_in(changes(vec![member, stored("2", "other", 1)], vec![team.clone()]), &snapshot, |_| ());
     assert!(client(&directory, "key", 0).payers.team.is_some());
     (team.disabled, team.version) = (true, 2);
-    directory.take_in(changes(vec![], vec![team]), &snapshot);
+    directory.take_in(changes(vec![], vec![team]), &snapshot, |_| ());
     assert_eq!(out(&directory, "key"), Some(Status::TeamOff));
     client(&directory, "other", 0);
 }
@@ -146,7 +146,8 @@ fn names_become_ids_and_a_name_that_is_gone_allows_nothing() {
     let mut gone = stored("3", "gone", 1);
     gone.terms.providers = vec!["three".to_owned()];
     let whole = snapshot("");
-    let dues = directory.take_in(changes(vec![one, two, gone], vec![]), &whole);
+    let mut dues = Vec::new();
+    directory.take_in(changes(vec![one, two, gone], vec![]), &whole, |due| dues = due.to_vec());
     let keys = |key: &str| {
         let client = client(&directory, key, 0);
         let all = whole.provider_ids.iter().zip(&whole.key_ids);
@@ -165,12 +166,13 @@ fn names_become_ids_and_a_name_that_is_gone_allows_nothing() {
 #[test]
 fn clients_of_the_file_come_and_go_with_it_and_the_gateway_stays_closed() {
     let directory = Directory::new(false);
-    directory.configure(&snapshot(""));
+    directory.configure(&snapshot(""), |_| ());
     assert_eq!(directory.is_closed(), Some(false));
-    directory.configure(&snapshot(DECLARED));
+    directory.configure(&snapshot(DECLARED), |_| ());
     let one = client(&directory, "declared-key-0123456789", 0);
     assert_eq!((&*one.id, one.budgeted), ("config:file", false));
-    let dues = directory.configure(&snapshot(""));
+    let mut dues = Vec::new();
+    directory.configure(&snapshot(""), |due| dues = due.to_vec());
     assert!(dues.iter().any(|d| d.owner == Owner::Client(one.payers.client) && d.budget.is_none()));
     assert!(matches!(directory.find("declared-key-0123456789", 0), Found::Unknown));
     // Who takes out the last key does not mean to let everybody in.
@@ -181,10 +183,10 @@ fn clients_of_the_file_come_and_go_with_it_and_the_gateway_stays_closed() {
 fn before_the_store_is_read_nobody_is_turned_away_for_good() {
     let directory = Directory::new(true);
     let snapshot = snapshot(DECLARED);
-    directory.configure(&snapshot);
+    directory.configure(&snapshot, |_| ());
     client(&directory, "declared-key-0123456789", 0);
     assert!(matches!(directory.find("key-one", 0), Found::Unread));
-    directory.take_in(changes(vec![stored("1", "key-one", 1)], vec![]), &snapshot);
+    directory.take_in(changes(vec![stored("1", "key-one", 1)], vec![]), &snapshot, |_| ());
     client(&directory, "key-one", 0);
     assert!(matches!(directory.find("key-two", 0), Found::Unknown));
 }
@@ -204,16 +206,16 @@ fn the_guard_lets_in_who_has_a_key_and_says_why_it_does_not() {
     // Nobody knows yet whether there are keys.
     assert_eq!(ask(&directory, None), Err((503, None)));
     assert_eq!(ask(&directory, Some("key-one")), Err((503, None)));
-    directory.take_in(changes(vec![], vec![]), &whole);
+    directory.take_in(changes(vec![], vec![]), &whole, |_| ());
     assert_eq!(ask(&directory, None), Ok(None), "an open gateway");
     let mut one = stored("1", "key-one", 1);
     one.revoked_unix_ms = Some(1);
-    directory.take_in(changes(vec![one], vec![]), &whole);
+    directory.take_in(changes(vec![one], vec![]), &whole, |_| ());
     assert_eq!(ask(&directory, None), Err((401, Some("invalid_api_key"))), "the last key was revoked");
     assert_eq!(ask(&directory, Some("key-one")), Err((401, Some("key_revoked"))));
     let over = store::Client { expires_unix_ms: Some(10), ..stored("2", "key-two", 2) };
     let off = store::Client { disabled: true, ..stored("3", "key-three", 2) };
-    directory.take_in(changes(vec![over, off, stored("4", "key-four", 2)], vec![]), &whole);
+    directory.take_in(changes(vec![over, off, stored("4", "key-four", 2)], vec![]), &whole, |_| ());
     assert_eq!(ask(&directory, Some("key-two")), Err((401, Some("key_expired"))));
     assert_eq!(ask(&directory, Some("key-three")), Err((401, Some("key_disabled"))));
     assert_eq!(ask(&directory, Some("key-four")), Ok(Some("4".to_owned())));

@@ -28,6 +28,7 @@ pub fn init(log: &Log, color: bool) {
 pub fn request_line(record: &Record) {
     tracing::info!(
         id = &*record.id,
+        client = &*record.client,
         endpoint = &*record.endpoint,
         // Client input: shown escaped and cut, so that it can neither forge lines nor flood.
         model = %record.model.chars().take(120).collect::<String>().escape_debug(),
@@ -41,6 +42,7 @@ pub fn request_line(record: &Record) {
         total_ms = record.total_ns / 1_000_000,
         input_tokens = record.used.input_tokens,
         output_tokens = record.used.output_tokens,
+        cost_nano_usd = record.used.cost_nano_usd,
         "request"
     );
 }

@@ -17,7 +17,7 @@ pub use run::{Bound as BoundAddresses, Running, Stop, start};
 
 use crate::attempt::Dialer;
 use crate::bound::Bound;
-use crate::clients::Directory;
+use crate::clients::{Directory, Turnstile};
 use crate::clock::Clock;
 use crate::explain::Recent;
 use crate::ledger::Gate;
@@ -45,6 +45,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// Who may call.
     pub directory: Directory,
+    /// What clients may use up.
+    pub turnstile: Arc<Turnstile>,
     /// State at providers.
     pub bound: Bound,
     /// The last requests, with why they went where they went.
@@ -100,10 +102,12 @@ impl Gateway {
         let head_bytes_max = AtomicUsize::new(config.server.head_bytes_max);
         let listens_on = config.server.listen.ip();
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
-        let directory = Directory::new(false);
-        directory.configure(&snapshot);
+        let directory = Directory::new(store.is_some());
+        let turnstile = Turnstile::new(clock.clone(), store.is_some());
+        directory.configure(&snapshot, |dues| turnstile.set(dues));
         Ok(Arc::new(Self {
             directory,
+            turnstile,
             scheduler: Scheduler::new(clock.clone(), fleet, seed),
             live: ArcSwap::from_pointee(snapshot),
             metrics,
@@ -149,7 +153,7 @@ impl Gateway {
         // The snapshot first: a lease on a new key must find its entry.
         let snapshot = Arc::new(snapshot);
         self.live.store(snapshot.clone());
-        self.directory.configure(&snapshot);
+        self.directory.configure(&snapshot, |dues| self.turnstile.set(dues));
         self.scheduler.reconfigure(fleet);
         self.log_requests.store(log_requests, Ordering::Relaxed);
         self.head_bytes_max.store(head_bytes_max, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use super::connection::accept;
 use super::{Gateway, Worker, listener, tls};
 use crate::attempt::Dialer;
+use crate::clients::feed;
 use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
 use crate::{admin, ledger, rt};
@@ -71,6 +72,9 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
     let clock = Clock::start();
     let store = ledger::open(&config, &clock)?;
     let gateway = Gateway::new(config, connections_max, seed, (clock, store))?;
+    let starting = rt::single().map_err(|e| format!("no runtime: {e}"))?;
+    starting.block_on(feed::first(&gateway));
+    drop(starting);
     let (stop, stopped) = watch::channel(false);
     let dialer = |_: usize| Dialer {
         pool: Pool::default(),
@@ -150,6 +154,8 @@ fn control(
     move || {
         Box::pin(async move {
             rt::spawn(gateway.scheduler.clone().alarm());
+            rt::spawn(gateway.turnstile.clone().alarm());
+            rt::spawn(feed::follow(gateway.clone()));
             rt::spawn(crate::observe::events(gateway.clone()));
             if let Some(listener) = admin {
                 rt::spawn(admin::serve(gateway, listener, admin_token));
@@ -181,6 +187,7 @@ impl Running {
     pub async fn drain(self, within: Duration) -> usize {
         let gateway = self.gateway.clone();
         gateway.draining.store(true, Ordering::Release);
+        gateway.turnstile.drain();
         gateway.scheduler.drain();
         let _ = tokio::time::timeout(within, gateway.writes.none()).await;
         gateway.writes.count()

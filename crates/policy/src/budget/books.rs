@@ -136,7 +136,8 @@ impl Books {
         }
     }
 
-    /// Takes an owner out: from now on it is refused. What it holds is settled all the same.
+    /// Takes an owner out: from now on it is refused. What it holds is settled all the same, and what it spent is known
+    /// should it come back.
     pub fn remove(&mut self, owner: Owner) {
         if let Some(tally) = self.tallies.get_mut(&owner) {
             tally.gone = true;
@@ -243,12 +244,16 @@ impl Books {
         warnings
     }
 
-    /// At a start: what the ledger says that an owner has spent in the running periods.
+    /// At a start: what the ledger says that an owner has spent in the running periods, whether it is known already or
+    /// comes back later.
     pub fn restore_spent(&mut self, now: Now, owner: Owner, spent: Spent) {
-        if let Some(tally) = self.tallies.get_mut(&owner) {
-            tally.roll(now);
-            tally.restore(spent);
-        }
+        let tally = self.tallies.entry(owner).or_insert_with(|| {
+            let mut unknown = Tally::new(Budget::default(), now);
+            unknown.gone = true;
+            unknown
+        });
+        tally.roll(now);
+        tally.restore(spent);
     }
 
     /// At a start: an attempt that was open when the process died. Nobody knows what it came to, so it is charged in
@@ -274,7 +279,7 @@ impl Books {
         self.open.len()
     }
 
-    /// Forgets an owner that is gone and holds nothing.
+    /// Forgets an owner that is gone, holds nothing and spent nothing.
     fn sweep(&mut self, owner: Owner) {
         if self.tallies.get(&owner).is_some_and(|tally| tally.gone && tally.is_idle()) {
             self.tallies.remove(&owner);

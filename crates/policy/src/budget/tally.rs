@@ -18,7 +18,8 @@ pub struct Spent {
 }
 
 impl Spent {
-    fn of(&mut self, reset: Reset) -> &mut u64 {
+    /// The one of a budget that is reset like this.
+    pub fn of(&mut self, reset: Reset) -> &mut u64 {
         match reset {
             Reset::Never => &mut self.ever,
             Reset::Daily => &mut self.day,
@@ -140,8 +141,9 @@ impl Tally {
         other
     }
 
+    /// Nothing would be lost with it.
     pub(super) fn is_idle(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.sums.iter().all(|sum| sum.1 == 0)
     }
 
     fn held_in(&self, period: Period) -> u64 {

@@ -212,6 +212,10 @@ fn a_leap_over_both_marks_warns_of_the_higher_and_a_higher_limit_arms_anew() {
     assert_eq!(settled.warnings.iter().map(|w| w.percent).collect::<Vec<_>>(), [80]);
 }
 
+fn stranger_owner() -> Owner {
+    Owner::Client(ClientId(2))
+}
+
 #[test]
 fn an_owner_that_is_unknown_or_gone_may_spend_nothing_but_settles_what_it_holds() {
     let now = on(TUESDAY, 0);
@@ -223,7 +227,17 @@ fn an_owner_that_is_unknown_or_gone_may_spend_nothing_but_settles_what_it_holds(
     assert!(matches!(books.reserve(now, both(), 1), Answer::Refuse(_)));
     assert_eq!(books.view(now, CLIENT), None);
     books.settle(now, hold, Charge::Cost(10)).unwrap();
-    assert_eq!((spent(&books, now, TEAM), books.tallies.len()), ((10, 0), 1));
+    assert_eq!(spent(&books, now, TEAM), (10, 0));
+    // Taken out and put back in, it has not spent less.
+    books.set(now, CLIENT, limited(100, Reset::Daily));
+    assert_eq!(spent(&books, now, CLIENT), (10, 0));
+    books.restore_spent(now, stranger_owner(), Spent { ever: 7, day: 5, ..Spent::default() });
+    assert_eq!(books.view(now, stranger_owner()), None);
+    books.set(now, stranger_owner(), limited(100, Reset::Daily));
+    assert_eq!(spent(&books, now, stranger_owner()), (5, 0));
+    books.set(now, Owner::Team(TeamId(9)), Budget::default());
+    books.remove(Owner::Team(TeamId(9)));
+    assert_eq!(books.tallies.len(), 3, "one that did nothing is forgotten");
 }
 
 #[test]

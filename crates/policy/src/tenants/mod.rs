@@ -379,6 +379,17 @@ impl Tenants {
         })
     }
 
+    /// A request never began: everything that it took comes back, the request itself too.
+    pub fn give_back(&mut self, now: Now, admission: Admission) {
+        let Admission { payers, pass, hold, .. } = admission;
+        self.throttle.undo(now, pass);
+        self.touched.extend(payers.owners());
+        if let Some(hold) = hold {
+            // A hold that nobody charged has nothing to tell.
+            let _ = self.books.settle(now, hold, Charge::Nothing);
+        }
+    }
+
     /// When to call [`Tenants::poll`] again (monotonic); `None` while nobody waits for a time.
     pub fn next_wake(&self) -> Option<u64> {
         if !self.touched.is_empty() && !self.waiters.is_empty() {
@@ -398,13 +409,9 @@ impl Tenants {
         self.books.view(now, owner)
     }
 
-    /// What all budgets of a client can still pay for after what is held; `None`: they have no limit.
+    /// What all budgets of a client can pay for once everything that is held is refunded; `None`: they have no limit.
     pub fn affordable(&self, now: Now, payers: Payers) -> Option<u64> {
-        let left = |owner| {
-            let view = self.books.view(now, owner)?;
-            view.left_nano_usd.map(|left| left.saturating_sub(view.held_nano_usd))
-        };
-        payers.owners().filter_map(left).min()
+        payers.owners().filter_map(|owner| self.books.view(now, owner)?.left_nano_usd).min()
     }
 
     /// Requests that wait.

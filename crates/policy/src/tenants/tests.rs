@@ -29,12 +29,12 @@ fn slots(limit: u32) -> LimitSpec {
     spec(Dimension::Concurrent, Shape::Slots { limit })
 }
 
-fn money(limit: u64) -> Option<Budget> {
-    Some(Budget { limit_nano_usd: Some(limit), reset: Reset::Never })
+fn money(limit: u64) -> Budget {
+    Budget { limit_nano_usd: Some(limit), reset: Reset::Never }
 }
 
-fn free() -> Option<Budget> {
-    Some(Budget::default())
+fn free() -> Budget {
+    Budget::default()
 }
 
 /// Of client `n` in the team, for so many tokens, until so many seconds.
@@ -50,9 +50,9 @@ fn paid(n: u64, bound: u64, until_s: u64) -> Want {
 /// Two clients of one team.
 fn tenants(one: &[LimitSpec], team: &[LimitSpec]) -> Tenants {
     let mut tenants = Tenants::default();
-    tenants.set(at(0), client(1), one, free());
-    tenants.set(at(0), client(2), &[], free());
-    tenants.set(at(0), TEAM, team, free());
+    tenants.set(at(0), client(1), one, Some(free()));
+    tenants.set(at(0), client(2), &[], Some(free()));
+    tenants.set(at(0), TEAM, team, Some(free()));
     tenants.poll(at(0), &mut Vec::new());
     tenants
 }
@@ -165,7 +165,7 @@ fn whose_time_lies_past_the_deadline_hears_so_at_once_and_the_time_is_true() {
 #[test]
 fn what_is_short_for_open_holds_waits_for_refunds_and_what_cannot_be_paid_is_refused() {
     let mut t = tenants(&[], &[]);
-    t.set(at(0), client(1), &[slots(3)], money(100));
+    t.set(at(0), client(1), &[slots(3)], Some(money(100)));
     let one = go(&mut t, at(0), paid(1, 100, 60));
     let waits = wait(&mut t, at(0), paid(1, 60, 60));
     assert!(
@@ -187,7 +187,7 @@ fn what_is_short_for_open_holds_waits_for_refunds_and_what_cannot_be_paid_is_ref
 #[test]
 fn of_200_at_once_against_a_budget_for_ten_ten_go_and_190_are_refused() {
     let mut t = tenants(&[], &[]);
-    t.set(at(0), client(1), &[], money(1_000));
+    t.set(at(0), client(1), &[], Some(money(1_000)));
     let mut open = Vec::new();
     for _ in 0..200 {
         match t.enter(at(0), paid(1, 100, 60)) {
@@ -228,11 +228,22 @@ fn a_deadline_ends_the_wait_and_who_goes_away_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_never_began_costs_nothing_not_even_a_request() {
+    let mut t = tenants(&[a_minute(Dimension::Requests, 60.0), a_minute(Dimension::TotalTokens, 600.0)], &[]);
+    let one = go(&mut t, at(0), paid(1, 5, 60));
+    let full: Vec<f64> = t.standing(at(0), want(1, 1.0, 0).payers).iter().map(|s| s.remaining).collect();
+    t.give_back(at(0), one);
+    let left: Vec<f64> = t.standing(at(0), want(1, 1.0, 0).payers).iter().map(|s| s.remaining).collect();
+    assert_eq!((full, left), (vec![59.0, 599.0], vec![60.0, 600.0]));
+    assert_eq!(t.budget(at(0), client(1)).unwrap().held_nano_usd, 0);
+}
+
+#[test]
 fn a_higher_limit_and_a_reset_let_out_who_waits() {
     let mut t = tenants(&[slots(1)], &[]);
     let _held = go(&mut t, at(0), want(1, 1.0, 60));
     let waits = wait(&mut t, at(0), want(1, 1.0, 60));
-    t.set(at(1), client(1), &[slots(2)], free());
+    t.set(at(1), client(1), &[slots(2)], Some(free()));
     assert_eq!(t.next_wake(), Some(0));
     drop(only(poll(&mut t, at(1)), waits).unwrap());
     // Money that is held over midnight takes nothing from the new day.
@@ -261,7 +272,7 @@ fn one_that_is_gone_may_not_begin_and_a_drain_sends_everybody_away() {
 }
 
 /// What one step of the random run does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Enter { client: u64, tokens: u64, bound: u64, wait_s: u64 },
     Leave { which: usize, share: u64, fails: bool },
@@ -317,14 +328,14 @@ impl World {
             world.configure(client, 2);
         }
         let team = [slots(3), a_minute(Dimension::TotalTokens, 1_200.0)];
-        world.tenants.set(world.now, TEAM, &team, money(BUDGET));
+        world.tenants.set(world.now, TEAM, &team, Some(money(BUDGET)));
         world
     }
 
     fn configure(&mut self, n: u64, limit: u32) {
         self.slots.insert(n, limit);
         let limits = [slots(limit), a_minute(Dimension::Requests, 30.0)];
-        self.tenants.set(self.now, client(n), &limits, money(BUDGET));
+        self.tenants.set(self.now, client(n), &limits, Some(money(BUDGET)));
     }
 
     fn begins(&mut self, want: Want, admission: Admission) {

@@ -54,6 +54,11 @@ impl Log {
         Ok((log, found))
     }
 
+    /// Everything before this position is in the database.
+    pub(crate) fn applied_to(&self) -> u64 {
+        self.ring().applied
+    }
+
     /// Bytes of a frame that was begun at the end and is not whole: its head names its place, its checksum is wrong.
     fn torn_at(&self, head: u64, end: u64) -> Result<u64, LogError> {
         let mut bytes = [0; codec::HEAD];

@@ -1,0 +1,303 @@
+//! What a request asks for that can cost more than its text and its cap tell: media, other models, tools that run at
+//! the provider, several answers, dearer ways to be served.
+//!
+//! For whoever has to bound the cost of a request before it is sent, so it errs on the dear side: every object of the
+//! body is walked, names are read with their escapes undone, and of a name given twice both values count. What it knows
+//! of a request's text is its length; no price is known here.
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// Shorter strings than this are not taken for media, in bytes.
+const MEDIA_BYTES_MIN: usize = 64;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Charges {
+    /// Bytes of base64 that stand where media do.
+    pub media_bytes: u64,
+    /// Images, in whatever form.
+    pub images: u64,
+    /// Pieces of audio.
+    pub audio: u64,
+    /// Files, documents, videos: what shows nothing of its size in tokens.
+    pub files: u64,
+    /// Something that lies at the provider is part of the input.
+    pub continues: bool,
+    /// `best_of`: answers that are generated, though one is returned.
+    pub best_of: Option<u64>,
+    /// Names of what nothing bounds: tools that run at the provider, plug-ins, presets.
+    pub unbounded: Vec<String>,
+    /// Models that the provider may take instead (`fallbacks`).
+    pub fallbacks: Vec<String>,
+    /// Something is to be kept in the prompt cache for an hour.
+    pub cache_hour: bool,
+    /// A dearer speed is asked for.
+    pub fast: bool,
+    /// The answer may be spoken.
+    pub audio_out: bool,
+    /// The answer may hold images.
+    pub image_out: bool,
+}
+
+/// Reads a JSON body. `None` if it is none.
+pub fn read(body: &[u8]) -> Option<Charges> {
+    let mut charges = Charges::default();
+    let mut json = serde_json::Deserializer::from_slice(body);
+    Walk { charges: &mut charges, place: Place::Top }.deserialize(&mut json).ok()?;
+    json.end().ok()?;
+    Some(charges)
+}
+
+/// Where in the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The object itself.
+    Top,
+    /// `prompt`: a text, or in Responses the name of a template.
+    Prompt,
+    /// `tools`: a tool.
+    Tools,
+    /// Inside a tool: its schema is text.
+    Tool,
+    /// `fallbacks`.
+    Fallbacks,
+    /// `modalities`.
+    Modalities,
+    /// The value of a name that media stand behind.
+    Media,
+    /// The value of `type`.
+    Type,
+    /// The value of a tool's `type`.
+    ToolType,
+    /// The value of `ttl`.
+    Lifetime,
+    /// A fallback's `model`.
+    Model,
+    Elsewhere,
+}
+
+struct Walk<'c> {
+    charges: &'c mut Charges,
+    place: Place,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.place {
+            Place::Type => self.charges.content(text),
+            Place::ToolType => self.charges.tool(text),
+            Place::Media => self.charges.media(text),
+            Place::Lifetime => self.charges.cache_hour |= text != "5m",
+            Place::Model | Place::Fallbacks => self.charges.fallbacks.push(text.to_owned()),
+            Place::Modalities => {
+                self.charges.audio_out |= text == "audio";
+                self.charges.image_out |= !matches!(text, "audio" | "text");
+            }
+            Place::Top | Place::Prompt | Place::Tools | Place::Tool | Place::Elsewhere => {}
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Walk { charges, place } = self;
+        while seq.next_element_seed(Walk { charges: &mut *charges, place })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Walk { charges, place } = self;
+        charges.continues |= place == Place::Prompt;
+        while let Some(name) = map.next_key::<String>()? {
+            let inner = match (place, name.as_str()) {
+                (Place::Top, name) => {
+                    let Some(inner) = top(charges, name, &mut map)? else { continue };
+                    inner
+                }
+                (Place::Tools, "type") => Place::ToolType,
+                (Place::Tools | Place::Tool, _) => Place::Tool,
+                (Place::Fallbacks, "model") => Place::Model,
+                (Place::Fallbacks, _) => Place::Fallbacks,
+                (_, "type") => Place::Type,
+                (_, "ttl") => Place::Lifetime,
+                (_, "data" | "url" | "image_url" | "file_data") => Place::Media,
+                (_, "file_id" | "file_url") => {
+                    charges.files += 1;
+                    Place::Elsewhere
+                }
+                _ => Place::Elsewhere,
+            };
+            map.next_value_seed(Walk { charges: &mut *charges, place: inner })?;
+        }
+        Ok(())
+    }
+}
+
+/// A field of the body itself. `None`: its value was read.
+fn top<'de, A: MapAccess<'de>>(
+    charges: &mut Charges,
+    name: &str,
+    map: &mut A,
+) -> Result<Option<Place>, A::Error> {
+    Ok(Some(match name {
+        "prompt" => Place::Prompt,
+        "tools" => Place::Tools,
+        "fallbacks" => Place::Fallbacks,
+        "modalities" => Place::Modalities,
+        "best_of" => {
+            let n = map.next_value::<Option<serde_json::Number>>()?;
+            charges.best_of = charges.best_of.max(n.and_then(|n| n.as_u64()));
+            return Ok(None);
+        }
+        "audio" | "speed" | "plugins" | "web_search_options" | "mcp_servers" | "container" | "preset" => {
+            if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                match name {
+                    "audio" => charges.audio_out = true,
+                    "speed" => charges.fast = true,
+                    _ => charges.unbounded.push(name.to_owned()),
+                }
+            }
+            return Ok(None);
+        }
+        _ => Place::Elsewhere,
+    }))
+}
+
+impl Charges {
+    /// A part of the input, by its type.
+    fn content(&mut self, name: &str) {
+        match name {
+            "image_url" | "input_image" | "image" => self.images += 1,
+            "input_audio" | "audio" => self.audio += 1,
+            "file" | "input_file" | "document" | "video_url" | "video" | "input_video"
+            | "container_upload" => self.files += 1,
+            "item_reference" => self.continues = true,
+            _ => {}
+        }
+    }
+
+    /// A tool: one that the client runs costs nothing but its tokens; one that the provider runs fetches what it likes.
+    fn tool(&mut self, name: &str) {
+        let own = matches!(name, "function" | "custom")
+            || ["bash_", "text_editor_", "computer_", "memory_"].iter().any(|start| name.starts_with(start));
+        if !own {
+            self.unbounded.push(name.to_owned());
+        }
+    }
+
+    /// A string where media stand: base64 is no text, whatever else is.
+    fn media(&mut self, text: &str) {
+        let data = text.split_once(";base64,").map_or(text, |(_, data)| data);
+        let base64 =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
+        if data.len() >= MEDIA_BYTES_MIN && data.bytes().all(base64) {
+            self.media_bytes += data.len() as u64;
+            // Should nothing around it say what it is.
+            self.images += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &str) -> Charges {
+        read(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn plain_text_and_the_clients_own_tools_cost_nothing_more() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"say \"type\":\"image\" and plugins"}],
+            "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},{"name":"g"},
+            {"type":"bash_20250124"}],"plugins":null,"best_of":null,"max_tokens":5}"#;
+        assert_eq!(of(body), Charges::default());
+        assert_eq!(read(b"{\"a\":1} x"), None);
+        assert_eq!(read(b"nothing"), None);
+    }
+
+    #[test]
+    fn what_nothing_bounds_is_named_however_it_is_written() {
+        for (body, name) in [
+            (r#"{"plugins":[{"id":"web"}]}"#, "plugins"),
+            (r#"{"pl\u0075gins":[]}"#, "plugins"),
+            (r#"{"tools":[{"type":"web_search_20250305","max_uses":1}]}"#, "web_search_20250305"),
+            (r#"{"tools":[{"type":"function","t\u0079pe":"file_search"}]}"#, "file_search"),
+            (r#"{"web_search_options":{}}"#, "web_search_options"),
+            (r#"{"preset":"p"}"#, "preset"),
+        ] {
+            assert_eq!(of(body).unbounded, [name], "{body}");
+        }
+    }
+
+    #[test]
+    fn media_are_counted_by_their_place_and_only_base64_is_no_text() {
+        let data = "A".repeat(100);
+        let image = format!(
+            r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
+        );
+        let charges = of(&image);
+        assert_eq!((charges.media_bytes, charges.images), (100, 2), "on the dear side");
+        // A text that looks like it stays a text.
+        let text = format!(r#"{{"messages":[{{"content":"data:;base64,{data}"}}]}}"#);
+        assert_eq!(of(&text).media_bytes, 0);
+        let schema = format!(r#"{{"tools":[{{"function":{{"url":"{data}"}}}}]}}"#);
+        assert_eq!(of(&schema), Charges::default());
+        let words = format!(r#"{{"input":[{{"data":"{} x"}}]}}"#, data);
+        assert_eq!(of(&words).media_bytes, 0);
+        let files = r#"{"input":[{"type":"input_file","file_id":"f"},{"type":"item_reference","id":"i"}]}"#;
+        assert_eq!((of(files).files, of(files).continues), (2, true));
+    }
+
+    #[test]
+    fn other_models_answers_and_ways_to_be_served_are_found() {
+        let charges = of(
+            r#"{"fallbacks":[{"model":"dear"},"dearer"],"best_of":3,"modalities":["text","audio"],"speed":"fast",
+            "system":[{"type":"text","cache_control":{"type":"ephemeral","ttl":"1h"}}],"prompt":{"id":"p"}}"#,
+        );
+        assert_eq!(charges.fallbacks, ["dear", "dearer"]);
+        assert_eq!(charges.best_of, Some(3));
+        assert!(
+            charges.audio_out
+                && !charges.image_out
+                && charges.fast
+                && charges.cache_hour
+                && charges.continues
+        );
+        assert!(!of(r#"{"prompt":["a","b"],"cache_control":{"ttl":"5m"}}"#).cache_hour);
+    }
+}
