@@ -12,6 +12,7 @@ use std::fmt;
 const MEDIA_BYTES_MIN: usize = 64;
 
 /// What was found.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off the request")]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Charges {
     /// Bytes of base64 that stand where media do.
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(of(&text).media_bytes, 0);
         let schema = format!(r#"{{"tools":[{{"function":{{"url":"{data}"}}}}]}}"#);
         assert_eq!(of(&schema), Charges::default());
-        let words = format!(r#"{{"input":[{{"data":"{} x"}}]}}"#, data);
+        let words = format!(r#"{{"input":[{{"data":"{data} x"}}]}}"#);
         assert_eq!(of(&words).media_bytes, 0);
         let files = r#"{"input":[{"type":"input_file","file_id":"f"},{"type":"item_reference","id":"i"}]}"#;
         assert_eq!((of(files).files, of(files).continues), (2, true));

@@ -147,9 +147,9 @@ fn targets(
         (Destination::Route(_), None) => {}
     }
     // `OpenRouter` may take these instead, whatever the target was.
-    let listed = head.models.as_ref().and_then(|m| serde_json::from_str::<Vec<Arc<str>>>(m.raw).ok());
-    let others = charges.fallbacks.iter().map(|name| name.as_str().into());
-    let others: Vec<Arc<str>> = listed.into_iter().flatten().chain(others).collect();
+    let listed = head.models.as_ref().and_then(|m| serde_json::from_str::<Vec<String>>(m.raw).ok());
+    let others = listed.iter().flatten().chain(&charges.fallbacks);
+    let others: Vec<Arc<str>> = others.map(|name| name.as_str().into()).collect();
     let mut aggregators: Vec<ProviderId> = found.iter().map(|(provider, _)| *provider).collect();
     aggregators.retain(|id| snapshot.upstream(*id).is_some_and(|u| u.dialect == Dialect::OpenRouter));
     for provider in aggregators {
