@@ -41,6 +41,7 @@ class Process:
 
     def __init__(self, *argv: str, env: dict[str, str] | None = None):
         self.errors = tempfile.TemporaryFile()
+        self.stopped = False
         self.child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, env=env or clean_env()
         )
@@ -69,6 +70,7 @@ class Process:
         """Ends it as an operator would; returns the exit code."""
         if self.alive():
             self.child.send_signal(signal.SIGTERM)
+            self.stopped = True
         try:
             return self.child.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:

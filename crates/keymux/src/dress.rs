@@ -50,5 +50,8 @@ pub fn dressed(
     }
     reply.number("x-keymux-attempts", u64::from(story.attempts()));
     reply.number("x-keymux-queue-ms", story.queue_ms());
+    if let Some(cap) = context.plan.cap {
+        reply.number("x-keymux-max-tokens", cap);
+    }
     reply
 }

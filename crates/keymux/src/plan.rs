@@ -1,5 +1,6 @@
 //! What one request needs to be asked for and sent, worked out once from its head, headers and the configuration.
 
+use crate::clients::worth::Worth;
 use crate::clients::{Client, reach};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
@@ -11,6 +12,7 @@ use keymux_policy::fleet::{AccountId, Endpoint};
 use keymux_policy::{Ask, ClientId, Destination, Priority, Providers, Size};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError, ProviderPrefs};
+use keymux_wire::limits::Profile;
 use keymux_wire::{affinity, estimate, splice};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
@@ -65,9 +67,20 @@ pub struct Plan {
     pub until_ns: u64,
     /// That is the caller's wish, not ours.
     pub clients_wish: bool,
+    /// The cap on the output of each answer that its client's budget needs, where the request has none.
+    pub cap: Option<u64>,
 }
 
 impl Plan {
+    /// What it can cost is known.
+    pub fn worth(&mut self, worth: Worth, read: &Read<'_>) {
+        self.ask.cost_max_nano_usd = worth.bound_nano_usd;
+        self.cap = worth.cap;
+        if let (Some(cap), Read::Json(head)) = (worth.cap, read) {
+            self.ask.size.output_tokens_max = Some(cap.saturating_mul(head.n.unwrap_or(1).max(1)));
+        }
+    }
+
     /// Works it out.
     pub fn new(
         snapshot: &Snapshot,
@@ -79,7 +92,7 @@ impl Plan {
     ) -> Result<Self, Problem> {
         let (to, route) = destination(snapshot, read.model())?;
         if let Some(client) = caller {
-            client.check(snapshot, read, (&to, route))?;
+            client.check(snapshot, (read, body), (&to, route))?;
         }
         let provider = match (&to, route) {
             (Destination::Adhoc { provider, .. }, _) => snapshot.upstream(*provider),
@@ -117,7 +130,7 @@ impl Plan {
             providers: providers(snapshot, read, options)?,
             stream: read.stream(),
         };
-        Ok(Self { ask, route, until_ns, clients_wish })
+        Ok(Self { ask, route, until_ns, clients_wish, cap: None })
     }
 
     /// The account to which every target belongs, if there is only one.
@@ -279,6 +292,9 @@ pub fn outgoing(
             } else if head.model.as_ref().is_some_and(|m| *m.value != **model) {
                 edits.extend(splice::set_model(head, model));
             }
+            if let (Some(cap), Some(missing)) = (plan.cap, cap_field(head, upstream)) {
+                edits.extend(splice::set_max_tokens(body, head, missing, cap));
+            }
             if upstream.dialect == Dialect::OpenRouter {
                 let defaults = plan.route.and_then(|r| snapshot.config.routes[r].provider_defaults.as_ref());
                 if let (Some(defaults), None) = (defaults, &head.provider) {
@@ -299,6 +315,17 @@ pub fn outgoing(
     }
     let body = if edits.is_empty() { body.clone() } else { Bytes::from(splice::apply(body, &mut edits)) };
     Outgoing { body, usage_added }
+}
+
+/// Where a provider looks for the cap of a chat: the newer name is `OpenAI`'s own, and `OpenRouter` knows both. Most
+/// other servers know the older one only.
+fn cap_field(head: &Head<'_>, upstream: &Upstream) -> Option<splice::CapField> {
+    let new = upstream.dialect == Dialect::OpenRouter
+        || matches!(upstream.profile, Profile::OpenAi | Profile::Azure);
+    match splice::CapField::of(head.kind)? {
+        splice::CapField::MaxCompletionTokens if !new => Some(splice::CapField::MaxTokens),
+        field => Some(field),
+    }
 }
 
 /// How long the head may take. A plain answer's head comes when it is whole.

@@ -201,11 +201,11 @@ pub async fn carry_out(
         plan.ask.bound_to = bound.account_for(plan.ask.client, &read, || plan.only_account(snapshot))?;
         Ok((read, plan))
     });
-    let (read, plan) = planned.inspect_err(|problem| {
+    let (read, mut plan) = planned.inspect_err(|problem| {
         story.refused(problem);
     })?;
     story.asks_for(read.model());
-    let passed = pass(worker, &plan, &mut story, now).await;
+    let passed = pass(worker, snapshot, (&read, &asked.body, &mut plan), &mut story, now).await;
     let now = passed.inspect_err(|problem| story.refused(problem))?;
     let mut answer = worker.gateway.scheduler.submit(now, plan.ask.clone());
     let mut now_ns = now.mono_ns;
@@ -237,12 +237,22 @@ pub async fn carry_out(
 
 /// Takes what the request needs of its client's limits and budgets, and waits for it if it must. The instant at which
 /// it may begin.
-async fn pass(worker: &Worker, plan: &Plan, story: &mut Story, now: Now) -> Result<Now, Problem> {
+async fn pass(
+    worker: &Worker,
+    snapshot: &crate::live::Snapshot,
+    (read, body, plan): (&Read<'_>, &[u8], &mut Plan),
+    story: &mut Story,
+    now: Now,
+) -> Result<Now, Problem> {
     let Some(client) = story.caller().cloned() else { return Ok(now) };
     let gateway = &worker.gateway;
+    if client.budgeted {
+        let worth = clients::worth::checked(gateway, snapshot, &client, (plan, read, body), now)?;
+        plan.worth(worth, read);
+    }
     let size = &plan.ask.size;
     let tokens = (size.input_tokens + size.output_tokens_max.unwrap_or(0)) as f64;
-    let bound_nano_usd = None;
+    let bound_nano_usd = plan.ask.cost_max_nano_usd;
     let deadline_mono_ns = plan.ask.deadline_mono_ns;
     let want = Want { payers: client.payers, tokens, bound_nano_usd, deadline_mono_ns };
     let (said, then) = match gateway.turnstile.enter(want) {

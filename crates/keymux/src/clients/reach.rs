@@ -9,6 +9,7 @@ use crate::plan::Read;
 use keymux_config::Route;
 use keymux_policy::Destination;
 use keymux_policy::fleet::{KeyId, ProviderId};
+use keymux_wire::charges;
 
 /// The providers and keys that a destination leads to, as the configuration has them.
 pub fn targets<'a>(
@@ -56,12 +57,15 @@ impl Client {
     pub fn check(
         &self,
         snapshot: &Snapshot,
-        read: &Read<'_>,
+        (read, body): (&Read<'_>, &[u8]),
         (to, route): (&Destination, Option<usize>),
     ) -> Result<(), Problem> {
-        self.check_model(snapshot, read.model(), to)?;
-        for name in listed(read)? {
-            self.check_model(snapshot, &name, to)?;
+        if !self.models.0.is_empty() {
+            self.check_model(snapshot, read.model(), to)?;
+            for name in listed(read)? {
+                self.check_model(snapshot, &name, to)?;
+            }
+            self.check_hidden(snapshot, (read, body), to)?;
         }
         if self.allowed.is_none() || targets(snapshot, to, route).any(|(p, k)| self.may_use(p, k)) {
             return Ok(());
@@ -79,6 +83,25 @@ impl Client {
             names.join(", ")
         );
         Err(Problem::new(Kind::NotAllowed, message).at("not_allowed", Some("model")))
+    }
+
+    /// Models that a provider would choose by other fields than `model` and `models`.
+    fn check_hidden(
+        &self,
+        snapshot: &Snapshot,
+        (read, body): (&Read<'_>, &[u8]),
+        to: &Destination,
+    ) -> Result<(), Problem> {
+        let (Read::Json(_), Some(charges)) = (read, charges::read(body)) else { return Ok(()) };
+        for name in &charges.fallbacks {
+            self.check_model(snapshot, name, to)?;
+        }
+        if charges.unbounded.iter().any(|name| name == "preset") {
+            let message =
+                format!("The key `{}` may use certain models only, and a preset may name any.", self.name);
+            return Err(Problem::new(Kind::NotAllowed, message).at("model_not_allowed", Some("preset")));
+        }
+        Ok(())
     }
 
     fn check_model(&self, snapshot: &Snapshot, name: &str, to: &Destination) -> Result<(), Problem> {

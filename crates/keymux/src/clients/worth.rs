@@ -5,10 +5,11 @@ use super::Client;
 use crate::errors::{Kind, Problem};
 use crate::live::Snapshot;
 use crate::plan::{Plan, Read};
+use crate::serve::Gateway;
 use keymux_config::UnknownPrice;
 use keymux_config::prices::{Price, Request};
-use keymux_policy::Destination;
 use keymux_policy::fleet::{Endpoint, ProviderId};
+use keymux_policy::{Destination, Now};
 use keymux_wire::charges::{self, Charges};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{BodyKind, Head};
@@ -24,6 +25,26 @@ pub struct Worth {
     pub bound_nano_usd: Option<u64>,
     /// The cap on the output of each of its answers that has to be written into it.
     pub cap: Option<u64>,
+}
+
+/// Works it out for a client with a budget, if its budget can be held to at all.
+///
+/// # Errors
+/// The cost has no bound, or nobody knows what was spent before.
+pub fn checked(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    client: &Client,
+    (plan, read, body): (&Plan, &Read<'_>, &[u8]),
+    now: Now,
+) -> Result<Worth, Problem> {
+    if !gateway.turnstile.knows_spend() {
+        let message =
+            "What this key has spent before cannot be read yet, and without that its budget would not hold.";
+        return Err(Problem::new(Kind::JournalUnavailable, message));
+    }
+    let left_nano_usd = gateway.turnstile.affordable(client.payers).unwrap_or(u64::MAX);
+    of(snapshot, client, plan, (read, body), (now.unix_ns / 1_000_000_000, left_nano_usd))
 }
 
 /// Works it out. `left_nano_usd` is what the client's budgets can pay for.

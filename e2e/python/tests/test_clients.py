@@ -1,0 +1,221 @@
+"""Client keys over real sockets: who may call, what each may use up, and that money is held to the nano-dollar."""
+
+import concurrent.futures
+import json
+import sqlite3
+import threading
+
+import pytest
+
+import harness
+import raw
+
+KEYS = {name: f"km-test-{name}-0123456789abcdef" for name in ("one", "two", "low", "old")}
+ASK = {"model": "lab:m", "messages": [{"role": "user", "content": "How far is the moon?"}]}
+# A cent for each request and nothing else: its bound is its cost.
+CENT = """
+[[price]]
+model = "lab:*"
+input = 0
+output = 0
+request = 0.01
+"""
+USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+ANSWER = json.dumps(
+    {"id": "gen-1", "object": "chat.completion", "choices": [{"message": {"content": "far"}}], "usage": USAGE}
+).encode()
+
+
+def declared(name: str, more: str = "") -> str:
+    return f'\n[[client]]\nname = "{name}"\nsecret = "literal:{KEYS[name]}"\n{more}\n'
+
+
+def ask(gateway, key: str | None, body: dict | None = None, path: str = "/v1/chat/completions", **headers):
+    """One call on a connection of its own; the whole answer."""
+    given = {"Content-Type": "application/json", **headers}
+    if key is not None:
+        given["Authorization"] = f"Bearer {key}"
+    method, data = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+    return raw.exchange(gateway.address, raw.request_bytes(path, data, method=method, headers=given))
+
+
+def rows(gateway) -> list[sqlite3.Row]:
+    """What the ledger has, once the gateway has ended."""
+    with sqlite3.connect(gateway.config.parent / "data" / "ledger.db") as db:
+        db.row_factory = sqlite3.Row
+        return db.execute(
+            "SELECT r.*, s.client, s.team, s.model, s.key_name FROM requests r JOIN series s ON s.id = r.series"
+        ).fetchall()
+
+
+def test_who_may_call_and_why_not(workshop):
+    over = declared("old", 'expires = "2020-01-01"')
+    gateway, upstream = workshop.in_front_of(raw.always(raw.response_bytes(ANSWER)), more=declared("one") + over)
+    assert ask(gateway, KEYS["one"], ASK).status == 200
+    assert ask(gateway, harness.TOKEN, ASK).status == 200
+    for key, code in ((None, "invalid_api_key"), ("km-test-nobody", "invalid_api_key"), (KEYS["old"], "key_expired")):
+        refused = ask(gateway, key, ASK)
+        assert (refused.status, refused.json["error"]["code"]) == (401, code)
+    assert len(upstream.wait_for(2)) == 2, "who may not call costs no call"
+
+
+def test_a_clients_own_limits_are_told_and_kept(workshop):
+    gateway, _ = workshop.in_front_of(raw.always(raw.response_bytes(ANSWER)), more=declared("one", "rpm = 2"))
+    first = ask(gateway, KEYS["one"], ASK)
+    assert (first.get("x-ratelimit-limit-requests"), first.get("x-ratelimit-remaining-requests")) == ("2", "1")
+    statuses = [ask(gateway, KEYS["one"], ASK, **{"x-keymux-max-wait": "0"}) for _ in range(3)]
+    refused = statuses[-1]
+    assert (refused.status, refused.json["error"]["code"]) == (429, "client_rate_limit_exceeded")
+    assert 1 <= int(refused.get("retry-after")) <= 31
+    assert ask(gateway, harness.TOKEN, ASK).status == 200, "nobody else is limited"
+
+
+def test_allow_lists_hold_for_fallbacks_and_lists(workshop):
+    more = declared("one", 'models = ["lab:m*"]') + declared("two", 'keys = ["lab:lab-2"]')
+    gateway, upstream = workshop.in_front_of(raw.always(raw.response_bytes(ANSWER)), n=2, more=more)
+    assert ask(gateway, KEYS["one"], ASK).status == 200
+    for body in ({**ASK, "model": "lab:x"}, {**ASK, "models": ["lab:x"]}, {**ASK, "fallbacks": [{"model": "x"}]}):
+        refused = ask(gateway, KEYS["one"], body)
+        assert (refused.status, refused.json["error"]["code"]) == (403, "model_not_allowed"), body
+        assert "`x`" in refused.json["error"]["message"] or "lab:x" in refused.json["error"]["message"]
+    before = len(upstream.wait_for(1))
+    for _ in range(6):
+        assert ask(gateway, KEYS["two"], ASK).status == 200
+    used = {m.get("authorization") for m in upstream.wait_for(before + 6)[before:]}
+    assert used == {"Bearer sk-test-lab-2"}
+
+
+def test_of_200_at_once_against_a_budget_for_ten_ten_are_answered(workshop):
+    gateway, upstream = workshop.in_front_of(
+        raw.always(raw.response_bytes(ANSWER)), more=CENT + declared("one", "budget = 0.10")
+    )
+    gate = threading.Barrier(50)
+
+    def one(_):
+        gate.wait()
+        answers = [ask(gateway, KEYS["one"], {**ASK, "max_tokens": 10}) for _ in range(4)]
+        return [a.status for a in answers]
+
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        statuses = sum(pool.map(one, range(50)), [])
+    assert statuses.count(200) == 10, statuses
+    assert all(s in (200, 402, 429) for s in statuses)
+    assert len(upstream.wait_for(10)) == 10
+    spent = ask(gateway, KEYS["one"], {**ASK, "max_tokens": 10})
+    assert (spent.status, spent.get("x-should-retry")) == (402, "false")
+    assert "$0.00 left" in spent.json["error"]["message"]
+    gateway.stop()
+    charged = [r["cost_nano_usd"] for r in rows(gateway) if r["client"] == "config:one" and r["status"] == 200]
+    assert charged == [10_000_000] * 10
+
+
+def test_what_was_spent_is_known_after_a_restart(workshop, tmp_path):
+    upstream = workshop.upstream(raw.always(raw.response_bytes(ANSWER)))
+    given = harness.provider("lab", f"{upstream.url}/v1", n=1, more=CENT + declared("one", "budget = 0.03"))
+    folder = tmp_path / "again"
+    ended = []
+    for rounds in (2, 3):
+        gateway = harness.Gateway(harness.SERVER + given, folder)
+        ended.append([ask(gateway, KEYS["one"], {**ASK, "max_tokens": 1}).status for _ in range(rounds)])
+        assert gateway.stop() == 0
+    assert ended == [[200, 200], [200, 402, 402]]
+
+
+def test_a_failure_is_refunded_and_a_cap_is_written_where_there_is_none(workshop):
+    seen = []
+
+    def answer(connection, request):
+        seen.append(request.json)
+        status = "500 Internal Server Error" if len(seen) == 1 else "200 OK"
+        connection.send(raw.response_bytes(ANSWER, status=status))
+        return True
+
+    price = '\n[[price]]\nmodel = "lab:*"\ninput = 1\noutput = 10\n'
+    gateway, _ = workshop.in_front_of(answer, more=price + declared("one", "budget = 0.05"))
+    told = ask(gateway, KEYS["one"], ASK)
+    assert told.status in (200, 500, 502)
+    told = ask(gateway, KEYS["one"], ASK)
+    assert told.status == 200
+    # 4,096 would cost 4.1 cents beside the input: less than the budget.
+    assert (seen[-1]["max_tokens"], told.get("x-keymux-max-tokens")) == (4096, "4096")
+    gateway.stop()
+    charged = [r["cost_nano_usd"] for r in rows(gateway) if r["client"] == "config:one"]
+    # 5 tokens in at a dollar a million, 7 out at ten.
+    assert sorted(charged)[-1] == 5 * 1_000 + 7 * 10_000
+    assert sum(charged) in (75_000, 150_000)
+
+
+def test_what_has_no_bound_or_no_price_is_refused_before_it_goes_out(workshop):
+    gateway, upstream = workshop.in_front_of(
+        raw.always(raw.response_bytes(ANSWER)), more=CENT + declared("one", "budget = 1")
+    )
+    for more in (
+        {"plugins": [{"id": "web"}]},
+        {"tools": [{"type": "web_search"}]},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]},
+    ):
+        refused = ask(gateway, KEYS["one"], {**ASK, "max_tokens": 5, **more})
+        assert (refused.status, refused.json["error"]["code"]) == (403, "cost_not_bounded"), more
+    assert ask(gateway, KEYS["one"], {**ASK, "max_tokens": 5}).status == 200
+    assert len(upstream.wait_for(1)) == 1
+
+
+def test_a_client_that_leaves_is_charged_what_was_counted(workshop):
+    half = threading.Event()
+    gone = threading.Event()
+
+    def answer(connection, _request):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        event = b'data: {"id":"gen-9","choices":[{"delta":{"content":"x"}}]}\n\n'
+        connection.send(head + raw.chunked(event, event, event, end=False))
+        half.set()
+        # The gateway closes when its client has gone.
+        connection.sock.settimeout(raw.PATIENCE_S)
+        try:
+            while connection.sock.recv(100):
+                pass
+        except OSError:
+            pass
+        gone.set()
+        return False
+
+    price = '\n[[price]]\nmodel = "lab:*"\ninput = 1\noutput = 10\n'
+    gateway, _ = workshop.in_front_of(answer, more=price + declared("one", "budget = 1"))
+    body = json.dumps({**ASK, "stream": True, "max_tokens": 50}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEYS['one']}"}
+    with raw.Connection(gateway.address) as caller:
+        caller.send(raw.request_bytes("/v1/chat/completions", body, headers=headers))
+        caller.read_head()
+        assert half.wait(raw.PATIENCE_S)
+        caller.read_piece()
+    assert gone.wait(raw.PATIENCE_S)
+    gateway.stop()
+    (row,) = rows(gateway)
+    assert (row["status"] in (200, 499), row["estimated"], row["outcome"]) == (True, 1, "client_gone")
+    assert row["generation"] == "gen-9"
+    tokens = row["input_tokens"] * 1_000 + row["output_tokens"] * 10_000
+    assert row["output_tokens"] >= 1 and row["cost_nano_usd"] == tokens
+
+
+def test_state_at_a_provider_is_its_clients(workshop):
+    stored = json.dumps({"id": "resp_1", "object": "response", "status": "completed", "output": []}).encode()
+    gateway, _ = workshop.in_front_of(
+        raw.always(raw.response_bytes(stored)), n=2, more=declared("one") + declared("two")
+    )
+    body = {"model": "lab:m", "input": "Remember this."}
+    assert ask(gateway, KEYS["one"], body, "/v1/responses").status == 200
+    follow = {**body, "previous_response_id": "resp_1"}
+    assert ask(gateway, KEYS["one"], follow, "/v1/responses").status == 200
+    for other in (KEYS["two"], harness.TOKEN):
+        refused = ask(gateway, other, follow, "/v1/responses")
+        assert (refused.status, refused.json["error"]["code"]) == (404, "state_not_found")
+
+
+@pytest.mark.parametrize("names, listed", [('["fast"]', ["fast"]), ('["*"]', ["fast", "slow"])])
+def test_a_client_sees_its_own_models_only(workshop, names, listed):
+    routes = '\n[[route]]\nmodel = "fast"\ntiers = [["lab:m"]]\n[[route]]\nmodel = "slow"\ntiers = [["lab:n"]]\n'
+    gateway, _ = workshop.in_front_of(
+        raw.always(raw.response_bytes(b"{}", status="404 Not Found")), more=routes + declared("low", f"models = {names}")
+    )
+    models = ask(gateway, KEYS["low"], path="/v1/models").json["data"]
+    assert [m["id"] for m in models] == listed
