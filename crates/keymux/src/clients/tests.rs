@@ -221,3 +221,134 @@ fn the_guard_lets_in_who_has_a_key_and_says_why_it_does_not() {
     assert_eq!(ask(&directory, Some("key-four")), Ok(Some("4".to_owned())));
     assert_eq!(ask(&directory, Some("key-five")), Err((401, Some("invalid_api_key"))));
 }
+
+const PRICED: &str = r#"
+[[provider]]
+name = "agg"
+dialect = "openrouter"
+base_url = "http://agg.test/api/v1"
+keys = [ { name = "a", auth = "none" } ]
+[[price]]
+model = "one:*"
+input = 1
+output = 10
+[[price]]
+model = "two:*"
+input = 2
+output = 5
+[[price]]
+model = "agg:dear"
+input = 100
+output = 100
+[[price]]
+model = "agg:*"
+input = 1
+output = 1
+"#;
+
+fn worth(snapshot: &Snapshot, terms: Terms, body: &str, left: u64) -> Result<worth::Worth, &'static str> {
+    let directory = Directory::new(true);
+    let one = store::Client { terms, ..stored("1", "key", 1) };
+    directory.take_in(changes(vec![one], vec![]), snapshot, |_| ());
+    let client = client(&directory, "key", 0);
+    let (endpoint, body) = (keymux_config::Endpoint::ChatCompletions, bytes::Bytes::from(body.to_owned()));
+    let told = |problem: crate::errors::Problem| problem.kind.row().code;
+    let read = crate::plan::read(endpoint, &Fields::default(), &body).map_err(told)?;
+    let options = crate::options::Options::default();
+    let plan = crate::plan::Plan::new(snapshot, endpoint, &read, &body, (Some(&client), &options), 0);
+    worth::of(snapshot, &client, &plan.map_err(told)?, (&read, &body), (1_795_392_000, left)).map_err(told)
+}
+
+#[test]
+fn a_request_is_worth_the_dearest_of_all_that_may_answer_it() {
+    let snapshot = snapshot(PRICED);
+    let body = |more: &str| format!(r#"{{"model":"both","max_tokens":1000{more},"messages":[]}}"#);
+    let of = |terms: Terms, body: &str| {
+        worth(&snapshot, terms, body, u64::MAX).map(|w| (w.bound_nano_usd.unwrap(), w.cap))
+    };
+    // The whole body and what a provider may add, at one dollar or two a million; the output at ten or five.
+    let input = |bytes: usize, rate: u64| (4_096 + bytes as u64) * rate * 1_000;
+    let plain = body("");
+    assert_eq!(of(Terms::default(), &plain), Ok((input(plain.len(), 1) + 10_000_000, None)));
+    let only_two = Terms { providers: vec!["two".to_owned()], ..Terms::default() };
+    assert_eq!(of(only_two, &plain), Ok((input(plain.len(), 2) + 5_000_000, None)));
+    let twice = body(r#","n":2"#);
+    assert_eq!(of(Terms::default(), &twice), Ok((input(twice.len(), 1) + 20_000_000, None)));
+    // What an aggregator may take instead counts there, and nowhere else.
+    let listed = r#"{"model":"agg:cheap","models":["dear"],"max_tokens":1000,"messages":[]}"#;
+    assert_eq!(of(Terms::default(), listed), Ok((input(listed.len(), 100) + 100_000_000, None)));
+    let ignored = body(r#","models":["dear"]"#);
+    assert_eq!(of(Terms::default(), &ignored), Ok((input(ignored.len(), 1) + 10_000_000, None)));
+}
+
+#[test]
+fn where_no_cap_is_named_the_budget_decides_and_what_has_no_bound_is_refused() {
+    let snapshot = snapshot(PRICED);
+    let body = r#"{"model":"one:m","messages":[]}"#;
+    let cap = |left| worth(&snapshot, Terms::default(), body, left).unwrap().cap.unwrap();
+    assert_eq!(cap(u64::MAX), 4_096);
+    let input = (4_096 + body.len() as u64) * 1_000;
+    assert_eq!(cap(input + 123 * 10_000), 123);
+    // Too little even for one: the budget says so, and no cap of nothing goes out.
+    assert_eq!(cap(0), 1);
+    for body in [
+        r#"{"model":"one:m","max_tokens":5,"plugins":[{"id":"web"}],"messages":[]}"#,
+        r#"{"model":"one:m","max_tokens":5,"previous_response_id":"r","messages":[]}"#,
+    ] {
+        assert_eq!(worth(&snapshot, Terms::default(), body, u64::MAX), Err("cost_not_bounded"), "{body}");
+    }
+    let unpriced = self::snapshot("");
+    let body = r#"{"model":"one:m","max_tokens":5,"messages":[]}"#;
+    assert_eq!(worth(&unpriced, Terms::default(), body, u64::MAX), Err("cost_not_bounded"));
+    let served = self::snapshot("[prices]\nunknown = \"serve\"\n");
+    assert_eq!(worth(&served, Terms::default(), body, u64::MAX), Ok(worth::Worth::default()));
+}
+
+#[test]
+fn who_waits_in_a_line_and_leaves_takes_nothing_along() {
+    use keymux_policy::budget::{Charge, Payers};
+    use keymux_policy::fleet::{Dimension, LimitSpec, ModelSet, Shape};
+    use keymux_policy::tenants::Want;
+    crate::rt::single().unwrap().block_on(async {
+        let clock = crate::clock::Clock::start();
+        let turnstile = Turnstile::new(clock.clone(), false);
+        let payers = Payers { client: keymux_policy::ClientId(1), team: None };
+        let slot = LimitSpec {
+            dimension: Dimension::Concurrent,
+            shape: Shape::Slots { limit: 1 },
+            models: ModelSet::default(),
+            preset: false,
+        };
+        let budget = keymux_policy::budget::Budget { limit_nano_usd: Some(100), ..Default::default() };
+        turnstile.set(&[Dues {
+            owner: Owner::Client(payers.client),
+            limits: vec![slot],
+            budget: Some(budget),
+        }]);
+        let want = Want {
+            payers,
+            tokens: 1.0,
+            bound_nano_usd: Some(60),
+            deadline_mono_ns: clock.mono_ns() + 60_000_000_000,
+        };
+        let (Entry::Go(passed), Entry::Wait(gone), Entry::Wait(next)) =
+            (turnstile.enter(want), turnstile.enter(want), turnstile.enter(want))
+        else {
+            panic!("one goes, two wait")
+        };
+        drop(gone);
+        assert_eq!(turnstile.waiting(), 1);
+        assert_eq!(passed.leave(Some(1.0), Charge::Cost(40)).charged_nano_usd, 40);
+        let Ok(next) = next.called().await else { panic!("it was its turn") };
+        let held = || turnstile.budget(Owner::Client(payers.client)).unwrap().held_nano_usd;
+        assert_eq!(held(), 60);
+        // A word that nobody takes gives back what it holds.
+        let Entry::Wait(unread) = turnstile.enter(Want { bound_nano_usd: Some(10), ..want }) else {
+            panic!()
+        };
+        drop(next);
+        assert_eq!((held(), turnstile.waiting()), (10, 0));
+        drop(unread);
+        assert_eq!(held(), 0);
+    });
+}
