@@ -98,7 +98,11 @@ pub fn of_usage(usage: &Usage) -> Used {
         input_tokens: usage.input_tokens,
         cached_input_tokens: usage.cached_input_tokens,
         output_tokens: usage.output_tokens,
-        cost_nano_usd: usage.cost_nano_usd,
+        // With a key that its customer brought along, an aggregator's own figure is only its fee.
+        cost_nano_usd: match (usage.is_byok, usage.upstream_cost_nano_usd) {
+            (true, Some(upstream)) => Some(usage.cost_nano_usd.unwrap_or(0).saturating_add(upstream)),
+            _ => usage.cost_nano_usd,
+        },
         estimated: false,
     }
 }

@@ -124,7 +124,7 @@ impl Plan {
             deadline_mono_ns: now_ns.saturating_add(wait_ns).min(until_ns),
             size: size(read, body),
             cost_max_nano_usd: None,
-            session: session(read, options).map(|session| of_client(client, session)),
+            session: session(read, options),
             bound_to: None,
             allowed: caller.and_then(|caller| caller.allowed.clone()),
             providers: providers(snapshot, read, options)?,
@@ -155,11 +155,6 @@ fn class(caller: Option<&Client>, wish: Option<Priority>) -> Priority {
     let own = caller.map(|client| client.class);
     // The lower the class, the greater it is in its order.
     own.max(wish).unwrap_or_default()
-}
-
-/// What one client's conversations are known by is nobody else's.
-fn of_client(client: ClientId, session: u64) -> u64 {
-    session ^ client.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn destination(snapshot: &Snapshot, model: &str) -> Result<(Destination, Option<usize>), Problem> {

@@ -106,7 +106,7 @@ pub struct Ask {
     pub size: Size,
     /// The greatest cost that it can have.
     pub cost_max_nano_usd: Option<u64>,
-    /// Hash of the conversation, scoped by client.
+    /// Hash of the conversation; two clients with the same one have nothing in common.
     pub session: Option<u64>,
     /// State at the provider that binds it to one account: there or nowhere.
     pub bound_to: Option<AccountId>,
