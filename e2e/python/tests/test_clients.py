@@ -219,3 +219,17 @@ def test_a_client_sees_its_own_models_only(workshop, names, listed):
     )
     models = ask(gateway, KEYS["low"], path="/v1/models").json["data"]
     assert [m["id"] for m in models] == listed
+
+
+def test_without_its_database_from_the_start_only_who_has_no_budget_is_served(workshop):
+    away = '\n[ledger]\ndatabase = "literal:postgres://nobody@127.0.0.1:1/none"\n'
+    more = CENT + declared("one", "budget = 1") + declared("two", "rpm = 60") + away
+    gateway, _ = workshop.in_front_of(raw.always(raw.response_bytes(ANSWER)), more=more)
+    assert ask(gateway, KEYS["two"], ASK).status == 200
+    # What it spent before is in the database: a budget that is not known to hold does not serve.
+    refused = ask(gateway, KEYS["one"], {**ASK, "max_tokens": 1})
+    assert (refused.status, refused.json["error"]["code"]) == (503, "journal_unavailable")
+    assert refused.get("retry-after")
+    # Nobody knows whether this is one of the database's keys.
+    stored = ask(gateway, "km-test-perhaps-stored", ASK)
+    assert (stored.status, stored.json["error"]["code"]) == (503, "clients_unavailable")
