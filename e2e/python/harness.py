@@ -39,11 +39,17 @@ def clean_env(**extra: str) -> dict[str, str]:
 class Process:
     """A child that prints its addresses as the first line of its output, as JSON."""
 
-    def __init__(self, *argv: str, env: dict[str, str] | None = None):
+    def __init__(self, *argv: str, env: dict[str, str] | None = None, ends_at_file_limits: bool = True):
         self.errors = tempfile.TemporaryFile()
         self.stopped = False
+        # Python ignores the signal of a file that would grow too large; what it starts does so only on demand.
         self.child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, env=env or clean_env()
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=env or clean_env(),
+            restore_signals=ends_at_file_limits,
         )
         self.addresses = self._first_line()
 
@@ -127,6 +133,7 @@ class Gateway(Process):
         env: dict[str, str] | None = None,
         scheme: str = "http",
         trusts: Path | None = None,
+        ends_at_file_limits: bool = True,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "keymux.toml"
@@ -136,7 +143,13 @@ class Gateway(Process):
         self.config.write_text(config.replace("@DATA@", str(folder / "data")))
         tomllib.loads(self.config.read_text())
         super().__init__(
-            binary("KEYMUX_BIN"), "serve", "--config", str(self.config), "--print-addr", env=clean_env(**(env or {}))
+            binary("KEYMUX_BIN"),
+            "serve",
+            "--config",
+            str(self.config),
+            "--print-addr",
+            env=clean_env(**(env or {})),
+            ends_at_file_limits=ends_at_file_limits,
         )
         self.address = split(self.addresses["listen"])
         self.admin_address = split(self.addresses["admin"])

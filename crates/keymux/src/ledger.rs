@@ -4,7 +4,9 @@
 use crate::clock::Clock;
 use crate::errors::{Kind, Problem};
 use keymux_config::{Config, Database, Unavailable};
-use keymux_store::{Fault, Health, Kind as Why, LogError, OpenError, Options, Recovery, Store, Target};
+use keymux_store::{
+    Fault, Health, Kind as Why, LogError, OpenError, Options, Point, Recovery, Store, Target,
+};
 use serde_json::{Value, json};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -19,11 +21,11 @@ const FILLING: [u64; 4] = [25, 50, 75, 90];
 /// When to come back: a database is asked again within two seconds.
 const COME_BACK_NS: u64 = 2_000_000_000;
 
-/// Opens what the configuration names; `None` if it is switched off.
+/// Opens what the configuration names; `None` if it is switched off. `probe` is for crash tests.
 ///
 /// # Errors
 /// One line that names the setting and the mend.
-pub fn open(config: &Config, clock: &Clock) -> Result<Option<Arc<Store>>, String> {
+pub fn open(config: &Config, clock: &Clock, probe: fn(Point)) -> Result<Option<Arc<Store>>, String> {
     let ledger = &config.ledger;
     let target = match &ledger.database {
         Database::Off => return Ok(None),
@@ -40,6 +42,7 @@ pub fn open(config: &Config, clock: &Clock) -> Result<Option<Arc<Store>>, String
     let now = Arc::new(move || clock.now().unix_ns / 1_000_000);
     let mut options = Options::new(target, folder.join("ledger.log"), now);
     options.log_bytes = ledger.log_bytes;
+    options.probe = probe;
     options.retention.rows_days = ledger.rows_days;
     options.retention.hours_days = ledger.hours_days;
     let (store, found) = Store::open(options).map_err(|error| not_open(&error, folder, &ledger.database))?;

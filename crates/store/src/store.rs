@@ -312,9 +312,13 @@ impl Store {
         Ok(hold)
     }
 
-    /// An attempt is over and its request goes on: it cost so many nano-dollars (0 where nothing was charged).
+    /// An attempt is over and its request goes on: it cost so many nano-dollars (0 where nothing was charged). Written
+    /// at once: were the next attempt's reservation on the disk and this not, a crash would charge both in full, and
+    /// only one of them is held. `false`: it is not written, and no further reservation should be.
     pub fn settle(&self, hold: u64, cost_nano_usd: u64) -> bool {
-        self.shared.intake.push(Entry::Settle(hold, cost_nano_usd), self.buffer)
+        let (_, written) = self.shared.log.append(&[Entry::Settle(hold, cost_nano_usd)]);
+        self.shared.intake.stir();
+        written.is_ok()
     }
 
     /// A request is over. `false`: it is lost, since the log and the memory before it are full.

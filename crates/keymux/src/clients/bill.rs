@@ -9,7 +9,7 @@ use crate::story::Outcome;
 use keymux_config::prices::{At, Price, Usage};
 use keymux_policy::budget::{Charge, Owner};
 use keymux_policy::tenants::Paid;
-use keymux_store::{CostSource, Record, Reservation, Used};
+use keymux_store::{CostSource, Record, Reservation, Store, Used};
 use keymux_wire::usage::Usage as Said;
 use std::sync::Arc;
 
@@ -76,24 +76,33 @@ impl Bill {
             at_unix_ms: passed.opened_unix_ms(),
             cost_nano_usd: self.bound_nano_usd,
         };
-        let before = record.holds.last().copied();
+        let unwritten = || {
+            let message = "What this request may cost cannot be written down now, and without that its key's budget would not hold.";
+            Problem::new(Kind::JournalUnavailable, message)
+        };
+        // Before the next reservation, or a crash between the two would charge more than is held.
+        if let Some(hold) = record.holds.last()
+            && !store.settle(*hold, 0)
+        {
+            return Err(unwritten());
+        }
         match store.reserve(&reservation) {
             Ok(hold) => record.holds.push(hold),
             Err(error) => {
                 tracing::warn!(%error, "a reservation cannot be written");
-                let message = "What this request may cost cannot be written down now, and without that its key's budget would not hold.";
-                return Err(Problem::new(Kind::JournalUnavailable, message));
+                return Err(unwritten());
             }
-        }
-        if let Some(hold) = before {
-            // Should it be lost, a crash would charge both: never too little.
-            store.settle(hold, 0);
         }
         Ok(())
     }
 
     /// The request is over: it is charged, and its record says what.
-    pub fn close(&mut self, outcome: Outcome, client: Option<&Client>, record: &mut Record) {
+    pub fn close(
+        &mut self,
+        outcome: Outcome,
+        (client, store): (Option<&Client>, Option<&Store>),
+        record: &mut Record,
+    ) {
         if let (Some(guess), Outcome::ClientGone) = (self.out, outcome) {
             // Nobody stayed to hear what came of it: its input at least was read.
             record.used.input_tokens = record.used.input_tokens.max(guess);
@@ -108,6 +117,14 @@ impl Bill {
             return drop(passed);
         }
         let held = passed.holds_money();
+        if let (true, Some(store), Some(hold), Some(cost)) =
+            (held, store, record.holds.last(), used.cost_nano_usd)
+        {
+            // What comes back here others may spend at once, so it is written first: the row itself may be lost with
+            // the process, and the attempt would then be charged as it was reserved. A log that cannot be written
+            // lets nobody else reserve either.
+            store.settle(*hold, cost);
+        }
         let tokens = (used.input_tokens + used.output_tokens) as f64;
         let known = tokens > 0.0 || !matches!(outcome, Outcome::Answered | Outcome::Broken);
         let charge = used.cost_nano_usd.map_or(Charge::Unknown, Charge::Cost);

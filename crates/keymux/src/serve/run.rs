@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
 use crate::{admin, ledger, rt};
 use keymux_config::{Config, Runtime};
+use keymux_store::Point;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -49,6 +50,20 @@ pub struct Running {
 /// # Errors
 /// One line that names the setting and the mend.
 pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, String> {
+    start_with(config, admin_token, seed, |_| {})
+}
+
+/// The same, with somebody who is called at each [`Point`] of a ledger row's way. Crash tests end the process there;
+/// nothing that can be configured comes here.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    config: Config,
+    admin_token: String,
+    seed: u64,
+    probe: fn(Point),
+) -> Result<Running, String> {
     let server = config.server.clone();
     let count = server.workers.unwrap_or_else(rt::processors).max(1);
     let listeners = match server.runtime {
@@ -70,7 +85,7 @@ pub fn start(config: Config, admin_token: String, seed: u64) -> Result<Running, 
     let connector = Connector::new(client_config(server.ca_file.as_deref())?);
     let connections_max = connections_max(server.connections_max);
     let clock = Clock::start();
-    let store = ledger::open(&config, &clock)?;
+    let store = ledger::open(&config, &clock, probe)?;
     let gateway = Gateway::new(config, connections_max, seed, (clock, store))?;
     let starting = rt::single().map_err(|e| format!("no runtime: {e}"))?;
     starting.block_on(feed::first(&gateway));
