@@ -90,6 +90,8 @@ class Limiter(raw.Upstream):
         kept = {n: v for n, v in request.headers if n.lower() not in hop}
         method, target, _ = request.first.split(" ")
         with raw.Connection(self.behind) as server:
+            # A real model on a busy machine takes its time; giving up here would look like a provider that resets.
+            server.sock.settimeout(None)
             server.send(raw.request_bytes(target, request.body, {**kept, "Connection": "close"}, method))
             head = server.read_head()
             lines = [head.first, *(f"{n}: {v}" for n, v in head.headers if n.lower() not in hop[:2]), "Connection: close"]
