@@ -253,7 +253,10 @@ fn fate(outcome: &Outcome, class: Option<Class>) -> Fate {
         End::Dropped => Fate::Broken,
         End::Failed(evidence) => match (evidence.phase, class) {
             (Phase::Connect, _) | (_, Some(Class::Local)) if evidence.status.is_none() => Fate::Unsent,
-            (_, Some(Class::Quota | Class::Capacity)) => Fate::Refused,
+            (_, Some(Class::Quota)) => Fate::Refused,
+            // Whether a call counts that found the model overloaded is told nowhere: only one that was turned away by a
+            // limit, the model's own for all comers, surely does not.
+            (_, Some(Class::Capacity)) if evidence.status == Some(429) => Fate::Refused,
             (Phase::Stream, _) | (_, Some(Class::Client)) => Fate::Broken,
             (Phase::Hold | Phase::Head, _) if evidence.status.is_none() => Fate::Broken,
             _ => Fate::Failed,

@@ -338,7 +338,7 @@ impl Pool {
                 domains.push(at);
             } else {
                 let serial = self.serial();
-                domains.push(self.domains.insert(Domain::declared(account, spec, now, serial)));
+                domains.push(self.domains.insert(Domain::declared(account, spec, now, serial).far_away()));
             }
         }
         for d in old {

@@ -188,9 +188,13 @@ impl Policy {
                 b.set_level(now.mono_ns, b.capacity - used);
             }
             (Meter::Window(w), Meter::Window(was)) if w.period_ns == was.period_ns => {
+                if w.used_until(now, was.used(now), was.end(now).unwrap_or(now.mono_ns)) {
+                    return;
+                }
                 let (limit, anchored) = (w.limit, w.anchor());
                 *w = was;
                 w.limit = limit;
+                w.far_away(crate::quota::WAY_NS);
                 if let Some(anchor) = anchored {
                     w.anchored(now, anchor);
                 }

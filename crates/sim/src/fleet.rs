@@ -1,7 +1,7 @@
 //! From a scenario to both sides of it: the world as the providers enforce it, and the fleet as the gateway knows it.
 
 use crate::spec::{Limits, Scenario, SpecError, StrategyName};
-use crate::time::MS;
+use crate::time::{DAY, MS};
 use keymux_policy::fleet::{
     self as ours, AccountId, Charging, Endpoint, EndpointSet, Fleet, KeyId, Member, ModelSet, OutputCharge,
     ProviderId, RouteId, RouteSpec, Shape, Strategy,
@@ -246,7 +246,8 @@ fn declare(limit: &theirs::LimitSpec) -> Vec<ours::LimitSpec> {
         models: ModelSet(limit.models.iter().map(|m| m.as_str().into()).collect()),
         preset: false,
     };
-    let (amount, period_ns) = (limit.limit as f64, limit.period_ms.max(1) * MS);
+    let period_ns = if limit.shape == LimitShape::Day { DAY } else { limit.period_ms.max(1) * MS };
+    let amount = limit.limit as f64;
     if limit.dimension == D::Concurrent {
         return vec![spec(Shape::Slots {
             limit: to_u32(usize::try_from(limit.limit).unwrap_or(usize::MAX)),
@@ -266,7 +267,7 @@ fn declare(limit: &theirs::LimitSpec) -> Vec<ours::LimitSpec> {
     };
     let mut out = vec![spec(shape)];
     if let Some(ms) = limit.sub_window_ms {
-        let share = (amount * ms as f64 / limit.period_ms.max(1) as f64).floor().max(1.0);
+        let share = (amount * (ms * MS) as f64 / period_ns as f64).floor().max(1.0);
         out.push(spec(Shape::Window { limit: share, period_ns: ms * MS, anchor_unix_ns: Some(0) }));
     }
     out

@@ -236,6 +236,8 @@ impl Watch {
 /// Keys all of whose limits are declared, exactly predictable, and used by nobody else.
 fn never_limited(scenario: &Scenario, sides: &Sides) -> Vec<bool> {
     let guessed = scenario.traffic.iter().any(|t| (t.guess - 1.0).abs() > 1e-9);
+    // Who states no cap is given the provider's own, which is told nowhere.
+    let capped = scenario.traffic.iter().all(|t| t.max_tokens.is_some());
     let leaves = scenario.traffic.iter().any(|t| t.leaves > 0.0);
     let of = |key: &crate::fleet::Key| {
         let provider = &sides.world.providers[key.provider];
@@ -243,15 +245,21 @@ fn never_limited(scenario: &Scenario, sides: &Sides) -> Vec<bool> {
         let limits = scenario.limits_of.get(&provider.name).copied().unwrap_or(scenario.limits);
         let stranger = scenario.strangers.iter().any(|s| s.account == account.name);
         let told = |kind: &FaultKind| matches!(kind, FaultKind::RateLimit { .. } | FaultKind::Payment { .. });
+        let whole = sides.world.providers[key.provider].accounts.iter().all(|a| {
+            account.name != format!("{}/{}", provider.name, a.name)
+                || a.keys.iter().all(|k| k.faults.is_empty())
+        });
         let faulty = account.faults.iter().any(|f| told(&f.kind));
         // Output that is charged as it comes can only be guessed.
         let exact = account.limits.iter().all(|l| match l.dimension {
             Dimension::Requests => true,
             // A call that is broken off ends at the provider only when word of it arrives there.
-            Dimension::Concurrent => !leaves && account.faults.is_empty(),
+            Dimension::Concurrent => !leaves && whole && account.faults.is_empty(),
             Dimension::InputTokens => !guessed,
-            Dimension::TotalTokens => !guessed && account.charging.total_tokens != TotalTokens::AsProduced,
-            Dimension::OutputTokens => account.charging.output_reserved,
+            Dimension::TotalTokens => {
+                !guessed && capped && account.charging.total_tokens != TotalTokens::AsProduced
+            }
+            Dimension::OutputTokens => capped && account.charging.output_reserved,
             Dimension::InFlightMoney => false,
         });
         limits == Limits::Declared && !stranger && !faulty && exact

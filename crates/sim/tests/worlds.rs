@@ -11,10 +11,6 @@
 use keymux_sim::{Figures, Scenario, chaos, simulate};
 use std::collections::BTreeMap;
 
-/// What is known to be broken, and counted until it is not. Windows: a request that is sent before a window's end
-/// arrives after it, and a window that begins with the first request begins when that arrives.
-const KNOWN: &[&str] = &["drew a 429 from"];
-
 /// Worlds of each of the four tests.
 const WORLDS: u64 = 250;
 
@@ -25,13 +21,10 @@ fn run(scenario: &Scenario, seed: u64) -> Option<Figures> {
 fn worlds(from: u64) {
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     let mut requests = 0.0;
-    let mut known = 0;
     for seed in from..from + WORLDS {
         let scenario = chaos::world(seed);
         let figures = run(&scenario, seed).expect("a world that can be built");
-        let is_known = |v: &String| KNOWN.iter().any(|k| v.contains(k));
-        known += u64::from(figures.violations.iter().any(is_known));
-        if let Some(broken) = figures.violations.iter().find(|v| !is_known(v)) {
+        if let Some(broken) = figures.violations.first() {
             let kind = |text: &str| {
                 let said = text.split(" s: ").nth(1).unwrap_or(text);
                 said.chars().filter(|c| c.is_alphabetic() || *c == ' ').take(40).collect::<String>()
@@ -49,8 +42,6 @@ fn worlds(from: u64) {
         }
     }
     println!("seeds {from} to {}: {requests} requests; met: {met:#?}", from + WORLDS - 1);
-    println!("NOT MET YET in {known} of {WORLDS} worlds: {KNOWN:?}");
-    assert!(known > 0 || KNOWN.is_empty(), "what was known is mended: remove the mark");
     for must in [
         "verb cancel",
         "verb head",

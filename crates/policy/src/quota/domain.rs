@@ -102,6 +102,16 @@ impl Domain {
         Self::new(account, spec.dimension, spec.models.clone(), source, meter, serial)
     }
 
+    /// It is enforced behind a network, and exactly known here: nothing sent may be refused there.
+    pub(crate) fn far_away(mut self) -> Self {
+        match &mut self.meter {
+            Meter::Bucket(b) => b.far_away(super::WAY_NS),
+            Meter::Window(w) => w.far_away(super::WAY_NS),
+            Meter::Slots { .. } | Meter::Open => {}
+        }
+        self
+    }
+
     pub(crate) fn new(
         account: AccountId,
         dimension: Dimension,
@@ -169,7 +179,7 @@ impl Domain {
             return None;
         }
         let level = b.level(now.mono_ns);
-        let fits = need + b.rate * crate::time::s_of(super::MARGIN_NS) <= level;
+        let fits = need + b.margin() <= level;
         fits.then(|| ((b.capacity - level + need) / b.capacity).clamp(0.0, 1.0))
     }
 
@@ -201,11 +211,8 @@ impl Domain {
             }
             Meter::Window(w) => {
                 let at = w.ready_at(now, 0.0, need);
-                let blocked = hold.is_some_and(|h| {
-                    at <= now.mono_ns
-                        && w.end(now).is_none_or(|end| h.at < end)
-                        && w.used(now) + need + h.need > w.limit + 1e-9
-                });
+                let blocked =
+                    at <= now.mono_ns && hold.is_some_and(|h| w.is_short_of(now, need, h.need, h.at));
                 Fit { at, soft: blocked }
             }
             Meter::Slots { limit, used } => {
@@ -300,15 +307,12 @@ impl Domain {
         }
     }
 
-    /// Takes, and says which period was charged.
+    /// Takes, and says which period was charged, or when.
     pub(crate) fn take(&mut self, now: Now, amount: f64) -> u64 {
         self.taken += amount;
         self.open += amount;
         match &mut self.meter {
-            Meter::Bucket(b) => {
-                b.take(now.mono_ns, amount);
-                0
-            }
+            Meter::Bucket(b) => b.take(now.mono_ns, amount),
             Meter::Window(w) => w.take(now, amount),
             Meter::Slots { used, .. } => {
                 *used += 1;
@@ -365,7 +369,8 @@ impl Domain {
             self.returned -= more;
         }
         match &mut self.meter {
-            Meter::Bucket(b) => b.take(now.mono_ns, more),
+            Meter::Bucket(b) if more < 0.0 => b.give_back(now.mono_ns, epoch, -more),
+            Meter::Bucket(b) => drop(b.take(now.mono_ns, more)),
             Meter::Window(w) => w.adjust(now, epoch, more),
             Meter::Slots { used, .. } => *used = used.saturating_sub(1),
             Meter::Open => {}

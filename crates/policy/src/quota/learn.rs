@@ -107,7 +107,8 @@ pub(crate) fn apply(
     let target = if first || off.high < 0.0 {
         // Who else uses the account may have done so all the time since.
         if certain { level + off.high } else { carried.min(level + off.high) }
-    } else if off.low > 0.0 {
+    } else if off.low > 0.0 && domain.source == Source::Learned {
+        // One that is declared is never lifted: what left before this one may arrive behind it, and is not counted yet.
         level + if certain { off.low } else { RISE * off.low }
     } else {
         return resized;
@@ -234,6 +235,9 @@ pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, named: bool, sta
             true
         }
         Meter::Window(w) if spent && need <= w.limit => {
+            if stated_ns.is_some() && w.used_until(now, w.limit, until) {
+                return true;
+            }
             w.set_used(now, w.limit);
             if domain.source == Source::Learned && w.end(now).is_none_or(|end| end < until) {
                 w.align(now, until.saturating_sub(now.mono_ns));

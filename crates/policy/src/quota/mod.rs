@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod learn;
 pub(crate) mod learner;
 mod shape;
+mod slide;
 pub(crate) mod told;
 pub(crate) mod window;
 
@@ -24,3 +25,7 @@ pub(crate) use learner::{Heard, Learner};
 /// Our clock against the provider's, and the network between them: what arrives within this time of something is
 /// taken to arrive on either side of it.
 pub(crate) const MARGIN_NS: u64 = 30 * crate::time::MS;
+
+/// So long may a request be on its way to a provider whose limits are declared, where no refusal is to be drawn: it may
+/// count at any instant of that time.
+pub(crate) const WAY_NS: u64 = 300 * crate::time::MS;

@@ -354,3 +354,51 @@ fn a_key_that_moves_to_another_account_shares_its_limits_from_then_on() {
     let view = w.policy.view(w.now());
     assert_eq!((view.providers[0].accounts[0].in_flight, view.providers[0].accounts[1].in_flight), (8, 0));
 }
+
+#[test]
+fn an_answer_never_lifts_what_is_declared_and_lowers_it_at_once() {
+    let mut w = World::new(fleet(1, &[rpm(60.0)]));
+    for _ in 0..30 {
+        let lease = w.go();
+        w.ok(lease);
+    }
+    let before = w.levels();
+    // Sent before the others, arrived before them: they are not counted in what it says.
+    let lease = w.go();
+    w.policy.head(w.now(), &lease, &[Measurement { limit: None, ..says(60.0, 59.0) }]);
+    assert!(w.levels()[0] <= before[0], "{:?}", w.levels());
+    w.policy.head(w.now(), &lease, &[Measurement { limit: None, ..says(60.0, 2.0) }]);
+    assert!(w.levels()[0] < 3.0, "{:?}", w.levels());
+}
+
+#[test]
+fn a_call_that_met_an_overload_counts_and_one_that_a_limit_turned_away_does_not() {
+    let left = |status| {
+        let mut f = fleet(1, &[bucket(Dimension::Requests, 10.0, 0.0)]);
+        f.settings.retry.attempts_max = 1;
+        let mut w = World::new(f);
+        let lease = w.go();
+        w.fail(lease, evidence(Sign::Overloaded, Some(status)));
+        w.levels()[0]
+    };
+    assert!((left(503) - 9.0).abs() < 1e-9 && (left(529) - 9.0).abs() < 1e-9);
+    assert!((left(429) - 10.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_declared_window_without_an_anchor_never_lets_out_more_than_its_limit_in_its_length() {
+    let shape = Shape::Window { limit: 10.0, period_ns: 10 * SECOND, anchor_unix_ns: None };
+    let limit = LimitSpec { shape, ..bucket(Dimension::Requests, 0.0, 0.0) };
+    let mut w = World::new(fleet(1, &[limit]));
+    // One begins a window, the rest come shortly before that one ends.
+    let lease = w.go();
+    w.ok(lease);
+    w.pass(9.0);
+    assert_eq!(burst(&mut w), 9);
+    w.pass(1.5);
+    assert_eq!(burst(&mut w), 1, "only the first one is over");
+    w.pass(8.6);
+    assert_eq!(burst(&mut w), 0, "what was sent at 9 s may have arrived at 9.3 s");
+    w.pass(0.3);
+    assert_eq!(burst(&mut w), 9);
+}
