@@ -16,7 +16,7 @@ use crate::serve::{Gone, Line, RequestHead, Worker};
 use crate::story::Story;
 use crate::surface::{self, Lost, Surface};
 use crate::upstream::Outgoing;
-use crate::{guard, headers, keepalive, models, refuse};
+use crate::{bound, guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use keymux_policy::fleet::Endpoint;
@@ -195,16 +195,15 @@ pub async fn carry_out(
     let now = if asked.body.came_at_once() { story.arrived() } else { worker.gateway.clock.now() };
     let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
         let caller = story.caller().map(|client| &**client);
-        let mut plan =
-            Plan::new(snapshot, asked.endpoint, &read, &asked.body, (caller, options), now.mono_ns)?;
-        let bound = &worker.gateway.bound;
-        plan.ask.bound_to = bound.account_for(plan.ask.client, &read, || plan.only_account(snapshot))?;
+        let plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, (caller, options), now.mono_ns)?;
         Ok((read, plan))
     });
     let (read, mut plan) = planned.inspect_err(|problem| {
         story.refused(problem);
     })?;
     story.asks_for(read.model());
+    let bound = bound::bind(&worker.gateway, snapshot, &read, &mut plan, story.caller().map(|c| &**c)).await;
+    bound.inspect_err(|problem| story.refused(problem))?;
     let passed = pass(worker, snapshot, (&read, &asked.body, &mut plan), &mut story, now).await;
     let now = passed.inspect_err(|problem| story.refused(problem))?;
     let mut answer = worker.gateway.scheduler.submit(now, plan.ask.clone());

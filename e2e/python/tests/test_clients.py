@@ -197,18 +197,63 @@ def test_a_client_that_leaves_is_charged_what_was_counted(workshop):
     assert row["output_tokens"] >= 1 and row["cost_nano_usd"] == tokens
 
 
-def test_state_at_a_provider_is_its_clients(workshop):
-    stored = json.dumps({"id": "resp_1", "object": "response", "status": "completed", "output": []}).encode()
-    gateway, _ = workshop.in_front_of(
-        raw.always(raw.response_bytes(stored)), n=2, more=declared("one") + declared("two")
-    )
+def stored_responses():
+    """A provider that keeps what it answers, each under an id of its own."""
+    made = iter(range(1, 100))
+
+    def answer(connection, _request):
+        body = {"id": f"resp_{next(made)}", "object": "response", "status": "completed", "output": []}
+        connection.send(raw.response_bytes(json.dumps(body).encode()))
+        return True
+
+    return answer
+
+
+def test_state_at_a_provider_is_its_clients_and_its_accounts_over_a_restart_too(workshop):
+    upstream = workshop.upstream(stored_responses())
+    given = harness.provider("lab", f"{upstream.url}/v1", n=3)
+    config = harness.SERVER + given + declared("one") + declared("two")
+    first = workshop.gateway(config)
     body = {"model": "lab:m", "input": "Remember this."}
-    assert ask(gateway, KEYS["one"], body, "/v1/responses").status == 200
-    follow = {**body, "previous_response_id": "resp_1"}
-    assert ask(gateway, KEYS["one"], follow, "/v1/responses").status == 200
-    for other in (KEYS["two"], harness.TOKEN):
-        refused = ask(gateway, other, follow, "/v1/responses")
-        assert (refused.status, refused.json["error"]["code"]) == (404, "state_not_found")
+
+    def follow(gateway, key, made):
+        return ask(gateway, key, {**body, "previous_response_id": made}, "/v1/responses")
+
+    others = [{**body, "input": f"Remember {n}."} for n in range(8)]
+    made = [ask(first, KEYS["one"], other, "/v1/responses").json["id"] for other in others]
+    by = dict(zip(made, (r.get("authorization") for r in upstream.requests), strict=True))
+    assert len(set(by.values())) > 1, "several accounts have been used"
+    first.stop()
+    again = harness.Gateway(config, first.config.parent)
+    workshop.made.append(again)
+    for response, credential in by.items():
+        before = len(upstream.requests)
+        assert follow(again, KEYS["one"], response).status == 200
+        assert [r.get("authorization") for r in upstream.requests[before:]] == [credential]
+        for other in (KEYS["two"], harness.TOKEN):
+            refused = follow(again, other, response)
+            assert (refused.status, refused.json["error"]["code"]) == (404, "state_not_found")
+        assert len(upstream.requests) == before + 1
+
+
+FILE = {"type": "input_file", "file_id": "file-1"}
+
+
+@pytest.mark.parametrize(
+    "field, state",
+    [
+        ("previous_response_id", {"previous_response_id": "resp_9"}),
+        ("conversation", {"conversation": "conv_9"}),
+        ("file_id", {"input": [{"role": "user", "content": [FILE]}]}),
+        ("item_reference", {"input": [{"type": "item_reference", "id": "msg_9"}]}),
+    ],
+)
+def test_what_a_client_did_not_make_here_may_be_anothers_even_with_one_account(workshop, field, state):
+    gateway, upstream = workshop.in_front_of(stored_responses(), more=declared("one"))
+    refused = ask(gateway, KEYS["one"], {"model": "lab:m", "input": "x", **state}, "/v1/responses")
+    assert (refused.status, refused.json["error"]["code"]) == (404, "state_not_found")
+    assert refused.json["error"]["param"] == field and "`one`" in refused.json["error"]["message"]
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize("names, listed", [('["fast"]', ["fast"]), ('["*"]', ["fast", "slow"])])

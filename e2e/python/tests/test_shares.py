@@ -35,7 +35,12 @@ def test_an_error_without_words_has_the_envelope_of_the_path(workshop):
 
 def test_state_of_unknown_making_is_tried_where_only_one_account_could_hold_it(workshop):
     body = {"model": "lab:m", "input": "And back?"}
-    for state in ({"previous_response_id": "resp_old"}, {"conversation": "conv_old"}):
+    file = {"type": "input_file", "file_id": "file-old"}
+    for state in (
+        {"previous_response_id": "resp_old"},
+        {"conversation": "conv_old"},
+        {"input": [{"role": "user", "content": [file]}]},
+    ):
         for n, status in ((1, 200), (2, 404)):
             front, upstream = workshop.in_front_of(raw.always(ANSWER), n=n)
             answer = raw.exchange(front.address, raw.request_bytes("/v1/responses", {**body, **state}, AUTH))
