@@ -33,14 +33,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `OpenRouter`'s list has about 2 MB.
 const LIST_BYTES_MAX: usize = 16 << 20;
 
+/// A provider whose list did not come is asked again after this.
+const AGAIN_NS: u64 = 10_000_000_000;
+
 /// Lists that were fetched, by provider.
 #[derive(Default)]
 pub struct Lists {
-    inner: Mutex<HashMap<u32, Fetched>>,
+    inner: Mutex<HashMap<u32, Known>>,
 }
 
-/// When a list was fetched (monotonic), and the list.
-type Fetched = (u64, Arc<Vec<Listed>>);
+/// What is known of a provider's list.
+#[derive(Clone, Default)]
+struct Known {
+    /// The last one that came.
+    list: Option<Arc<Vec<Listed>>>,
+    /// Not to be fetched again before (monotonic).
+    good_until_ns: u64,
+    /// Somebody has tried: nobody waits for it again.
+    tried: bool,
+}
+
+impl Lists {
+    fn with<T>(&self, provider: u32, act: impl FnOnce(&mut Known) -> T) -> T {
+        let mut all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        act(all.entry(provider).or_default())
+    }
+}
 
 /// One model of a provider.
 pub struct Listed {
@@ -93,8 +111,34 @@ pub async fn one(
         return Ok(json_of(item.to_owned()));
     }
     let shown: String = name.chars().take(120).collect();
+    if let Some(provider) = unlisted(worker, snapshot, &name, caller) {
+        let message = format!(
+            "The models of `{provider}` cannot be listed at the moment, so whether there is `{shown}` is not known."
+        );
+        return Err(Problem::new(Kind::UpstreamFailed, message));
+    }
     let message = format!("There is no model `{shown}` here; GET /v1/models lists what there is.");
     Err(Problem::new(Kind::ModelUnknown, message))
+}
+
+/// The provider whose list would have told of this name, if it has one and none ever came.
+fn unlisted<'a>(
+    worker: &Worker,
+    snapshot: &'a Snapshot,
+    name: &str,
+    caller: Option<&Client>,
+) -> Option<&'a str> {
+    let providers = &snapshot.config.providers;
+    let behind = name
+        .split_once(':')
+        .and_then(|(prefix, model)| Some((providers.iter().position(|p| *p.name == *prefix)?, model)));
+    let (index, model) = behind.or(snapshot.config.default_provider.map(|index| (index, name)))?;
+    if caller.is_some_and(|c| !c.may_ask_for(snapshot, index, model)) {
+        return None;
+    }
+    let listed = worker.gateway.lists.with(snapshot.provider_ids[index].0, |known| known.list.is_some());
+    let lists = providers[index].models != keymux_config::ModelsFetch::Off;
+    (lists && !listed).then(|| &*providers[index].name)
 }
 
 /// The item of this name. Models of the default provider are listed by their bare names, but are asked for behind the
@@ -241,50 +285,81 @@ fn renamed(model: &Listed, id: &str) -> String {
     }
 }
 
+/// A provider's list. Only the very first call waits for it: later ones get the last that came, if any did, and a new
+/// one is fetched beside them, so that a provider that hangs costs nobody its time again.
 async fn fetched(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
-    key: &KeyEntry,
+    key: &Arc<KeyEntry>,
     headers: &Fields,
 ) -> Option<Arc<Vec<Listed>>> {
-    let gateway = &worker.gateway;
-    let now_ns = gateway.clock.mono_ns();
-    let known = {
-        let lists = gateway.lists.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.get(&upstream.id.0).cloned()
-    };
-    if let Some((at, list)) = &known
-        && now_ns.saturating_sub(*at) < FRESH_NS
-    {
-        return Some(list.clone());
-    }
-    match fetch(worker, upstream, key, headers).await {
-        Ok(list) => {
-            let list = Arc::new(list);
-            let mut lists = gateway.lists.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            lists.insert(upstream.id.0, (now_ns, list.clone()));
-            Some(list)
+    let lists = &worker.gateway.lists;
+    let now_ns = worker.gateway.clock.mono_ns();
+    let known = lists.with(upstream.id.0, |known| {
+        let was = known.clone();
+        if was.good_until_ns <= now_ns {
+            // Who comes next does not fetch the same.
+            known.good_until_ns = now_ns.saturating_add(AGAIN_NS);
         }
-        Err(detail) => {
-            tracing::warn!(provider = %upstream.name, detail, "the provider's models cannot be listed");
-            // An old list is better than none.
-            known.map(|(_, list)| list)
-        }
+        was
+    });
+    if known.good_until_ns > now_ns && known.tried {
+        return known.list;
     }
+    let headers = passed(headers, upstream);
+    let refreshed = refresh(worker.clone(), upstream.clone(), key.clone(), headers);
+    if !known.tried {
+        return refreshed.await;
+    }
+    // It ends by its own patience; nobody waits for it.
+    drop(crate::rt::spawn(refreshed));
+    known.list
+}
+
+/// Fetches a provider's list and notes what came of it.
+async fn refresh(
+    worker: Arc<Worker>,
+    upstream: Arc<Upstream>,
+    key: Arc<KeyEntry>,
+    headers: Vec<(&'static str, Vec<u8>)>,
+) -> Option<Arc<Vec<Listed>>> {
+    let fetched = fetch(&worker, &upstream, &key, &headers).await;
+    let now_ns = worker.gateway.clock.mono_ns();
+    worker.gateway.lists.with(upstream.id.0, |known| {
+        known.tried = true;
+        match fetched {
+            Ok(list) => {
+                known.list = Some(Arc::new(list));
+                known.good_until_ns = now_ns.saturating_add(FRESH_NS);
+            }
+            // The one that came last is better than none.
+            Err(detail) => {
+                known.good_until_ns = now_ns.saturating_add(AGAIN_NS);
+                tracing::warn!(provider = %upstream.name, detail, "the provider's models cannot be listed");
+            }
+        }
+        known.list.clone()
+    })
+}
+
+/// Headers of the caller that the provider has to see.
+fn passed(asked: &Fields, upstream: &Upstream) -> Vec<(&'static str, Vec<u8>)> {
+    let names = ["anthropic-version", "anthropic-beta"];
+    let mut out: Vec<_> = names.iter().filter_map(|name| Some((*name, asked.get(name)?.to_vec()))).collect();
+    // Anthropic answers nothing without a version.
+    if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !asked.has("anthropic-version") {
+        out.push(("anthropic-version", b"2023-06-01".to_vec()));
+    }
+    out
 }
 
 async fn fetch(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     key: &KeyEntry,
-    asked: &Fields,
+    passed: &[(&'static str, Vec<u8>)],
 ) -> Result<Vec<Listed>, String> {
-    let passed = ["anthropic-version", "anthropic-beta"];
-    let mut out: Vec<_> = passed.iter().filter_map(|name| Some((*name, asked.get(name)?))).collect();
-    // Anthropic answers nothing without a version.
-    if upstream.dialect == keymux_wire::error::Dialect::Anthropic && !asked.has("anthropic-version") {
-        out.push(("anthropic-version", b"2023-06-01"));
-    }
+    let out: Vec<_> = passed.iter().map(|(name, value)| (*name, value.as_slice())).collect();
     let mut head = Vec::with_capacity(512);
     headers::begin(&mut head, "GET", &[&upstream.target_base, "/models"], upstream);
     headers::to_provider(&mut head, &Fields::of(&out), upstream, key);

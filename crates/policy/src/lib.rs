@@ -34,6 +34,7 @@ mod hang;
 mod hash;
 mod health;
 mod measure;
+mod merge;
 mod pick;
 mod places;
 mod poison;

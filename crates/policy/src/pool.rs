@@ -31,6 +31,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.ok += other.ok;
+        for (n, more) in self.failed.iter_mut().zip(other.failed) {
+            *n += more;
+        }
+    }
+
     pub(crate) fn fail(&mut self, class: Class) {
         self.failed[class as usize] += 1;
     }

@@ -109,6 +109,7 @@ impl Policy {
 
     fn set_keys(&mut self, now: Now, specs: &[KeySpec]) {
         self.pool.keys.iter_mut().for_each(|(_, k)| k.present = false);
+        let mut moved = Vec::new();
         for spec in specs {
             let known = self.pool.accounts.get(spec.account.0 as usize).is_some()
                 && self.pool.providers.get(spec.provider.0 as usize).is_some();
@@ -136,6 +137,7 @@ impl Policy {
                 self.pool.keys.put(spec.id.0, key);
             }
             if self.pool.keys[at].account != spec.account {
+                moved.push((self.pool.keys[at].account, spec.account));
                 self.pool.move_key(spec.id, spec.account);
             }
             let old = std::mem::take(&mut self.pool.keys[at].domains);
@@ -144,6 +146,12 @@ impl Policy {
             (k.domains, k.name, k.present) = (domains, spec.name.clone(), true);
             (k.enabled, k.weight, k.models) = (spec.enabled, spec.weight, spec.models.clone());
             self.pool.rematch_key(spec.id);
+        }
+        for (from, to) in moved {
+            let left = self.pool.keys.iter().any(|(_, k)| k.present && k.account == from);
+            if !left && !self.pool.account(from).present {
+                self.merge_account(now, from, to);
+            }
         }
     }
 

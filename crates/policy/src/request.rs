@@ -269,6 +269,11 @@ impl Requests {
         self.slots.get_mut(at).filter(|s| u64::from(s.generation) == id >> 32)
     }
 
+    /// All that are not taken.
+    pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.slots.iter_mut().filter_map(|slot| slot.request.as_deref_mut())
+    }
+
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<Request>> {
         self.slot(id)?.request.take()
     }

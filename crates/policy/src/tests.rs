@@ -7,6 +7,7 @@ mod harness;
 mod hidden;
 mod hostile;
 mod market;
+mod merging;
 mod overload;
 mod poison;
 mod promises;

@@ -88,6 +88,36 @@ def test_plain_calls_at_a_key_that_went_silent_are_moved_long_before_their_time_
     assert counted and int(counted[1]) == len(there)
 
 
+def test_a_provider_whose_models_never_come_costs_one_call_its_time_and_no_name_a_404(workshop):
+    back = threading.Event()
+    listed = raw.response_bytes(b'{"object": "list", "data": [{"id": "x", "object": "model"}]}')
+
+    def answer(connection, _) -> bool:
+        if not back.is_set():
+            connection.sock.settimeout(None)
+            return connection.is_closed()
+        connection.send(listed)
+        return True
+
+    front, upstream = workshop.in_front_of(answer)
+
+    def get(path: str) -> raw.Message:
+        return raw.exchange(front.address, raw.request_bytes(path, headers=AUTH, method="GET"))
+
+    assert get("/v1/models").status == 200
+    for _ in range(3):
+        assert get("/v1/models").json["data"] == []
+        unknown = get("/v1/models/lab:x")
+        assert unknown.status == 502 and "not known" in unknown.json["error"]["message"], "it may well be there"
+    assert len(upstream.requests) == 1, "nobody waits for it again"
+    assert get("/v1/models/nobody:x").status in (404, 502)
+    back.set()
+    deadline = time.monotonic() + raw.PATIENCE_S
+    while get("/v1/models/lab:x").status != 200:
+        assert time.monotonic() < deadline, "it is asked again, beside"
+    assert get("/v1/models/lab:y").status == 404
+
+
 def test_a_caller_who_leaves_before_any_answer_is_counted_at_the_key(workshop):
     front, upstream = workshop.in_front_of(lambda connection, _: connection.is_closed())
     with raw.Connection(front.address) as caller:
