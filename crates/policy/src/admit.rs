@@ -260,7 +260,7 @@ impl Policy {
                 Why::BreakerOpen => Class::Target,
                 Why::ProviderDown => Class::Provider,
                 Why::NoCapacity => Class::Capacity,
-                Why::Limit(_) => Class::Quota,
+                Why::Limit(_) | Why::FirstContact => Class::Quota,
                 Why::Disabled | Why::Tried | Why::NotAllowed | Why::NotServed => return None,
             };
             Some(Out {

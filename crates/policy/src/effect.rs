@@ -109,7 +109,10 @@ impl Policy {
             }
         }
         request.flight.probes.clear();
-
+        let am = self.pool.targets[target].account_model;
+        if request.flight.watched && self.pool.account_models[am].contact.answered(request.flight.beside) {
+            self.release(self.pool.targets[target].account, None);
+        }
         self.forbidden_elsewhere(now, request);
         let provider = self.pool.targets[target].provider;
         self.pool.provider_mut(provider).trouble.success();

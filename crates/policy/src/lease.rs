@@ -71,6 +71,8 @@ pub enum Why {
     NoCapacity,
     /// A limit is used up.
     Limit(crate::fleet::Dimension),
+    /// Nothing is known of its limits yet: few go at first.
+    FirstContact,
     /// Already tried in this round.
     Tried,
     /// Ruled out by the caller.

@@ -47,7 +47,8 @@ impl Policy {
         if new || resized {
             self.events.push(now, What::LimitLearned { account, dimension, size });
         }
-        if rose {
+        // What is known at last holds nobody back who waited to hear of it.
+        if rose || new {
             self.release(account, None);
         }
     }

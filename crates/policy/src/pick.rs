@@ -41,6 +41,8 @@ struct Look<'a, 'q> {
     route: (usize, u64),
     tier: usize,
     few: bool,
+    /// Somewhere in this tier nothing but a first contact holds it back.
+    held_back: bool,
 }
 
 /// Looks at the candidates of a route, best tier first.
@@ -55,7 +57,8 @@ pub(crate) fn look(
     let order = q.ask.providers.as_deref().map_or(&[][..], |p| &p.order);
     let lone = q.ask.providers.as_deref().is_some_and(|p| p.no_fallbacks);
     let scan = Scan { try_at: u64::MAX, ..Scan::default() };
-    let mut l = Look { pool, rng, scratch, q, scan, route: (at, route.serial), tier: 0, few: true };
+    let mut l =
+        Look { pool, rng, scratch, q, scan, route: (at, route.serial), tier: 0, few: true, held_back: false };
     for rank in 0..=order.len() {
         if lone && rank == order.len() && rank > 0 {
             break;
@@ -74,6 +77,10 @@ pub(crate) fn look(
             }
             if let Some(o) = cost::decide(&l.scratch.offers, route.strategy, q.first_attempt, l.rng) {
                 l.scan.best = Some(l.chosen(o, &route.tiers[tier].members));
+                return l.scan;
+            }
+            if l.held_back {
+                // It is not full: nobody goes to a worse tier for that.
                 return l.scan;
             }
         }
@@ -240,9 +247,9 @@ impl Look<'_, '_> {
         base: Verdict,
         turn: f64,
     ) -> Seen {
-        let now = self.q.now.mono_ns;
+        let (q, now) = (self.q, self.q.now.mono_ns);
         let span = member.layout.groups[group];
-        if self.q.barred.contains(&span.account) {
+        if q.barred.contains(&span.account) {
             return Seen::Nothing;
         }
         if member.account_models[group] == UNKNOWN {
@@ -258,7 +265,11 @@ impl Look<'_, '_> {
             v.gate(account.free.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
         }
         v.gate(am.quota.pass(now), Why::Limit(crate::fleet::Dimension::Requests));
-        v.domains(self.pool, &am.domains, need, &self.q, model.stats.turn());
+        if let Some(watch) = am.watch.as_ref().filter(|_| am.domains.is_empty() && !v.blocked()) {
+            v.gate(am.contact.pass(now, watch.in_flight(), q.ask.deadline_mono_ns), Why::FirstContact);
+            self.held_back |= v.blocked();
+        }
+        v.domains(self.pool, &am.domains, need, &q, model.stats.turn());
         if v.blocked() {
             let first = self.first_untried(member, group);
             if first.is_none() {

@@ -13,6 +13,7 @@ use crate::fleet::{
 use crate::gate::Gate;
 use crate::hash::Map;
 use crate::health::{Ewma, FirstByte, SIZES};
+use crate::quota::contact::Contact;
 use crate::quota::{Domain, History, ModelStats};
 use crate::route::{Layout, Park};
 use crate::slab::Slab;
@@ -133,6 +134,8 @@ pub(crate) struct AccountModel {
     pub(crate) quota: Gate,
     /// What went through while no limit was known.
     pub(crate) watch: Option<Box<History>>,
+    /// How many may go meanwhile.
+    pub(crate) contact: Contact,
     /// All domains that apply: the account's that match, and those learned for this model.
     pub(crate) domains: Vec<usize>,
 }
@@ -288,6 +291,7 @@ impl Pool {
             model,
             quota: Gate::default(),
             watch: None,
+            contact: Contact::default(),
             domains,
         });
         self.account_model_index.insert((account.0, model), at);

@@ -1,6 +1,7 @@
 //! The scheduler as a whole, in virtual time. `harness` builds fleets and plays a provider; the rest is by subject.
 
 mod choosing;
+mod contact;
 mod failures;
 mod hangs;
 mod harness;

@@ -17,6 +17,7 @@ shelf! {
     "announced-rounded",
     "below-quota",
     "bursts",
+    "cold-flood",
     "concurrency",
     "conversations",
     "flood",

@@ -65,6 +65,7 @@ scenarios! {
     announced_rounded = "announced-rounded",
     below_quota = "below-quota",
     bursts = "bursts",
+    cold_flood = "cold-flood",
     concurrency = "concurrency",
     conversations = "conversations",
     flood = "flood",

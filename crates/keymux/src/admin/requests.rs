@@ -107,6 +107,7 @@ fn why(why: Why) -> String {
         Why::Benched => "benched: refused, or out of money".to_owned(),
         Why::BreakerOpen => "failing: its breaker is open".to_owned(),
         Why::ProviderDown => "its provider is out".to_owned(),
+        Why::FirstContact => "its limits are not known yet: few go at first".to_owned(),
         Why::NoCapacity => "the provider has no capacity for the model".to_owned(),
         Why::Limit(counted) => format!("a limit is used up: {}", dimension(counted)),
         Why::Tried => "tried already".to_owned(),

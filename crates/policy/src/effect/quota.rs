@@ -30,7 +30,12 @@ impl Policy {
     pub(crate) fn watch(&mut self, now: Now, target: usize, need: &Need) -> Option<u32> {
         let at = self.pool.targets[target].account_model;
         let am = &mut self.pool.account_models[at];
-        am.domains.is_empty().then(|| am.watch.get_or_insert_default().sent(now.mono_ns, need))
+        if !am.domains.is_empty() {
+            return None;
+        }
+        let beside = am.watch.get_or_insert_default().sent(now.mono_ns, need);
+        am.contact.sent(now.mono_ns, beside);
+        Some(beside)
     }
 
     /// A request ended: what it was charged in truth is noted wherever it was noted.

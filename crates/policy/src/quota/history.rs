@@ -44,7 +44,7 @@ pub(crate) struct Refused {
     pub(crate) sent: u64,
     pub(crate) heard: u64,
     pub(crate) need: Sums,
-    /// All that was taken before it.
+    /// All that was taken before it, and in the same millisecond: steps are no finer.
     pub(crate) sum: Sums,
     /// Others in flight when it was sent.
     pub(crate) beside: u32,
@@ -105,7 +105,11 @@ impl History {
         correct(&mut self.total);
         let steps = self.base.iter_mut().chain(&mut self.steps);
         steps.rev().take_while(|s| s.at >= sent).for_each(|s| correct(&mut s.sum));
-        self.refusals.iter_mut().rev().take_while(|r| r.sent > sent).for_each(|r| correct(&mut r.sum));
+        self.refusals
+            .iter_mut()
+            .rev()
+            .take_while(|r| r.sent / MS >= sent / MS)
+            .for_each(|r| correct(&mut r.sum));
     }
 
     /// A limit refused a request, whose own charge has been taken out already. Of those that were sent before the
@@ -134,7 +138,7 @@ impl History {
             sent,
             heard,
             need: sums(need),
-            sum: self.before(sent + 1),
+            sum: self.before((sent / MS + 1) * MS),
             beside,
             stated,
         });
@@ -209,6 +213,22 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_burst_what_was_let_in_is_what_is_known_of_it_however_late_the_rest_is_refused() {
+        let mut h = History::default();
+        let mut one = Need::default();
+        one.set(Dimension::Requests, 1.0);
+        let nothing = Need::default();
+        for _ in 0..100 {
+            h.sent(MS, &one);
+        }
+        for n in 0..40 {
+            h.ended(MS, &one, &nothing, 0, true);
+            assert_eq!(h.refused(MS, 50 * MS, &one, 0, None), n == 0);
+        }
+        assert!((h.refusals[0].sum[0] - 60.0).abs() < 1e-9, "{:?}", h.refusals[0]);
+    }
 
     #[test]
     fn what_was_forgotten_is_not_taken_for_nothing() {

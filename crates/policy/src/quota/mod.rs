@@ -2,11 +2,12 @@
 //! enforces (account or key x models x dimension); its *meter* says how it comes back; *estimate* says what a request
 //! takes and what it is settled to; *learn* corrects the mirror by what answers say, which *told* puts side by side;
 //! *learner* finds out limits that only refusals tell of, from what went before (*history*) and which limit explains that
-//! (*shape*).
+//! (*shape*); *contact* goes carefully where nothing is known yet.
 //!
 //! Nothing here knows requests, targets or routes: amounts go in, instants come out.
 
 pub(crate) mod bucket;
+pub(crate) mod contact;
 pub(crate) mod domain;
 pub(crate) mod estimate;
 pub(crate) mod history;

@@ -147,7 +147,7 @@ fn f08_a_relayed_error_of_the_request_stays_the_requests() {
 #[test]
 fn f09_in_flight_counts_return_to_zero_and_ties_do_not_pile_up() {
     let mut w = World::new(fleet(10, &[]));
-    let mut leases: Vec<Lease> = (0..200).map(|_| w.go()).collect();
+    let mut leases: Vec<Lease> = (0..200).map(|_| w.go_now()).collect();
     let mut per_key = [0u32; 10];
     for l in &leases {
         per_key[l.key.0 as usize] += 1;

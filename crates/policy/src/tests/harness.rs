@@ -170,6 +170,16 @@ impl World {
         }
     }
 
+    /// One that would not wait, not even to make contact.
+    #[track_caller]
+    pub(crate) fn go_now(&mut self) -> Lease {
+        let ask = self.ask(0.0);
+        match self.submit(ask) {
+            Decision::Go(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn wait(&mut self, wait_s: f64) -> (Ticket, u64) {
         let ask = self.ask(wait_s);

@@ -325,7 +325,7 @@ fn another_configuration_keeps_levels_and_cool_downs() {
     let used: f64 = w.levels().iter().map(|l| 20.0 - l).sum();
     assert!((used - 8.0).abs() < 1e-6, "what was used stays used: {:?}", w.levels());
     for _ in 0..30 {
-        let lease = w.go();
+        let lease = w.go_now();
         assert_ne!(lease.key, hurt, "still benched");
     }
     // A lease of before settles as ever, and a key that is gone is not used again.

@@ -272,8 +272,8 @@ fn a_broken_key_is_found_out_and_nobody_sees_it() {
 #[test]
 fn the_retry_budget_bounds_what_failures_add_and_nothing_is_lost() {
     let mut f = Fleet { providers: vec![provider(0), provider(1)], ..Fleet::default() };
-    add_account(&mut f, 0, 1, vec![]);
-    add_account(&mut f, 1, 1, vec![]);
+    add_account(&mut f, 0, 1, vec![rpm(1e6)]);
+    add_account(&mut f, 1, 1, vec![rpm(1e6)]);
     f.routes.push(route(0, &[&[0], &[1]]));
     f.settings.breaker.failures_min = u32::MAX;
     f.settings.breaker.consecutive = 0;
@@ -352,14 +352,14 @@ fn many_answers_to_what_was_sent_before_are_one_piece_of_news() {
     // Ten requests are in flight when the key is refused, or a limit without a time is hit: one cool-down, not ten
     // doublings of it.
     let mut w = World::new(fleet(1, &[]));
-    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
+    let leases: Vec<Lease> = (0..10).map(|_| w.go_now()).collect();
     for lease in leases {
         w.pass(0.2);
         w.fail(lease, evidence(Sign::KeyRefused, Some(401)));
     }
     assert!(w.refused(0.0).retry_after_ns.unwrap() <= 66 * SECOND);
     let mut w = World::new(fleet(1, &[]));
-    let leases: Vec<Lease> = (0..10).map(|_| w.go()).collect();
+    let leases: Vec<Lease> = (0..10).map(|_| w.go_now()).collect();
     let start = w.ns;
     for lease in leases {
         w.pass(0.01);
