@@ -34,7 +34,7 @@ pub use env::from_env;
 pub use keymux_policy::fleet::{Charging, Endpoint, EndpointSet, LimitSpec, ModelSet, Settings, Strategy};
 pub use ledger::{Database, Ledger, Unavailable};
 pub use lookup::Resolution;
-pub use problem::{Problem, Problems, Severity};
+pub use problem::{Problem, Problems, Severity, did_you_mean};
 pub use schema::{reference, schema};
 pub use secret::{NotASecret, Secret, SecretSource};
 pub use url::{BadUrl, BaseUrl, ProxyUrl};

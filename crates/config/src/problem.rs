@@ -221,7 +221,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// `did you mean "x"?`, or the whole list where nothing is near.
-pub(crate) fn did_you_mean(word: &str, candidates: &[&str], listing: &str) -> String {
+pub fn did_you_mean(word: &str, candidates: &[&str], listing: &str) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(c) => format!("did you mean \"{c}\"?"),
         None if candidates.is_empty() => String::new(),

@@ -63,9 +63,12 @@ table! {
     PathUnknown = "path_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No such path here. A provider's management paths are never passed on.";
     ModelUnknown = "model_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No route has this name, and no default provider is set.";
     StateUnknown = "state_not_found", 404, "invalid_request_error", "not_found_error", Mend, "The stored response that the request builds on was not made through this gateway, or is not yours.";
+    KeyUnknown = "key_not_found", 404, "invalid_request_error", "not_found_error", Mend, "There is no client key with this hash (any more).";
+    GenerationUnknown = "generation_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No request of yours has this id, or its row was not written yet or is too old.";
     MethodNotAllowed = "method_not_allowed", 405, "invalid_request_error", "invalid_request_error", Mend, "The path takes another method, named in `Allow`.";
     HeadTimeout = "head_timeout", 408, "invalid_request_error", "timeout_error", Again, "The head of the request did not come within `server.header_timeout`. The connection is closed.";
     BodyTimeout = "body_timeout", 408, "invalid_request_error", "timeout_error", Again, "The body stopped coming.";
+    KeyConflict = "key_conflict", 409, "invalid_request_error", "invalid_request_error", Mend, "The client key was changed by somebody else, was revoked, or this gateway keeps none (`ledger.database = \"off\"`).";
     BodyTooLarge = "body_too_large", 413, "invalid_request_error", "request_too_large", Mend, "The body is over `server.body_bytes_max`.";
     EncodedBody = "encoded_body", 415, "invalid_request_error", "invalid_request_error", Mend, "The body is compressed. Send it plain: the model has to be read from it.";
     HeadTooLarge = "head_too_large", 431, "invalid_request_error", "invalid_request_error", Mend, "The head of the request is over `server.head_bytes_max`, or has over 100 fields. The connection is closed.";

@@ -6,7 +6,7 @@ use crate::clients::{Client, Directory, Found, Status};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::reply::Reply;
-use keymux_config::Server;
+use keymux_config::{Secret, Server};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -56,6 +56,20 @@ pub fn admit(
         ),
         Found::Unread => Err(unread()),
     }
+}
+
+/// Whether the caller may manage client keys: who shows the admin token may.
+pub fn manages(token: Option<&Secret>, headers: &Fields) -> Result<(), Problem> {
+    let Some(presented) = presented(headers) else {
+        let message = "The admin token is missing: send it as `Authorization: Bearer …`.";
+        return Err(Problem::new(Kind::Unauthorized, message));
+    };
+    if token.is_some_and(|token| token.matches(presented.as_bytes())) {
+        return Ok(());
+    }
+    let message = "Client keys are managed with the admin token alone: it is in the file `admin-token` in the data \
+                   directory, unless `server.admin_token` sets it.";
+    Err(Problem::new(Kind::Unauthorized, message))
 }
 
 fn unread() -> Problem {

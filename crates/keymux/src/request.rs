@@ -8,13 +8,14 @@ use crate::body::{self, Body, Taken};
 use crate::clients::{self, Client, Entry};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
+use crate::keys::openrouter;
 use crate::options::Options;
 use crate::plan::{self, Plan, Read};
 use crate::reply::Reply;
 use crate::scheduler::{Answer, Held};
 use crate::serve::{Gone, Line, RequestHead, Worker};
 use crate::story::Story;
-use crate::surface::{self, Lost, Surface};
+use crate::surface::{self, Lost, Own, Surface};
 use crate::upstream::Outgoing;
 use crate::{bound, guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
@@ -108,6 +109,11 @@ async fn serve(
             return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
         }
         Surface::Readyz => return Ok(plain(StatusCode::OK, "ready\n")),
+        Surface::Own(what @ (Own::Keys | Own::Key(_))) => {
+            guard::manages(gateway.admin_token().as_ref(), &head.fields)?;
+            let mut asked = Box::pin(own(worker, (line, alarm), head, (what, None)));
+            return Ok(asked.as_mut().await?);
+        }
         _ => {}
     }
     let now = gateway.clock.now();
@@ -126,6 +132,10 @@ async fn serve(
             let mut one = Box::pin(models::one(worker, &snapshot, head, (name, caller.as_deref())));
             Ok(line.unless_gone(one.as_mut()).await??)
         }
+        Surface::Own(what) => {
+            let mut asked = Box::pin(own(worker, (line, alarm), head, (what, caller.as_deref())));
+            Ok(asked.as_mut().await?)
+        }
         Surface::Call(endpoint) => {
             let envelope = surface::envelope_of_normal(&path);
             gateway.ledger.admit()?;
@@ -135,6 +145,20 @@ async fn serve(
         // Answered above.
         Surface::Healthz | Surface::Readyz => Ok(plain(StatusCode::OK, "ok\n")),
     }
+}
+
+/// A question about client keys, answered here.
+async fn own(
+    worker: &Arc<Worker>,
+    (line, alarm): (&mut Line, &mut Alarm),
+    head: &RequestHead,
+    (what, caller): (Own<'_>, Option<&Client>),
+) -> Result<Reply, Problem> {
+    let gateway = &worker.gateway;
+    let server = &gateway.live.load_full().config.server;
+    let body = body::read(&head.fields, line, alarm, gateway, server).await?;
+    let asked = openrouter::Asked { method: &head.method, what, query: head.query(), body: &body, caller };
+    openrouter::answer(gateway, &asked).await
 }
 
 /// A call to a model: read it, plan it, and carry it out while the client waits.

@@ -16,10 +16,27 @@ pub enum Surface<'a> {
     Models,
     /// One model.
     Model(&'a str),
+    /// Client keys and what they have spent, as OpenRouter shows its own.
+    Own(Own<'a>),
     /// Is the process alive?
     Healthz,
     /// May requests be sent here?
     Readyz,
+}
+
+/// What is asked about client keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own<'a> {
+    /// All keys, or a new one.
+    Keys,
+    /// The key with this hash.
+    Key(&'a str),
+    /// The caller's own key.
+    Caller,
+    /// The caller's credits.
+    Credits,
+    /// One request of the caller's.
+    Generation,
 }
 
 /// Why a request line leads nowhere.
@@ -43,6 +60,8 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
                 (Surface::Models, "GET", is_get(method))
             } else if let Some(id) = below.strip_prefix("models/").filter(|id| !id.is_empty()) {
                 (Surface::Model(id), "GET", is_get(method))
+            } else if let Some((own, allow, fits)) = own(method, below) {
+                (Surface::Own(own), allow, fits)
             } else {
                 let endpoint = endpoint_at(below).ok_or(Lost::Path)?;
                 (Surface::Call(endpoint), "POST", method == Method::POST)
@@ -50,6 +69,20 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Surface<'a>, Lost> {
         }
     };
     if fits { Ok(surface) } else { Err(Lost::Method(allow)) }
+}
+
+fn own<'a>(method: &Method, below: &'a str) -> Option<(Own<'a>, &'static str, bool)> {
+    Some(match below {
+        "keys" => (Own::Keys, "GET, POST", is_get(method) || method == Method::POST),
+        "key" | "auth/key" => (Own::Caller, "GET", is_get(method)),
+        "credits" => (Own::Credits, "GET", is_get(method)),
+        "generation" => (Own::Generation, "GET", is_get(method)),
+        _ => {
+            let hash = below.strip_prefix("keys/").filter(|hash| !hash.is_empty() && !hash.contains('/'))?;
+            let fits = is_get(method) || method == Method::PATCH || method == Method::DELETE;
+            (Own::Key(hash), "GET, PATCH, DELETE", fits)
+        }
+    })
 }
 
 fn is_get(method: &Method) -> bool {
@@ -134,7 +167,7 @@ mod tests {
             "/",
             "/v1",
             "/v1/",
-            "/v1/keys",
+            "/v1/keys/a/b",
             "/api/v1/credits/x",
             "/v2/chat/completions",
             "/v1/chat",
@@ -149,6 +182,17 @@ mod tests {
         assert_eq!(find(&Method::GET, "/v1/messages"), Err(Lost::Method("POST")));
         assert_eq!(find(&Method::POST, "/v1/models"), Err(Lost::Method("GET")));
         assert_eq!(find(&Method::DELETE, "/healthz"), Err(Lost::Method("GET")));
+    }
+
+    #[test]
+    fn openrouters_surface_for_keys_is_our_own() {
+        let at = |method: &Method, path| find(method, path).unwrap();
+        assert_eq!(at(&Method::POST, "/api/v1/keys"), Surface::Own(Own::Keys));
+        assert_eq!(at(&Method::PATCH, "/v1/keys/ab12"), Surface::Own(Own::Key("ab12")));
+        assert_eq!(at(&Method::GET, "/v1/key"), Surface::Own(Own::Caller));
+        assert_eq!(at(&Method::GET, "/api/v1/auth/key"), Surface::Own(Own::Caller));
+        assert_eq!(find(&Method::PUT, "/v1/keys/ab"), Err(Lost::Method("GET, PATCH, DELETE")));
+        assert_eq!(find(&Method::POST, "/v1/credits"), Err(Lost::Method("GET")));
     }
 
     #[test]

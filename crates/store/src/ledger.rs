@@ -308,6 +308,18 @@ fn record(row: &mut crate::sql::Row) -> Result<Record, Fault> {
     Ok(r)
 }
 
+/// What one client or team has spent, by day (of 1970, in UTC); days that are too old to keep apart have none.
+pub(crate) fn spend_by_day(
+    db: &mut dyn Sql,
+    team: bool,
+    name: &str,
+) -> Result<Vec<(Option<u64>, u64)>, Fault> {
+    let kind = if team { "team" } else { "client" };
+    let of = [Cell::Text(kind), Cell::Text(name)];
+    let rows = db.rows("SELECT day, cost_nano_usd FROM spend WHERE kind = $1 AND name = $2", &of)?;
+    rows.into_iter().map(|mut row| Ok((u64::try_from(row.int()?).ok(), row.count()?))).collect()
+}
+
 /// What everybody has spent on this day (of 1970, in UTC) and since, in nano-dollars; `None` means ever.
 pub(crate) fn spend(db: &mut dyn Sql, since: Option<u64>) -> Result<Vec<Spend>, Fault> {
     let from = since.map_or(Cell::Int(LONG_AGO), Cell::count);

@@ -392,6 +392,12 @@ impl Store {
         self.ask(true, move |db| ledger::spend(db, since_day)).await
     }
 
+    /// What one client or team has spent, by day (its number since 1970, in UTC); old days are added up in one without.
+    pub async fn spend_by_day(&self, team: bool, name: &str) -> Result<Vec<(Option<u64>, u64)>, Fault> {
+        let name = name.to_owned();
+        self.ask(true, move |db| ledger::spend_by_day(db, team, &name)).await
+    }
+
     /// Clients and teams that changed after this version; from 0, all.
     pub async fn changes(&self, after: u64) -> Result<Changes, Fault> {
         self.ask(true, move |db| clients::changes(db, after)).await

@@ -152,7 +152,7 @@ def test_what_has_no_bound_or_no_price_is_refused_before_it_goes_out(workshop):
     for more in (
         {"plugins": [{"id": "web"}]},
         {"tools": [{"type": "web_search"}]},
-        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_url": "https://example.com/f.pdf"}}]}]},
     ):
         refused = ask(gateway, KEYS["one"], {**ASK, "max_tokens": 5, **more})
         assert (refused.status, refused.json["error"]["code"]) == (403, "cost_not_bounded"), more

@@ -1,9 +1,11 @@
 //! The listener for operators: health, metrics, and the state of everything as JSON and as a page. Whatever tells
 //! more than "alive" asks for the admin token; a client's token never suffices here.
 
+mod clients;
 mod page;
 mod requests;
 mod state;
+mod usage;
 
 pub use state::told;
 
@@ -15,7 +17,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use keymux_config::Secret;
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -24,33 +25,21 @@ use std::sync::atomic::Ordering;
 #[derive(Clone)]
 struct Admin {
     gateway: Arc<Gateway>,
-    /// The token of the start.
-    token: Secret,
-}
-
-impl Admin {
-    /// The token in force: a reload may have set another one.
-    fn token(&self) -> Secret {
-        let live = self.gateway.live.load();
-        live.config.server.admin_token.as_ref().unwrap_or(&self.token).clone()
-    }
 }
 
 const COOKIE_NAME: &str = "keymux_admin";
 
 /// Serves operators until the runtime ends.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, token: String) {
-    let token = match Secret::new(token) {
-        Ok(token) => token,
-        Err(error) => return tracing::error!(%error, "the admin token cannot be used"),
-    };
-    let admin = Admin { gateway, token };
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+    let admin = Admin { gateway };
     let guarded = Router::new()
         .route("/", get(page_of))
         .route("/metrics", get(metrics))
         .route("/admin/state", get(state_of))
         .route("/admin/requests", get(requests_of))
         .route("/admin/requests/{id}", get(request_of))
+        .merge(clients::routes())
+        .merge(usage::routes())
         .layer(axum::middleware::from_fn_with_state(admin.clone(), guard));
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -83,13 +72,14 @@ async fn guard(
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    let token = admin.token();
-    let fits = |shown: &str| token.matches(shown.as_bytes());
+    let token = admin.gateway.admin_token();
+    let fits = |shown: &str| token.as_ref().is_some_and(|token| token.matches(shown.as_bytes()));
     if bearer(headers).is_some_and(fits) || cookie(headers).is_some_and(fits) {
         return next.run(request).await;
     }
-    if request.method() == Method::GET && query.get("token").is_some_and(|shown| fits(shown)) {
-        let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", token.expose());
+    let shown = query.get("token").filter(|shown| fits(shown));
+    if let Some(shown) = shown.filter(|_| request.method() == Method::GET) {
+        let cookie = format!("{COOKIE_NAME}={shown}; HttpOnly; SameSite=Strict; Path=/");
         let path = local(request.uri().path());
         return (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, path)]).into_response();
     }

@@ -2,12 +2,16 @@
 //! 2 is something to mend in the command line or the configuration.
 
 mod check;
+mod clients;
 mod demo;
+mod gateway;
 mod health;
 mod levels;
 mod serve;
 mod simulate;
 mod state;
+mod table;
+mod usage;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +42,12 @@ enum Command {
     Check(check::Args),
     /// Run a scenario in virtual time: what would come of a fleet, a load, a fault.
     Simulate(simulate::Args),
+    /// Client keys of a running gateway: make, list, change, replace, end.
+    Clients(Box<clients::Clients>),
+    /// Teams of client keys.
+    Teams(clients::Teams),
+    /// What was used and spent, by team, client, model, key and time.
+    Usage(usage::Args),
     /// Ask a running gateway whether it is well.
     Health(health::Args),
 }
@@ -68,6 +78,9 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Clients(args) => clients::clients(&args),
+        Command::Teams(args) => clients::teams(&args),
+        Command::Usage(args) => usage::run(&args),
         Command::Health(args) => health::run(&args),
     };
     match done {

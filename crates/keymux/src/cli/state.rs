@@ -1,7 +1,7 @@
 //! The state directory: who may read it, and the admin token in it.
 
+use crate::random;
 use keymux_config::Config;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -23,7 +23,7 @@ pub(super) fn admin_token(config: &Config) -> Result<String, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(cannot("read", &path, &error)),
     }
-    let token = format!("kma-{}", random_hex());
+    let token = format!("kma-{}", random::hex::<32>());
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -42,26 +42,7 @@ fn cannot(do_what: &str, path: &Path, error: &std::io::Error) -> Failure {
     ))
 }
 
-/// 256 random bits.
-fn random_hex() -> String {
-    let bytes = random::<32>();
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Bytes that nobody can guess.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let source = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    #[expect(clippy::expect_used, reason = "without randomness no secret of this process is one")]
-    source.fill(&mut bytes).expect("the machine's random numbers");
-    bytes
-}
-
 /// A seed for dice that need not be secret.
 pub(super) fn seed() -> u64 {
-    u64::from_le_bytes(random())
+    u64::from_le_bytes(random::bytes())
 }

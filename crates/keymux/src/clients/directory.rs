@@ -130,6 +130,15 @@ impl Directory {
         team.map_or_else(|| Owner::Client(ids.client(name)), Owner::Team)
     }
 
+    /// Looks at the clients and teams of the store as they are known.
+    pub fn stored<T>(
+        &self,
+        look: impl FnOnce(&HashMap<String, store::Client>, &HashMap<String, store::Team>) -> T,
+    ) -> T {
+        let kept = self.kept();
+        look(&kept.clients, &kept.teams)
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

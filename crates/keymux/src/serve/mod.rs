@@ -26,11 +26,11 @@ use crate::models::Lists;
 use crate::observe::Metrics;
 use crate::scheduler::Scheduler;
 use arc_swap::ArcSwap;
-use keymux_config::Config;
+use keymux_config::{Config, Secret};
 use keymux_store::Store;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use writes::Writes;
 
 /// What all workers share.
@@ -57,6 +57,8 @@ pub struct Gateway {
     pub store: Option<Arc<Store>>,
     /// Whether what requests leave behind can be written down.
     pub ledger: Gate,
+    /// The admin token of the start.
+    admin_token: OnceLock<Secret>,
     /// New requests are refused.
     pub draining: AtomicBool,
     /// Connections that owe their client an answer.
@@ -117,6 +119,7 @@ impl Gateway {
             lists: Lists::default(),
             store,
             ledger: Gate::default(),
+            admin_token: OnceLock::new(),
             draining: AtomicBool::new(false),
             writes: Writes::default(),
             log_requests,
@@ -158,6 +161,12 @@ impl Gateway {
         self.log_requests.store(log_requests, Ordering::Relaxed);
         self.head_bytes_max.store(head_bytes_max, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The admin token in force: a reload may have set another one than that of the start. `None`: nobody may manage.
+    pub fn admin_token(&self) -> Option<Secret> {
+        let live = self.live.load();
+        live.config.server.admin_token.as_ref().or_else(|| self.admin_token.get()).cloned()
     }
 
     /// Counts a waiter.

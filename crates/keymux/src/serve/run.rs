@@ -8,7 +8,7 @@ use crate::clients::feed;
 use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
 use crate::{admin, ledger, rt};
-use keymux_config::{Config, Runtime};
+use keymux_config::{Config, Runtime, Secret};
 use keymux_store::Point;
 use std::future::Future;
 use std::io;
@@ -87,6 +87,10 @@ pub fn start_with(
     let clock = Clock::start();
     let store = ledger::open(&config, &clock, probe)?;
     let gateway = Gateway::new(config, connections_max, seed, (clock, store))?;
+    if let Ok(token) = Secret::new(admin_token) {
+        // It is new, so nobody else has set it.
+        let _ = gateway.admin_token.set(token);
+    }
     let starting = rt::single().map_err(|e| format!("no runtime: {e}"))?;
     starting.block_on(feed::first(&gateway));
     drop(starting);
@@ -119,7 +123,7 @@ pub fn start_with(
             threads.push(spawned("workers", serve)?);
         }
     }
-    threads.push(spawned("control", control(gateway.clone(), admin, admin_token, stopped))?);
+    threads.push(spawned("control", control(gateway.clone(), admin, stopped))?);
     Ok(Running { gateway, bound, stop, threads })
 }
 
@@ -163,7 +167,6 @@ fn worker_future(
 fn control(
     gateway: Arc<Gateway>,
     admin: Option<TcpListener>,
-    admin_token: String,
     mut stopped: Stop,
 ) -> impl FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send {
     move || {
@@ -173,7 +176,7 @@ fn control(
             rt::spawn(feed::follow(gateway.clone()));
             rt::spawn(crate::observe::events(gateway.clone()));
             if let Some(listener) = admin {
-                rt::spawn(admin::serve(gateway, listener, admin_token));
+                rt::spawn(admin::serve(gateway, listener));
             }
             let _ = stopped.wait_for(|stop| *stop).await;
         })
