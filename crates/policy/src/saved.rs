@@ -5,11 +5,12 @@
 use crate::Policy;
 use crate::fleet::{AccountId, Dimension, ModelSet};
 use crate::gate::{Gate, PROBE_EVERY_NS};
+use crate::quota::window::Window;
 use crate::quota::{Domain, History, Learner, Meter, Source};
 use crate::sane::STATED_MAX_NS;
 use crate::time::Now;
 
-/// One limit.
+/// One limit, or a part of what was used of one: a window whose beginning nobody knows stands as several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SavedLimit {
     /// The key's name, for a limit of one key alone.
@@ -96,7 +97,8 @@ impl Policy {
             let mut domains: Vec<usize> = a.domains.iter().chain(of_models).copied().collect();
             domains.sort_unstable();
             domains.dedup();
-            let limits = domains.iter().filter_map(|d| save_limit(self.pool.domains.get(*d)?, None, now));
+            let domains = domains.iter().filter_map(|d| self.pool.domains.get(*d));
+            let limits = domains.flat_map(|d| save_limit(d, None, now));
             let shut = shut_until(&a.quota, now);
             let account = SavedAccount {
                 provider: Box::from(&*self.pool.provider(a.provider).name),
@@ -113,7 +115,7 @@ impl Policy {
                 continue;
             };
             let domains = key.domains.iter().filter_map(|d| self.pool.domains.get(*d));
-            known.limits.extend(domains.filter_map(|d| save_limit(d, Some(&key.name), now)));
+            known.limits.extend(domains.flat_map(|d| save_limit(d, Some(&key.name), now)));
         }
         saved.accounts.retain(|a| !a.limits.is_empty() || a.shut_until_unix_ns.is_some());
         saved
@@ -175,20 +177,24 @@ impl Policy {
     }
 
     fn resume_declared(&mut self, now: Now, domains: &[usize], limit: &SavedLimit, gone_ns: u64) {
+        let Some(was) = limit.meter.within_reason(now).map(|was| was.resumed(now, gone_ns)) else { return };
         let same = domains.iter().find(|d| {
             let d = &self.pool.domains[**d];
-            d.dimension == limit.dimension && d.daily == limit.daily && d.models.0 == limit.models
+            let alike = match (&d.meter, &was) {
+                (Meter::Window(w), Meter::Window(was)) => w.period_ns == was.period_ns,
+                (is, was) => std::mem::discriminant(is) == std::mem::discriminant(was),
+            };
+            alike && d.dimension == limit.dimension && d.models.0 == limit.models
         });
-        let (Some(at), Some(was)) = (same, limit.meter.within_reason(now)) else { return };
-        let was = was.resumed(now, gone_ns);
+        let Some(at) = same else { return };
         let domain = &mut self.pool.domains[*at];
         match (&mut domain.meter, was) {
             (Meter::Bucket(b), Meter::Bucket(was)) => {
                 let used = was.capacity - was.level(now.mono_ns);
                 b.set_level(now.mono_ns, b.capacity - used);
             }
-            (Meter::Window(w), Meter::Window(was)) if w.period_ns == was.period_ns => {
-                if w.used_until(now, was.used(now), was.end(now).unwrap_or(now.mono_ns)) {
+            (Meter::Window(w), Meter::Window(was)) => {
+                if w.also_until(now, was.used(now), was.end(now)) {
                     return;
                 }
                 let (limit, anchored) = (w.limit, w.anchor());
@@ -209,26 +215,28 @@ fn shut_until(gate: &Gate, now: Now) -> Option<u64> {
     shut.then(|| now.unix_ns.saturating_add(gate.until().saturating_sub(now.mono_ns)))
 }
 
-fn save_limit(domain: &Domain, key: Option<&str>, now: Now) -> Option<SavedLimit> {
+fn save_limit(domain: &Domain, key: Option<&str>, now: Now) -> Vec<SavedLimit> {
     let unix = |mono: u64| now.unix_ns.saturating_add(mono.saturating_sub(now.mono_ns));
     let learned = domain.source == Source::Learned;
-    let meter = match &domain.meter {
-        Meter::Bucket(b) => {
-            SavedMeter::Bucket { capacity: b.capacity, rate: b.rate, level: b.level(now.mono_ns) }
-        }
-        Meter::Window(w) => SavedMeter::Window {
-            limit: w.limit,
-            period_ns: w.period_ns,
-            used: w.used(now),
-            end_unix_ns: w.end(now).map_or(0, unix),
-            by_clock: w.anchor().is_some(),
-        },
-        // Who held one is gone with the process.
-        Meter::Slots { limit, .. } if learned => SavedMeter::Slots { limit: *limit },
-        Meter::Slots { .. } => return None,
-        Meter::Open => SavedMeter::Open,
+    let window = |w: &Window, (end, used): (Option<u64>, f64)| SavedMeter::Window {
+        limit: w.limit,
+        period_ns: w.period_ns,
+        used,
+        end_unix_ns: end.map_or(0, unix),
+        by_clock: w.anchor().is_some(),
     };
-    Some(SavedLimit {
+    let meters = match &domain.meter {
+        Meter::Bucket(b) => {
+            vec![SavedMeter::Bucket { capacity: b.capacity, rate: b.rate, level: b.level(now.mono_ns) }]
+        }
+        // One that slides stands as several, one for each part of what was used.
+        Meter::Window(w) => w.parts(now).into_iter().map(|part| window(w, part)).collect(),
+        // Who held one is gone with the process.
+        Meter::Slots { limit, .. } if learned => vec![SavedMeter::Slots { limit: *limit }],
+        Meter::Slots { .. } => Vec::new(),
+        Meter::Open => vec![SavedMeter::Open],
+    };
+    let limit = |meter| SavedLimit {
         key: key.map(Box::from),
         dimension: domain.dimension,
         daily: domain.daily,
@@ -237,7 +245,8 @@ fn save_limit(domain: &Domain, key: Option<&str>, now: Now) -> Option<SavedLimit
         from_refusals: domain.learner.is_some(),
         meter,
         shut_until_unix_ns: domain.learner.as_ref().and_then(|l| l.shut_until(now.mono_ns)).map(unix),
-    })
+    };
+    meters.into_iter().map(limit).collect()
 }
 
 impl SavedMeter {

@@ -4,6 +4,7 @@
 
 mod attempt;
 mod record;
+mod restart;
 mod stranger;
 
 pub(crate) use record::{Fate, Record, Req, Tally};
@@ -17,6 +18,7 @@ use crate::traffic::{Arrival, Source};
 use crate::watch::Watch;
 use attempt::Flight;
 use keymux_policy::fleet::{Endpoint, RouteId};
+use keymux_policy::saved::Saved;
 use keymux_policy::{
     Ask, ClientId, Decision, Destination, Next, Policy, Refusal, RefusalKind, Size, TeamId, Ticket, Woken,
 };
@@ -48,6 +50,10 @@ pub(crate) enum Event {
     Leave(u32),
     /// The next call of a stranger.
     Stranger(usize),
+    /// The gateway stops, and nobody listens for a while.
+    Restart,
+    /// The next process listens.
+    Up,
 }
 
 /// A run of a scenario with one seed.
@@ -71,6 +77,9 @@ pub(crate) struct Run<'s> {
     first_client: Vec<u64>,
     route_of: Vec<u32>,
     strangers: Vec<Stranger>,
+    /// Since when the gateway listens, and what the last one saved for the next.
+    up_ns: u64,
+    saved: Option<Saved>,
     net: Rng,
     luck: Rng,
     vendors: Vec<Vendor>,
@@ -111,6 +120,8 @@ impl<'s> Run<'s> {
             first_client: Vec::new(),
             route_of: Vec::new(),
             strangers: Vec::new(),
+            up_ns: 0,
+            saved: None,
             net: rng.fork(),
             luck: rng.fork(),
             woken: Vec::new(),
@@ -145,6 +156,9 @@ impl<'s> Run<'s> {
             let stranger = Stranger::new(stranger, self.scenario, &self.sides, rng.fork())?;
             self.strangers.push(stranger);
             self.stranger_next(s);
+        }
+        for at_s in &self.scenario.restart_at_s {
+            self.at(ns_of(*at_s), Event::Restart);
         }
         Ok(())
     }
@@ -201,6 +215,8 @@ impl<'s> Run<'s> {
             Event::Silent(req, attempt) => self.silent(req, attempt),
             Event::Leave(req) => self.leave(req),
             Event::Stranger(n) => self.stranger(n),
+            Event::Restart => self.restart(),
+            Event::Up => self.up(),
         }
     }
 
@@ -228,13 +244,18 @@ impl<'s> Run<'s> {
     }
 
     fn submit(&mut self, req: u32) {
+        if self.now < self.up_ns {
+            self.at(self.up_ns, Event::Come(req));
+            return;
+        }
         let r = &mut self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
         r.came_ns = self.now;
         r.deadline_ns = self.now + traffic.deadline_ms * MS;
+        let first = r.returns == 0 && r.fate == Fate::Coming;
         r.fate = Fate::Waiting;
         self.tally.submitted += 1;
-        if r.returns == 0 {
+        if first {
             self.tally.clients[usize::try_from(r.client).unwrap_or(0)].offered();
         }
         if traffic.leaves > 0.0 && self.luck.chance(traffic.leaves) {

@@ -28,6 +28,7 @@ shelf! {
     "quotas-1-3-6",
     "refused-count",
     "refused-keys",
+    "restart",
     "shared-account",
     "slow-failing-hanging",
     "stranger",

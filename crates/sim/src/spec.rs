@@ -28,7 +28,8 @@ pub struct Scenario {
     pub patience: Patience,
     /// How many may wait (default: as the gateway has it).
     pub waiters_max: Option<usize>,
-    /// The gateway restarts at these seconds, with its levels saved.
+    /// The gateway restarts at these seconds, with its levels saved; nobody listens for a second, and whoever is cut off
+    /// comes again then.
     pub restart_at_s: Vec<f64>,
     /// The providers, as `keymux_provider` has them.
     #[serde(rename = "provider")]

@@ -109,6 +109,11 @@ impl Watch {
         }
     }
 
+    /// Another process, which was told nothing of anybody's health.
+    pub(crate) fn restarted(&mut self) {
+        self.health = self.health.take().map(|_| Health::default());
+    }
+
     pub(crate) fn first_output(&mut self) {
         if let Some(health) = &mut self.health {
             health.proved();

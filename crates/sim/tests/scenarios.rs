@@ -76,6 +76,7 @@ scenarios! {
     quotas_1_3_6 = "quotas-1-3-6",
     refused_count = "refused-count",
     refused_keys = "refused-keys",
+    restart = "restart",
     shared_account = "shared-account",
     slow_failing_hanging = "slow-failing-hanging",
     stranger = "stranger",

@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 /// Charges this share of a period apart are one.
 const GRAIN: u64 = 256;
 
+/// It is saved in so many parts.
+const PARTS: usize = 32;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slide {
     /// Until when a charge counts (monotonic), and how much, in order of time.
@@ -81,6 +84,15 @@ impl Slide {
             self.sum -= part;
             amount -= part;
         }
+    }
+
+    /// What counts, and until when, in few parts: each as long as the last of it.
+    pub(crate) fn parts(&self, mono_ns: u64) -> Vec<(Option<u64>, f64)> {
+        let charges: Vec<_> = self.charges.iter().filter(|(until, _)| *until > mono_ns).collect();
+        let parts = charges.chunks(charges.len().div_ceil(PARTS).max(1));
+        parts
+            .filter_map(|part| Some((Some(part.last()?.0), part.iter().map(|(_, amount)| amount).sum())))
+            .collect()
     }
 
     /// When no more than so much of it counts.

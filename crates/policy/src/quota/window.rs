@@ -206,6 +206,23 @@ impl Window {
         true
     }
 
+    /// So much more is used until `end` (monotonic), as is known from before, where charges slide.
+    pub(crate) fn also_until(&mut self, now: Now, used: f64, end: Option<u64>) -> bool {
+        let Some(slide) = &mut self.slide else { return false };
+        if let Some(end) = end {
+            slide.take(now.mono_ns, end, used);
+        }
+        true
+    }
+
+    /// What is used, and until when (monotonic), in few parts.
+    pub(crate) fn parts(&self, now: Now) -> Vec<(Option<u64>, f64)> {
+        match &self.slide {
+            Some(slide) => slide.parts(now.mono_ns),
+            None => vec![(self.end(now), self.used(now))],
+        }
+    }
+
     /// The running period ends at `end` (monotonic), as this process knew it before it was started again.
     pub(crate) fn resume(&mut self, now: Now, end: u64, by_clock: bool) {
         if by_clock {

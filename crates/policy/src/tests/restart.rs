@@ -98,3 +98,28 @@ fn names_that_are_gone_and_numbers_without_sense_are_left_alone() {
     next.policy.resume(now, &saved);
     assert!(burst(&mut next) >= 19);
 }
+
+#[test]
+fn of_a_window_that_slides_each_part_comes_back_in_its_time() {
+    let window = |limit, seconds| LimitSpec {
+        dimension: Dimension::Requests,
+        shape: Shape::Window { limit, period_ns: seconds * SECOND, anchor_unix_ns: None },
+        models: ModelSet::default(),
+        preset: false,
+    };
+    // Beside a larger one of the same dimension: neither takes the other's levels.
+    let f = fleet(1, &[window(1_000.0, 3_600), window(60.0, 60)]);
+    let mut w = World::new(f.clone());
+    for _ in 0..60 {
+        let lease = w.go();
+        w.ok(lease);
+        w.pass(0.5);
+    }
+    let (mut next, saved) = restarted(&w, f, 0.0);
+    assert!(saved.accounts[0].limits.len() <= 2 * 32, "{}", saved.accounts[0].limits.len());
+    assert_eq!(burst(&mut next), 0);
+    assert!((next.levels()[0] - 940.0).abs() < 1e-6, "{:?}", next.levels());
+    next.pass(45.3);
+    let came_back = burst(&mut next);
+    assert!((26..=30).contains(&came_back), "of what was sent in the first half: {came_back}");
+}

@@ -280,6 +280,15 @@ impl Run<'_> {
         self.poll(false);
     }
 
+    /// The gateway is gone, and its connections with it.
+    pub(super) fn cut_off(&mut self, req: u32) {
+        let call = self.flights.remove(&req).and_then(|flight| flight.call);
+        if let Some(call) = call {
+            let way = self.way();
+            self.at(self.now + way, Event::Over(call, true));
+        }
+    }
+
     pub(super) fn over(&mut self, call: u64, cancelled: bool) {
         let how = if cancelled { How::Cancelled } else { How::Completed };
         self.world.done(call, theirs(self.now), how);
