@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { once } from 'node:events';
 
 export const TOKEN = 'km-test-token';
+export const ADMIN_TOKEN = 'km-test-admin';
 const SPECS = new URL('../specs/', import.meta.url);
 const PATIENCE_MS = 20_000;
 
@@ -46,26 +47,48 @@ async function start(command, argv) {
   };
 }
 
-/** The simulated providers of e2e/specs/world.toml and a gateway in front of them. */
-export async function stack({ config } = {}) {
-  const spec = new URL('world.toml', SPECS).pathname;
+/** The simulated providers of e2e/specs/world.toml (or of another world's text) and a gateway in front of them. */
+export async function stack({ config, worldText } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'keymux-e2e-'));
+  const spec = worldText ? join(folder, 'world.toml') : new URL('world.toml', SPECS).pathname;
+  if (worldText) writeFileSync(spec, worldText);
   const world = await start(binary('TESTKIT_BIN'), ['serve', '--spec', spec, '--listen', '127.0.0.1:0', '--print-addr']);
   world.url = `http://${world.addresses.listen}`;
-  const folder = mkdtempSync(join(tmpdir(), 'keymux-e2e-'));
   const text = (config ?? readFileSync(new URL('gateway.toml', SPECS), 'utf8'))
     .replaceAll('@WORLD@', world.url)
     .replaceAll('@DATA@', join(folder, 'data'))
     .concat('\n[ledger]\nlog_bytes = "1MiB"\n');
   const file = join(folder, 'keymux.toml');
   writeFileSync(file, text);
-  const gateway = await start(binary('KEYMUX_BIN'), ['serve', '--config', file, '--print-addr']);
+  const serve = () => start(binary('KEYMUX_BIN'), ['serve', '--config', file, '--print-addr']);
+  let gateway = await serve();
   gateway.url = `http://${gateway.addresses.listen}`;
   const ready = await fetch(`${gateway.url}/readyz`, { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!ready.ok) throw new Error(`/readyz: ${ready.status}\n${gateway.log()}`);
 
   return {
     url: gateway.url,
+    admin: `http://${gateway.addresses.admin}`,
     world: world.url,
+    log: () => gateway.log(),
+    /** Lets a provider, an account or a key fail from now on. */
+    async fault(provider, place, kind) {
+      const body = JSON.stringify({ provider, ...place, fault: { kind } });
+      const answer = await fetch(`${world.url}/_sim/faults`, { method: 'POST', body });
+      if (!answer.ok) throw new Error(await answer.text());
+    },
+    /** Another configuration's text for the file; the running gateway finds it by itself or by a reload. */
+    rewrite(change) {
+      writeFileSync(file, change(readFileSync(file, 'utf8')));
+    },
+    /** Ends the gateway; what is called then starts it again, on the same addresses. */
+    async restart() {
+      const { listen, admin } = gateway.addresses;
+      await gateway.stop();
+      const fixed = readFileSync(file, 'utf8').replace('listen = "127.0.0.1:0"', `listen = "${listen}"`).replace('admin = "127.0.0.1:0"', `admin = "${admin}"`);
+      writeFileSync(file, fixed);
+      return async () => { gateway = await serve(); };
+    },
     /** The provider's own record of each call, in order of arrival. */
     async records(provider) {
       return (await fetch(`${world.url}/_sim/records?provider=${provider}`)).json();

@@ -1,5 +1,6 @@
 //! Why each recent request went where it went: its attempts, what was passed over and until when, how long it waited.
-//! A ring that forgets the oldest; it knows names, counts and times, never a body.
+//! A ring that forgets the oldest, and those that went well before those that did not; it knows names, counts and
+//! times, never a body.
 
 use keymux_policy::Now;
 use keymux_policy::blame::Class;
@@ -8,8 +9,11 @@ use keymux_store::Record;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Requests that are remembered.
+/// Requests that are remembered, whatever came of them.
 const REQUESTS_MAX: usize = 1000;
+/// Older ones that are remembered because something went wrong with them: at a thousand requests a second, the others
+/// are gone after one.
+const TROUBLED_MAX: usize = 500;
 
 /// One request that is over.
 #[derive(Debug, Default)]
@@ -52,22 +56,42 @@ pub struct Step {
 /// The last requests.
 #[derive(Default)]
 pub struct Recent {
-    ring: Mutex<VecDeque<Box<Told>>>,
+    rings: Mutex<Rings>,
+}
+
+#[derive(Default)]
+struct Rings {
+    newest: VecDeque<Box<Told>>,
+    troubled: VecDeque<Box<Told>>,
+}
+
+impl Told {
+    /// Whether an operator may want to know why: it was not answered, or not by its first attempt.
+    pub fn is_troubled(&self) -> bool {
+        self.record.outcome != "answered" || self.steps.iter().any(|step| step.blame.is_some())
+    }
 }
 
 impl Recent {
     /// One more. The one that is forgotten for it comes back in its place, so that the caller gives back its memory,
     /// outside of the lock.
     pub fn push(&self, told: &mut Box<Told>) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = if ring.len() == REQUESTS_MAX { ring.pop_front() } else { None };
-        ring.push_back(std::mem::replace(told, oldest.unwrap_or_default()));
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = rings.newest.len() == REQUESTS_MAX;
+        let mut oldest = if full { rings.newest.pop_front() } else { None };
+        if let Some(troubled) = oldest.take_if(|old| old.is_troubled()) {
+            oldest = if rings.troubled.len() == TROUBLED_MAX { rings.troubled.pop_front() } else { None };
+            rings.troubled.push_back(troubled);
+        }
+        rings.newest.push_back(std::mem::replace(told, oldest.unwrap_or_default()));
     }
 
     /// What `seen` makes of the requests, newest first, until it has made `most`.
     pub fn newest<T>(&self, most: usize, seen: impl FnMut(&Told) -> Option<T>) -> Vec<T> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().rev().map(|told| &**told).filter_map(seen).take(most).collect()
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        // All that are only there because of their trouble are older than all others.
+        let all = rings.newest.iter().rev().chain(rings.troubled.iter().rev());
+        all.map(|told| &**told).filter_map(seen).take(most).collect()
     }
 }
 
@@ -75,11 +99,32 @@ impl Recent {
 mod tests {
     use super::*;
 
+    fn told(n: u64, outcome: &'static str) -> Box<Told> {
+        let mut told = Box::new(Told { at: Now { mono_ns: n, unix_ns: n }, ..Told::default() });
+        told.record.outcome = outcome.into();
+        told
+    }
+
+    #[test]
+    fn what_went_wrong_is_remembered_longer_and_not_for_ever() {
+        let recent = Recent::default();
+        let troubled = TROUBLED_MAX as u64 + 3;
+        (0..troubled).for_each(|n| recent.push(&mut told(n, "refused")));
+        (troubled..troubled + REQUESTS_MAX as u64).for_each(|n| recent.push(&mut told(n, "answered")));
+        let all = recent.newest(usize::MAX, |told| Some(told.at.unix_ns));
+        assert_eq!(all.len(), REQUESTS_MAX + TROUBLED_MAX);
+        assert!(all.is_sorted_by(|a, b| a > b), "newest first");
+        assert_eq!(all.last(), Some(&3));
+        (0..REQUESTS_MAX as u64).for_each(|n| recent.push(&mut told(9_000 + n, "answered")));
+        let refused = recent.newest(usize::MAX, |told| (told.record.outcome == "refused").then_some(()));
+        assert_eq!(refused.len(), TROUBLED_MAX, "those that went well push out their like only");
+    }
+
     #[test]
     fn the_oldest_is_forgotten_first() {
         let recent = Recent::default();
         for n in 0..REQUESTS_MAX as u64 + 2 {
-            let mut told = Box::new(Told { at: Now { mono_ns: n, unix_ns: n }, ..Told::default() });
+            let mut told = told(n, "answered");
             recent.push(&mut told);
             assert_eq!(
                 told.at.unix_ns,

@@ -127,7 +127,7 @@ impl Gate {
     }
 }
 
-/// Looks at the ledger's health now and then, sets the gate, and tells what changed.
+/// Looks at the ledger's health now and then, sets the gate, and finds what changed.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     away: bool,
@@ -139,7 +139,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn look(&mut self, store: &Store, gate: &Gate, without: Unavailable) {
+    /// Returns what there is to tell.
+    pub(crate) fn look(&mut self, store: &Store, gate: &Gate, without: Unavailable) -> Vec<String> {
         let health = store.health();
         let unavailable = health.away.is_some() || health.fill.trouble.is_some();
         let state = if !store.has_room() {
@@ -150,9 +151,7 @@ impl Watch {
             OPEN
         };
         gate.0.store(state, Ordering::Relaxed);
-        for event in self.changes(&health) {
-            tracing::warn!(%event, "event");
-        }
+        self.changes(&health)
     }
 
     fn changes(&mut self, health: &Health) -> Vec<String> {

@@ -11,6 +11,17 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::Notify;
+
+/// An operator's wish, from the admin listener to whoever owns the file.
+#[derive(Default)]
+pub struct Wish {
+    /// There is a file.
+    pub possible: AtomicBool,
+    /// It is to be read now.
+    pub wanted: Notify,
+}
 
 /// Reads configurations again.
 pub struct Reloader {

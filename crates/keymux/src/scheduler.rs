@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::live::KeyEntry;
 use keymux_policy::blame::Class;
 use keymux_policy::event::Event;
-use keymux_policy::fleet::Fleet;
+use keymux_policy::fleet::{Fleet, KeyId};
 use keymux_policy::lease::Settled;
 use keymux_policy::{
     Ask, Decision, End, Hang, Lease, Measurement, Next, Now, Outcome, Policy, Refusal, RefusalKind, Ticket,
@@ -88,6 +88,12 @@ impl Scheduler {
     /// Replaces the configuration.
     pub fn reconfigure(self: &Arc<Self>, fleet: Fleet) {
         let (core, ()) = self.act(|policy, now| policy.reconfigure(now, fleet));
+        self.release(core);
+    }
+
+    /// An operator says that a key works: its bench and its breakers are lifted.
+    pub fn restore(self: &Arc<Self>, key: KeyId) {
+        let (core, ()) = self.act(|policy, now| policy.restore(now, key));
         self.release(core);
     }
 

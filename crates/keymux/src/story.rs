@@ -274,6 +274,7 @@ impl Drop for Story {
             // Whether it was lost is told by the store's health.
             store.record(record.clone());
         }
+        gateway.pulse.ended(told, *outcome);
         gateway.recent.push(told);
     }
 }

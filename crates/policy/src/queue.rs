@@ -124,6 +124,14 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// The clients of whom most wait, most first.
+    pub(crate) fn clients_most(&self, most: usize) -> Vec<(ClientId, usize)> {
+        let mut clients: Vec<_> = self.per_client.iter().map(|(client, n)| (*client, *n)).collect();
+        clients.sort_unstable_by_key(|(client, n)| (std::cmp::Reverse(*n), client.0));
+        clients.truncate(most);
+        clients
+    }
+
     /// Whether somebody stands in front of this request for the same candidates.
     pub(crate) fn has_before(&self, request: &Request) -> bool {
         if self.waiting == 0 {

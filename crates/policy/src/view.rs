@@ -1,9 +1,11 @@
 //! The state of everything, for people: plain numbers with names, capped, to be serialised by whoever asks.
 
 use crate::Policy;
+use crate::ask::ClientId;
 use crate::blame::Class;
 use crate::fleet::{AccountId, Dimension, KeyId, ProviderId};
 use crate::gate::Gate;
+use crate::hash::Map;
 pub use crate::pool::Counts;
 pub use crate::quota::domain::Source;
 use crate::time::Now;
@@ -14,6 +16,8 @@ const KEYS_MAX: usize = 1_000;
 const PER_KEY_MAX: usize = 32;
 /// Models whose estimates are shown.
 const MODELS_MAX: usize = 100;
+/// Clients shown at most.
+const CLIENTS_MAX: usize = 20;
 
 /// Requests since the start. `submitted = done + refused + cancelled + waiting + in flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,6 +149,8 @@ pub struct View {
     pub totals: Totals,
     /// Waiting, by class: high, normal, low.
     pub waiting: [usize; 3],
+    /// Waiting, by client: those of whom most wait, most first.
+    pub waiting_clients: Vec<(ClientId, usize)>,
     /// Bytes of bodies that wait.
     pub waiting_bytes: u64,
     /// Retries that the global budget's share allows now (below zero: only its floor is left).
@@ -192,20 +198,26 @@ impl Policy {
     pub fn view(&self, now: Now) -> View {
         let now = self.now.max_mono(now);
         let mut left = KEYS_MAX;
+        let mut keys_of = Map::<AccountId, Vec<usize>>::default();
+        let mut keys = 0;
+        for (id, key) in self.pool.keys.iter().filter(|(_, k)| k.present || k.in_flight > 0) {
+            keys_of.entry(key.account).or_default().push(id);
+            keys += 1;
+        }
         let providers = self.pool.providers.iter().filter(|(_, p)| p.present || p.in_flight > 0);
-        let providers = providers.map(|(id, _)| self.view_provider(id, now, &mut left)).collect();
-        let keys = self.pool.keys.iter().filter(|(_, k)| k.present || k.in_flight > 0).count();
+        let providers = providers.map(|(id, _)| self.view_provider(id, now, &keys_of, &mut left)).collect();
         View {
             at: now,
             totals: self.totals,
             waiting: self.room.by_class,
+            waiting_clients: self.room.clients_most(CLIENTS_MAX),
             waiting_bytes: self.room.bytes,
             retry_budget: self.budget.left(now.mono_ns, &self.pool.settings.retry),
             events_dropped: self.events.dropped,
             draining: self.draining,
             adhoc_routes: self.routes.adhoc.len(),
             providers,
-            keys_left_out: keys.saturating_sub(KEYS_MAX),
+            keys_left_out: usize::saturating_sub(keys, KEYS_MAX),
             models: self.view_estimates(),
         }
     }
@@ -237,7 +249,13 @@ impl Policy {
         (answers > 0).then(|| off / answers as f64)
     }
 
-    fn view_provider(&self, id: usize, now: Now, left: &mut usize) -> ProviderView {
+    fn view_provider(
+        &self,
+        id: usize,
+        now: Now,
+        keys_of: &Map<AccountId, Vec<usize>>,
+        left: &mut usize,
+    ) -> ProviderView {
         let p = &self.pool.providers[id];
         let id = ProviderId(crate::route::to_u32(id));
         let shut = self.pool.provider_models.iter().filter(|(_, pm)| pm.provider == id);
@@ -248,7 +266,10 @@ impl Policy {
         });
         let accounts =
             self.pool.accounts.iter().filter(|(_, a)| a.provider == id && (a.present || a.in_flight > 0));
-        let accounts = accounts.map_while(|(a, _)| (*left > 0).then(|| self.view_account(a, now, left)));
+        let accounts = accounts.map_while(|(a, _)| {
+            let keys = keys_of.get(&AccountId(crate::route::to_u32(a))).map_or(&[][..], Vec::as_slice);
+            (*left > 0).then(|| self.view_account(a, now, keys, left))
+        });
         ProviderView {
             id,
             name: p.name.clone(),
@@ -260,16 +281,14 @@ impl Policy {
         }
     }
 
-    fn view_account(&self, id: usize, now: Now, left: &mut usize) -> AccountView {
+    fn view_account(&self, id: usize, now: Now, keys: &[usize], left: &mut usize) -> AccountView {
         let a = &self.pool.accounts[id];
         let id = AccountId(crate::route::to_u32(id));
         let learned = a.models.iter().flat_map(|am| &self.pool.account_models[*am].domains);
         let mut domains: Vec<usize> = a.domains.iter().chain(learned).copied().collect();
         domains.sort_unstable();
         domains.dedup();
-        // Ids of an account's keys are found by walking: views are rare, decisions are not.
-        let keys = self.pool.keys.iter().filter(|(_, k)| k.account == id && (k.present || k.in_flight > 0));
-        let keys: Vec<KeyView> = keys.take(*left).map(|(k, _)| self.view_key(k, now)).collect();
+        let keys: Vec<KeyView> = keys.iter().take(*left).map(|k| self.view_key(*k, now)).collect();
         *left -= keys.len();
         AccountView {
             id,

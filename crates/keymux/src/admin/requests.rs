@@ -23,6 +23,10 @@ pub(super) struct Wanted {
     model: Option<String>,
     /// Only those that this key served last.
     key: Option<String>,
+    /// Only those whose id, model, provider or key contains this.
+    search: Option<String>,
+    /// Only those with which something went wrong, be it mended by another attempt.
+    troubled: Option<bool>,
     /// No more than so many.
     limit: Option<usize>,
 }
@@ -34,7 +38,9 @@ pub(super) fn list(gateway: &Gateway, wanted: &Wanted) -> Value {
         let record = &told.record;
         let shown = fits(&wanted.outcome, &record.outcome)
             && fits(&wanted.model, &record.model)
-            && fits(&wanted.key, &record.key);
+            && fits(&wanted.key, &record.key)
+            && wanted.troubled.is_none_or(|asked| asked == told.is_troubled())
+            && wanted.search.as_ref().is_none_or(|part| has(told, part));
         shown.then(|| line(told))
     });
     json!({ "requests": requests })
@@ -53,6 +59,11 @@ pub(super) fn one(gateway: &Gateway, id: &str) -> Option<Value> {
         whole
     };
     gateway.recent.newest(1, |told| (*told.record.id == *id).then(|| whole(told))).pop()
+}
+
+fn has(told: &Told, part: &str) -> bool {
+    let record = &told.record;
+    [&*record.id, &*record.model, &*record.provider, &*record.key].iter().any(|text| text.contains(part))
 }
 
 fn line(told: &Told) -> Value {

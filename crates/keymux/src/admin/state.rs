@@ -82,21 +82,11 @@ fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
             })
         })
         .collect();
-    let open = view.models.iter().any(|m| m.breaker_open_until.is_some());
-    let shut =
-        view.quota.is_some() || account.quota.is_some() || view.models.iter().any(|m| m.quota.is_some());
-    let state = match (view.enabled, view.benched.or(account.benched)) {
-        (false, _) => "disabled",
-        (true, Some(_)) => "benched",
-        (true, None) if open => "failing",
-        (true, None) if shut => "at its limit",
-        (true, None) => "ready",
-    };
     let failed =
         CLASSES.iter().map(|class| (class_label(*class), json!(view.counts.failed[*class as usize])));
     json!({
         "name": &*view.name,
-        "state": state,
+        "state": state_word(view, account),
         "in_flight": view.in_flight,
         "attempts": view.counts.requests,
         "answered": view.counts.ok,
@@ -107,6 +97,20 @@ fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
     })
 }
 
+/// How a key is, in a word.
+pub(super) fn state_word(view: &KeyView, account: &AccountView) -> &'static str {
+    let open = view.models.iter().any(|m| m.breaker_open_until.is_some());
+    let shut =
+        view.quota.is_some() || account.quota.is_some() || view.models.iter().any(|m| m.quota.is_some());
+    match (view.enabled, view.benched.or(account.benched)) {
+        (false, _) => "disabled",
+        (true, Some(_)) => "benched",
+        (true, None) if open => "failing",
+        (true, None) if shut => "at its limit",
+        (true, None) => "ready",
+    }
+}
+
 fn limit(view: &LimitView) -> Value {
     json!({
         "dimension": dimension(view.dimension),
@@ -114,12 +118,17 @@ fn limit(view: &LimitView) -> Value {
         "models": view.models.iter().map(|m| &**m).collect::<Vec<&str>>(),
         "size": view.size,
         "left": view.level,
-        "source": match view.source {
-            Source::Preset => "preset",
-            Source::Declared => "declared",
-            Source::Learned => "learned",
-        },
+        "source": source(view.source),
     })
+}
+
+/// The word for where a limit is known from.
+pub(super) fn source(source: Source) -> &'static str {
+    match source {
+        Source::Preset => "preset",
+        Source::Declared => "declared",
+        Source::Learned => "learned",
+    }
 }
 
 /// The word for what a limit counts.

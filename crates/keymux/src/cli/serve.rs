@@ -3,11 +3,13 @@
 use super::{Failure, color, levels, say, state, world};
 use crate::reload::{Looked, Reloader};
 use crate::serve::{BoundAddresses, Gateway, Running, start};
+use crate::timeline::Level;
 use crate::{observe, rt};
 use keymux_config::{Config, World, from_env, from_toml};
 use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -66,6 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(saved) = levels::read(&levels_path) {
         running.gateway.scheduler.resume(&saved);
     }
+    running.gateway.reload.possible.store(reloader.is_some(), Ordering::Release);
     if args.print_addr {
         say(&addresses(&running.bound));
     }
@@ -117,6 +120,7 @@ async fn until_told(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => hung_up = true,
+            () = running.gateway.reload.wanted.notified() => hung_up = true,
             Some(back) = looks.recv() => {
                 reloader = Some(back);
                 // A signal that came during the look means what stands there now.
@@ -159,16 +163,24 @@ async fn until_told(
 fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {
     let shown = reloader.path.display().to_string();
     let parse = |text: &str, w: &World<'_>| from_toml(&shown, text, w);
+    let note = |level, text| gateway.timeline.push(gateway.clock.now().unix_ns, level, text);
     match world::with(|w| reloader.look(gateway, w, parse, always)) {
-        Looked::Same if always => tracing::info!("reload: nothing has changed"),
+        Looked::Same if always => {
+            tracing::info!("reload: nothing has changed");
+            note(Level::Info, "reload: nothing has changed".to_owned());
+        }
         Looked::Same => {}
         Looked::Changed(changes) => {
             for change in changes {
                 tracing::info!("reload: {change}");
+                note(Level::Info, format!("reload: {change}"));
             }
         }
         Looked::Refused(why) => {
             tracing::error!("reload refused, the old configuration stays in force:\n{why}");
+            // The whole of it, with the lines that it is about, is in the log.
+            let first = why.lines().next().unwrap_or_default();
+            note(Level::Bad, format!("reload refused, the old configuration stays: {first}"));
         }
     }
 }

@@ -139,6 +139,13 @@ impl Directory {
         look(&kept.clients, &kept.teams)
     }
 
+    /// The name of a client, for people: it walks over all, and is not for the data path.
+    pub fn name(&self, id: ClientId) -> Option<Arc<str>> {
+        let table = self.table.load();
+        let seat = table.seats.values().find(|seat| seat.client.payers.client == id)?;
+        Some(seat.client.name.clone())
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
 //! Logs: one line a request at its end, events as lines of their own. Never a body, never a credential.
 
+use crate::timeline;
 use keymux_config::{Log, LogFormat, LogLevel};
 use keymux_store::Record;
 use tracing_subscriber::EnvFilter;
@@ -57,11 +58,17 @@ pub async fn events(gateway: std::sync::Arc<crate::serve::Gateway>) {
         gateway.clock.set_calendar();
         gateway.scheduler.take_events(&mut events);
         for event in events.drain(..) {
-            tracing::info!(event = %crate::admin::told(&gateway, &event.what), "event");
+            let text = crate::admin::told(&gateway, &event.what);
+            tracing::info!(event = %text, "event");
+            gateway.timeline.push(event.at.unix_ns, timeline::level(&event.what), text);
         }
         if let Some(store) = &gateway.store {
             let without = gateway.live.load().config.ledger.when_unavailable;
-            watch.look(store, &gateway.ledger, without);
+            for text in watch.look(store, &gateway.ledger, without) {
+                tracing::warn!(event = %text, "event");
+                let level = timeline::level_of_ledger(&text);
+                gateway.timeline.push(gateway.clock.now().unix_ns, level, text);
+            }
         }
     }
 }

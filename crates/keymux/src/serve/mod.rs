@@ -24,10 +24,15 @@ use crate::ledger::Gate;
 use crate::live::{Names, Snapshot};
 use crate::models::Lists;
 use crate::observe::Metrics;
+use crate::pulse::Pulse;
+use crate::reload::Wish;
 use crate::scheduler::Scheduler;
+use crate::timeline::Timeline;
 use arc_swap::ArcSwap;
 use keymux_config::{Config, Secret};
+use keymux_policy::fleet::KeyId;
 use keymux_store::Store;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -51,6 +56,12 @@ pub struct Gateway {
     pub bound: Bound,
     /// The last requests, with why they went where they went.
     pub recent: Recent,
+    /// How fast it goes, and went.
+    pub pulse: Pulse,
+    /// What just happened.
+    pub timeline: Timeline,
+    /// An operator's wish for another look at the configuration.
+    pub reload: Wish,
     /// Models of the providers.
     pub lists: Lists,
     /// What is written down; `None` if nothing is.
@@ -70,6 +81,8 @@ pub struct Gateway {
     /// A name where there is none yet.
     pub nobody: Arc<str>,
     names: Mutex<Names>,
+    /// Keys that an operator switched on or off, whatever the configuration says.
+    switched: Mutex<HashMap<KeyId, bool>>,
     connections: AtomicUsize,
     connections_max: usize,
     /// Bytes of bodies that are held.
@@ -116,6 +129,9 @@ impl Gateway {
             clock,
             bound: Bound::default(),
             recent: Recent::default(),
+            pulse: Pulse::default(),
+            timeline: Timeline::default(),
+            reload: Wish::default(),
             lists: Lists::default(),
             store,
             ledger: Gate::default(),
@@ -126,6 +142,7 @@ impl Gateway {
             head_bytes_max,
             nobody: Arc::from("-"),
             names: Mutex::new(names),
+            switched: Mutex::default(),
             connections: AtomicUsize::new(0),
             connections_max,
             held_bytes: AtomicUsize::new(0),
@@ -151,8 +168,28 @@ impl Gateway {
             ));
         }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(config, &mut names)
+    }
+
+    /// Switches a key on or off until the process ends, whatever the configuration says. What is in flight finishes.
+    ///
+    /// # Errors
+    /// As [`Gateway::reconfigure`].
+    pub fn switch(&self, key: KeyId, on: bool) -> Result<(), String> {
+        // Held throughout: a reload in between must not be undone by the configuration of before.
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.switched.lock().unwrap_or_else(PoisonError::into_inner).insert(key, on);
+        let config = self.live.load().config.clone();
+        self.put(config, &mut names)
+    }
+
+    fn put(&self, config: Config, names: &mut Names) -> Result<(), String> {
         let (log_requests, head_bytes_max) = (config.server.log.requests, config.server.head_bytes_max);
-        let (snapshot, fleet) = Snapshot::new(config, &mut names, &self.metrics)?;
+        let (snapshot, mut fleet) = Snapshot::new(config, names, &self.metrics)?;
+        let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for key in &mut fleet.keys {
+            key.enabled = switched.get(&key.id).copied().unwrap_or(key.enabled);
+        }
         // The snapshot first: a lease on a new key must find its entry.
         let snapshot = Arc::new(snapshot);
         self.live.store(snapshot.clone());
