@@ -9,7 +9,7 @@ export type Link = 'starting' | 'signed-out' | 'live' | 'lost';
 
 export const link = signal<Link>('starting');
 const held = signal<{ model: Model | null; beat: number }>({ model: null, beat: 0 });
-/** The state; a new value at each beat, around the same model. */
+/** The state; a new value at each beat. */
 export const state = computed(() => held.value.model && { model: held.value.model, beat: held.value.beat });
 /** Counts the pictures that arrived. */
 export const beat = computed(() => held.value.beat);
@@ -23,7 +23,7 @@ let silence: ReturnType<typeof setTimeout> | undefined;
 let retry: ReturnType<typeof setTimeout> | undefined;
 
 function changed(model: Model | null): void {
-  held.value = { model, beat: held.value.beat + 1 };
+  held.value = { model: model && model.again(), beat: held.value.beat + 1 };
 }
 
 function heard(): void {

@@ -94,6 +94,9 @@ export class Model {
     this.happened = [...this.happened, ...entries.filter((entry) => entry.id > last)].slice(-HAPPENED);
   }
 
+  /** The same under another identity: components that were given it see that something is new. */
+  again(): Model { return Object.assign(Object.create(Model.prototype) as Model, this); }
+
   get keys(): Key[] { return this.tables().keys; }
   get accounts(): Account[] { return this.tables().accounts; }
   get providers(): Provider[] { return this.tables().providers; }

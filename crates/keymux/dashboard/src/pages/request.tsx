@@ -33,7 +33,7 @@ function Attempt({ step, at, all, total }: { step: Step; at: number; all: number
   const well = step.outcome === 'answered';
   return (
     <li class={well ? 'good' : 'bad'}>
-      <h3>{all > 1 && `Attempt ${at + 1}: `}{step.provider} / {step.key}</h3>
+      <h2>{all > 1 && `Attempt ${at + 1}: `}{step.provider} / {step.key}</h2>
       <p><Mark level={well ? 'good' : 'bad'} />{BLAME[step.outcome] ?? step.outcome}{step.detail && `: ${step.detail}`}</p>
       <Span from={step.begun_ms} to={ended} all={total} kind={well ? 'well' : 'ill'} />
       <p class="quiet">model {step.model}; from {duration(step.begun_ms)} to {duration(ended)}, {duration(ended - step.begun_ms)} in all{step.probe && '; it probed a key that was out'}</p>
@@ -56,12 +56,12 @@ function Path({ told }: { told: Whole }) {
   let waited = 0;
   return (
     <ol class="path">
-      <li><h3>Arrived {clock(told.at_unix_ms)}</h3><p class="quiet">{told.endpoint}, model {told.model || 'unknown'}</p></li>
+      <li><h2>Arrived {clock(told.at_unix_ms)}</h2><p class="quiet">{told.endpoint}, model {told.model || 'unknown'}</p></li>
       {told.steps.flatMap((step, at) => {
         const more = step.waited_ms - waited;
         const wait = more > 0 && (
           <li key={`w${at}`} class="wait">
-            <h3>Waited {duration(more)}</h3>
+            <h2>Waited {duration(more)}</h2>
             <Span from={step.begun_ms - more} to={step.begun_ms} all={told.total_ms} kind="hold" />
             <p class="quiet">in the waiting room, for a turn at {step.provider}</p>
           </li>
@@ -69,9 +69,9 @@ function Path({ told }: { told: Whole }) {
         waited = step.waited_ms;
         return [wait, <Attempt key={at} step={step} at={at} all={told.steps.length} total={told.total_ms} />];
       })}
-      {told.steps.length === 0 && told.queue_ms > 0 && <li class="wait"><h3>Waited {duration(told.queue_ms)}</h3></li>}
-      {told.refusal && <li class="bad"><h3>Refused by keymux: {told.refusal.code}</h3><p>{told.refusal.message}</p></li>}
-      <li><h3>Over after {duration(told.total_ms)}: status {told.status}</h3>
+      {told.steps.length === 0 && told.queue_ms > 0 && <li class="wait"><h2>Waited {duration(told.queue_ms)}</h2></li>}
+      {told.refusal && <li class="bad"><h2>Refused by keymux: {told.refusal.code}</h2><p>{told.refusal.message}</p></li>}
+      <li><h2>Over after {duration(told.total_ms)}: status {told.status}</h2>
         <p class="quiet">{told.first_output_ms !== null && `first output after ${duration(told.first_output_ms)}; `}{whole(told.input_tokens)} tokens in, {whole(told.output_tokens)} out</p></li>
     </ol>
   );
