@@ -28,7 +28,16 @@ impl Gateway {
         let changes = store.changes(self.directory.version()).await?;
         let snapshot = self.live.load_full();
         self.directory.take_in(changes, &snapshot, |dues| self.turnstile.set(dues));
-        Ok(())
+        // A reload in between was resolved by its own configuration, and may just have been undone by the one before.
+        let mut used = snapshot;
+        loop {
+            let live = self.live.load_full();
+            if Arc::ptr_eq(&live, &used) {
+                return Ok(());
+            }
+            self.directory.configure(&live, |dues| self.turnstile.set(dues));
+            used = live;
+        }
     }
 
     /// Takes in what was spent before this process, if that is not known yet. Whether it is.
