@@ -1,12 +1,14 @@
 """The ledger's database is locked, damaged, full or gone, or the log before it cannot be written: rows wait, nobody is
 served on a budget that cannot be written down, and nothing is lost on the way back."""
 
+import contextlib
 import json
 import os
 import resource
 import sqlite3
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,17 @@ class Bench:
         while event not in self.gateway.log():
             assert time.monotonic() < deadline and self.state(), f"no '{event}' in:\n{self.gateway.log()}"
 
+    def damage(self) -> bytes:
+        """Overwrites the database of a gateway that has ended; what was in it."""
+        with contextlib.closing(sqlite3.connect(self.ledger.path)) as db:
+            # What a process leaves behind in SQLite's own log would mend the file.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.ledger.path}{suffix}").unlink(missing_ok=True)
+        good = self.ledger.path.read_bytes()
+        self.ledger.path.write_bytes(b"?" * 100_000)
+        return good
+
     def put_back(self, good: bytes):
         """The mended database, whole at once."""
         mended = self.ledger.path.with_name("mended")
@@ -169,8 +182,7 @@ def test_rows_wait_while_the_database_is_damaged_also_over_a_restart(bench):
     it = bench()
     assert it.send(5) == [200, 200]
     it.end()
-    good = it.ledger.path.read_bytes()
-    it.ledger.path.write_bytes(b"?" * 100_000)
+    good = it.damage()
     it.begin()
     # What the budget has spent cannot be read: nobody may spend on it. The others do not need it.
     assert it.send(20) == [503, 200]
@@ -225,8 +237,7 @@ def test_a_log_that_cannot_be_written_refuses_budgets_and_nobody_else(bench):
 def test_a_full_log_refuses_everybody_and_loses_nobody_it_served(bench):
     it = bench()
     it.end()
-    good = it.ledger.path.read_bytes()
-    it.ledger.path.write_bytes(b"?" * 100_000)
+    good = it.damage()
     it.begin()
     it.send_until(lambda found: found == [503, 503], most=20_000)
     it.until_told("ledger log filling")
