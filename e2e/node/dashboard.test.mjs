@@ -60,6 +60,11 @@ tiers = [["narrow:small"]]
 max_wait = "20s"
 `;
 const LARGE = { model: 'large', messages: [{ role: 'user', content: 'How far is the moon?' }] };
+/** Each another conversation: one and the same would stay with one key, and the others' faults would never show. */
+const varied = () => {
+  let n = 0;
+  return () => ({ ...LARGE, messages: [{ role: 'user', content: `How far is moon number ${n++}?` }] });
+};
 const SMALL = { model: 'small', messages: steered({ output_tokens: 3 }) };
 
 let chromium, front;
@@ -126,7 +131,7 @@ test('another site cannot act with the cookie of a page that is signed in', asyn
 
 test('faults show while the load goes on: a key is revoked, an account is out of credit, a burst waits', async (t) => {
   const page = await signedIn(chromium, front.admin);
-  const stop = load(front.url, 20, LARGE);
+  const stop = load(front.url, 20, varied());
   /** From the gateway's event to the page, in milliseconds: a figure, not a condition. */
   const seen = async (what, text) => {
     await told(page, text);
