@@ -4,7 +4,7 @@
 use crate::fleet::{AccountId, KeyId};
 use crate::time::MINUTE;
 
-const SLOTS: u64 = 8_192;
+const SLOT_BITS: u32 = 15;
 /// Providers keep their caches for about this long.
 const WARM_NS: u64 = 10 * MINUTE;
 
@@ -33,14 +33,15 @@ impl Affinity {
     pub(crate) fn served(&mut self, session: Option<u64>, key: KeyId, account: AccountId, now: u64) {
         let Some(session) = session else { return };
         if self.entries.is_empty() {
-            self.entries.resize(usize::try_from(SLOTS).unwrap_or(0), None);
+            self.entries.resize(1 << SLOT_BITS, None);
         }
         self.entries[slot(session)] = Some(Entry { session, key, account, at: now });
     }
 }
 
 fn slot(session: u64) -> usize {
-    usize::try_from((session ^ (session >> 32)) % SLOTS).unwrap_or(0)
+    // Neighbours go far apart: a caller's own numbers may be no hash.
+    usize::try_from(session.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -54,7 +55,15 @@ mod tests {
         a.served(None, KeyId(9), AccountId(9), 0);
         assert_eq!(a.find(Some(5), MINUTE), Some((KeyId(1), AccountId(2))));
         assert_eq!(a.find(Some(5), 10 * MINUTE), None);
-        assert_eq!(a.find(Some(5 + SLOTS), MINUTE), None, "another conversation in the same slot");
+        let other = (6..1 << 20).find(|other| slot(*other) == slot(5));
+        assert_eq!(a.find(other, MINUTE), None, "another conversation in the same slot");
         assert_eq!(a.find(None, MINUTE), None);
+    }
+
+    #[test]
+    fn few_conversations_share_a_slot_even_if_they_are_numbered() {
+        let numbers = (0..20_u64).flat_map(|client| (0..100).map(move |n| client << 32 | n));
+        let slots: std::collections::HashSet<_> = numbers.map(slot).collect();
+        assert!(slots.len() > 1_800, "{} of 2,000", slots.len());
     }
 }

@@ -405,8 +405,8 @@ impl Look<'_, '_> {
             return if v.blocked() { Seen::Blocked(v.park_until()) } else { Seen::Hit };
         }
         let warm = self.q.affine.map_or(1.0, |(key, account)| match () {
-            () if key == t.key => 0.5,
-            () if account == t.account => 0.6,
+            () if key == t.key => 0.2,
+            () if account == t.account => 0.24,
             () => 1.0,
         });
         let free = 1.01 - v.utilisation;

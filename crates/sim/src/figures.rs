@@ -8,6 +8,9 @@ use crate::time::{MS, ns_of, s_of};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// A token of a prompt that is read from a cache, against one that is not: the usual discount.
+const CACHED_COSTS: f64 = 0.1;
+
 /// Both ends included.
 pub type Range = [f64; 2];
 
@@ -107,6 +110,10 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("attempts_max", "most attempts of one answered request"),
     ("first_provider_late", "calls that the first provider accepted, of all in the last fifth of the time"),
     ("cached", "tokens of prompts that were read from the providers' caches, as a share"),
+    (
+        "prompt_cost",
+        "what prompts cost against the same without any cache, if a token read from it costs a tenth",
+    ),
     ("large_wait", "mean wait of the largest tenth over the mean wait of all"),
     ("polls", "polls for each request that came"),
 ];
@@ -191,7 +198,9 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
         keys.flat_map(|(k, _)| k.over_time.iter().skip(48).take(12)).map(|n| f64::from(*n)).sum()
     };
     by_name.insert("first_provider_late", ratio(late(true), late(false)));
-    by_name.insert("cached", ratio(t.cached as f64, t.input as f64));
+    let cached = ratio(t.cached as f64, t.input as f64);
+    by_name.insert("cached", cached);
+    by_name.insert("prompt_cost", 1.0 - cached * (1.0 - CACHED_COSTS));
     shares(scenario, record, oracle, &mut by_name);
     times(&answered, oracle, &mut by_name);
     by_name.insert("violations", record.violations.len() as f64);

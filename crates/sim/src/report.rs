@@ -31,6 +31,10 @@ pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String 
     row(&mut out, "wait p99", ms(of("wait_p99_ms")), ms(of("oracle_wait_p99_ms")));
     row(&mut out, "latency p50", ms(of("latency_p50_ms")), ms(of("oracle_latency_p50_ms")));
     row(&mut out, "latency p99", ms(of("latency_p99_ms")), ms(of("oracle_latency_p99_ms")));
+    if of("cached") > 0.0 {
+        row(&mut out, "prompts from caches", share(of("cached")), String::new());
+        row(&mut out, "cost of prompts", share(of("prompt_cost")), String::new());
+    }
     keys(&mut out, run);
     clients(&mut out, scenario, run);
     expectations(&mut out, judged);
@@ -98,7 +102,7 @@ fn expectations(out: &mut String, judged: &[Judged]) {
 /// The head of [`line`].
 pub fn head() -> String {
     format!(
-        "| {:<22} | {:>15} | {:>7} | {:>13} | {:>6} | {:>22} | {:>25} | {:>13} |\n|{}",
+        "| {:<22} | {:>15} | {:>7} | {:>13} | {:>6} | {:>22} | {:>25} | {:>13} | {:>6} |\n|{}",
         "scenario",
         "goodput (worst)",
         "FIFO's",
@@ -107,7 +111,8 @@ pub fn head() -> String {
         "wait p50/p95/p99, ms",
         "latency p50/p95/p99, ms",
         "p99 over FIFO",
-        [22, 15, 7, 13, 6, 22, 25, 13].map(|n| format!("{}|", "-".repeat(n + 2))).concat()
+        "cached",
+        [22, 15, 7, 13, 6, 22, 25, 13, 6].map(|n| format!("{}|", "-".repeat(n + 2))).concat()
     )
 }
 
@@ -121,13 +126,14 @@ pub fn line(name: &str, runs: &[Figures]) -> String {
         format!("{:.0} / {:.0} / {:.0}", at("p50"), at("p95"), at("p99"))
     };
     format!(
-        "| {name:<22} | {:>15} | {:>7.4} | {:>13.1} | {errors:>6.0} | {:>22} | {:>25} | {:>13.2} |",
+        "| {name:<22} | {:>15} | {:>7.4} | {:>13.1} | {errors:>6.0} | {:>22} | {:>25} | {:>13.2} | {:>6.3} |",
         format!("{:.4} ({worst:.4})", of("goodput")),
         of("fifo_goodput"),
         of("wasted_429") * 1_000.0,
         three("wait"),
         three("latency"),
         of("p99_over_oracle"),
+        of("cached"),
     )
 }
 

@@ -281,7 +281,7 @@ impl<'s> Run<'s> {
         let r = &self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
         let guess = (r.input as f64 * traffic.guess).max(0.0);
-        let session = r.conversation(req, traffic);
+        let session = r.conversation(req, traffic).filter(|_| self.scenario.affinity);
         Ask {
             to: Destination::Route(RouteId(r.route)),
             endpoint: Endpoint::ChatCompletions,

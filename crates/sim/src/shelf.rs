@@ -67,11 +67,12 @@ pub fn variant(scenario: &Scenario, name: &str) -> Result<Scenario, SpecError> {
         }
         ("declared", _) => other.limits = crate::spec::Limits::Declared,
         ("learned", _) => other.limits = crate::spec::Limits::Learned,
+        ("no_affinity", _) => other.affinity = false,
         ("+account", _) => one_more(&mut other),
         _ => {
             return Err(SpecError::Sense(format!(
                 "cannot compare with `{name}`: write a strategy (headroom, round_robin, weighted, least_in_flight, \
-                 fastest), `declared`, `learned`, or `+account`"
+                 fastest), `declared`, `learned`, `no_affinity`, or `+account`"
             )));
         }
     }

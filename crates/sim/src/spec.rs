@@ -22,6 +22,8 @@ pub struct Scenario {
     pub count_from_s: f64,
     /// Goodput counts requests, or the tokens of their prompts.
     pub count: Count,
+    /// Whether conversations are kept where their prompt is cached.
+    pub affinity: bool,
     /// The wire between gateway and providers.
     pub network: Network,
     /// How long the gateway waits for whom.
@@ -61,6 +63,7 @@ impl Default for Scenario {
             limits_of: BTreeMap::new(),
             count_from_s: 0.0,
             count: Count::default(),
+            affinity: true,
             network: Network::default(),
             patience: Patience::default(),
             waiters_max: None,
@@ -207,7 +210,7 @@ pub struct Traffic {
     pub wrong: bool,
     /// The request crashes whatever it meets: the provider answers 500.
     pub poison: bool,
-    /// Requests of one conversation; 0 for none.
+    /// Conversations that each client has at a time; 0 for none.
     pub conversation: u32,
     /// The lines of a replay.
     #[serde(skip)]

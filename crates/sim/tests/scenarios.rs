@@ -90,3 +90,16 @@ scenarios! {
     unknown_windows_cold = "unknown-windows-cold",
     unknown_windows_warm = "unknown-windows-warm",
 }
+
+#[test]
+fn conversations_are_cheaper_where_their_prompt_is_cached() {
+    let kept = scenario("conversations");
+    let spread = keymux_sim::variant(&kept, "no_affinity").unwrap();
+    let of = |scenario: &Scenario, name: &str| simulate(scenario, 1).unwrap().by_name[name];
+    let (warm, cold) = (of(&kept, "cached"), of(&spread, "cached"));
+    assert!(warm > 0.65 && cold < 0.4, "read from caches: {warm} and {cold}");
+    let (cost, plain) = (of(&kept, "prompt_cost"), of(&spread, "prompt_cost"));
+    assert!(cost < 0.65 * plain, "{cost} and {plain}");
+    // It is not paid for with waiting.
+    assert!(of(&kept, "wait_p99_ms") <= of(&spread, "wait_p99_ms"));
+}

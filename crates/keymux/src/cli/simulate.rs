@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// How many seeds to run it with; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
-    /// Beside it: other strategies, `declared` or `learned` limits, `+account`; several with commas.
+    /// Beside it: other strategies, `declared` or `learned` limits, `no_affinity`, `+account`; several with commas.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     compare: Vec<String>,
     /// All figures as JSON.
