@@ -55,6 +55,9 @@ impl Policy {
 
     /// A limit that nobody declared.
     fn learn_domain(&mut self, now: Now, target: usize, m: &Measurement) -> Option<usize> {
+        if m.leaves_the_shape_open() {
+            return None;
+        }
         let meter = learn::meter(now, m)?;
         let (am, account) = (self.pool.targets[target].account_model, self.pool.targets[target].account);
         let model = self.pool.models[self.pool.targets[target].model].name.clone();

@@ -169,3 +169,11 @@ pub struct Measurement {
     /// The reset means "full again", not "next slot".
     pub reset_means_full: bool,
 }
+
+impl Measurement {
+    /// Nothing is left, and something comes back then: how much, and in which period, is left open. Such a word fits a
+    /// bucket's next unit as well as a window's end, so that refusals have to tell, as if it had not been said.
+    pub(crate) fn leaves_the_shape_open(&self) -> bool {
+        !self.daily && !self.reset_means_full && self.reset_ns.is_some() && self.remaining == Some(0.0)
+    }
+}

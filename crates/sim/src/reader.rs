@@ -39,8 +39,11 @@ pub(crate) fn measurements(vendor: Vendor, headers: &Headers, unix_ns: u64) -> V
                 (HeaderFamily::Anthropic, _) => 1_000.0,
                 _ => 1.0,
             },
-            reset_ns: reset.and_then(|text| wait(text, unix_ns)),
-            reset_means_full: vendor.family != HeaderFamily::Mistral,
+            reset_ns: reset.and_then(|text| match vendor.family {
+                HeaderFamily::Openrouter => epoch_ms(text, unix_ns),
+                _ => wait(text, unix_ns),
+            }),
+            reset_means_full: !matches!(vendor.family, HeaderFamily::Mistral | HeaderFamily::Openrouter),
         };
         if m.limit.is_some() || m.remaining.is_some() {
             out.push(m);
@@ -77,6 +80,7 @@ fn names(family: HeaderFamily, dimension: Dimension) -> Option<[&'static str; 3]
         (F::Mistral, D::TotalTokens) => {
             ["x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", ""]
         }
+        (F::Openrouter, D::Requests) => ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
         (F::Anthropic, D::Requests) => [
             "anthropic-ratelimit-requests-limit",
             "anthropic-ratelimit-requests-remaining",
@@ -132,6 +136,11 @@ fn wait(text: &str, unix_ns: u64) -> Option<u64> {
         rest = &rest[unit..];
     }
     Some(total as u64)
+}
+
+/// Milliseconds since 1970, as OpenRouter writes them.
+fn epoch_ms(text: &str, unix_ns: u64) -> Option<u64> {
+    Some(text.parse::<u64>().ok()?.saturating_mul(1_000_000).saturating_sub(unix_ns))
 }
 
 /// `2025-08-21T12:40:02Z` in nanoseconds since 1970 (days from civil, after Hinnant).
@@ -230,9 +239,7 @@ fn limited(vendor: Vendor, headers: &Headers, text: &str) -> Sign {
 fn come_back(headers: &Headers, text: &str, unix_ns: u64) -> Option<u64> {
     let ms = value(headers, "retry-after-ms").and_then(|v| v.parse::<u64>().ok()).map(|ms| ms * 1_000_000);
     let seconds = value(headers, "retry-after").and_then(|v| wait(v, unix_ns));
-    let epoch = value(headers, "x-ratelimit-reset")
-        .and_then(|v| v.parse::<u64>().ok())
-        .map(|ms| (ms * 1_000_000).saturating_sub(unix_ns));
+    let epoch = value(headers, "x-ratelimit-reset").and_then(|v| epoch_ms(v, unix_ns));
     let said = text.split("try again in ").nth(1).and_then(|rest| {
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
         wait(rest[..end].trim_end_matches('.'), unix_ns)
