@@ -26,6 +26,7 @@ shelf! {
     "poison",
     "provider-down",
     "quotas-1-3-6",
+    "refusals-told",
     "refused-count",
     "refused-keys",
     "restart",

@@ -74,6 +74,7 @@ scenarios! {
     poison = "poison",
     provider_down = "provider-down",
     quotas_1_3_6 = "quotas-1-3-6",
+    refusals_told = "refusals-told",
     refused_count = "refused-count",
     refused_keys = "refused-keys",
     restart = "restart",
