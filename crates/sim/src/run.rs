@@ -277,10 +277,10 @@ impl<'s> Run<'s> {
         self.poll(false);
     }
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tokens, guessed")]
     fn ask(&mut self, req: u32) -> Ask {
         let r = &self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
-        let guess = (r.input as f64 * traffic.guess).max(0.0);
         let session = r.conversation(req, traffic).filter(|_| self.scenario.affinity);
         Ask {
             to: Destination::Route(RouteId(r.route)),
@@ -292,7 +292,7 @@ impl<'s> Run<'s> {
             deadline_mono_ns: ours(r.deadline_ns).mono_ns,
             size: Size {
                 body_bytes: r.input * 4,
-                input_tokens: ns_of(guess / 1e9),
+                input_tokens: (r.input as f64 * traffic.guess).round() as u64,
                 wide: false,
                 output_tokens_max: traffic.max_tokens,
             },
