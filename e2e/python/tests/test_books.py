@@ -6,6 +6,8 @@ import random
 import sqlite3
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -130,6 +132,7 @@ class Books:
             for payer in (("client", row["client"]), ("team", row["team"])):
                 sums[payer] = sums.get(payer, 0) + (row["cost_nano_usd"] or 0)
         spend = self.ledger.spend()
+        shown = {c["name"]: c for c in crashes.admin(self.gateway, "/admin/clients")["clients"]}
         for name, usd in BUDGETS.items():
             payer = ("client", f"config:{name}")
             total = sums.get(payer, 0)
@@ -137,8 +140,48 @@ class Books:
             today = total - self.past.get(payer, 0)
             if usd is not None:
                 assert today <= nano(usd), f"{name} has spent {today}"
-        team = sums.get(("team", "t"), 0) - self.past.get(("team", "t"), 0)
+            one = crashes.admin(self.gateway, f"/admin/clients/config:{name}")
+            self.shows(shown[name], total, today, usd)
+            self.shows(one, total, today, usd)
+            self.tells(name, total, today, usd)
+        total = sums.get(("team", "t"), 0)
+        team = total - self.past.get(("team", "t"), 0)
         assert team <= nano(TEAM), f"the team has spent {team}"
+        self.shows(crashes.admin(self.gateway, "/admin/teams/t"), total, team, TEAM)
+        self.shows(crashes.admin(self.gateway, "/admin/teams")["teams"][0], total, team, TEAM)
+        for row in rows:
+            self.generation(row)
+
+    def shows(self, of: dict, total: int, today: int, budget: float | None):
+        """The admin API's word."""
+        assert (nano(of["spent"]["ever"]), nano(of["spent"]["today"])) == (total, today), of
+        left = None if of["budget_left"] is None else nano(of["budget_left"])
+        assert left == (None if budget is None else nano(budget) - today), of
+
+    def ask(self, name: str, path: str) -> dict:
+        """What a client is told over OpenRouter's surface."""
+        headers = {"Authorization": f"Bearer km-test-{name}"}
+        request = urllib.request.Request(f"{self.gateway.url}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=harness.PATIENCE_S) as answer:
+            return json.load(answer)["data"]
+
+    def tells(self, name: str, total: int, today: int, budget: float | None):
+        key, credits = self.ask(name, "/api/v1/key"), self.ask(name, "/api/v1/credits")
+        assert (nano(key["usage"]), nano(key["usage_daily"])) == (total, today), key
+        left = 0 if budget is None else nano(budget) - today
+        assert (nano(credits["total_usage"]), nano(credits["total_credits"])) == (total, total + left), credits
+        assert key["limit_remaining"] is None or nano(key["limit_remaining"]) == left, key
+
+    def generation(self, row: dict):
+        """Each request by itself: shown to whom it belongs to, and to nobody else."""
+        owner = row["client"].removeprefix("config:")
+        shown = self.ask(owner, f"/api/v1/generation?id={row['id']}")
+        cost = None if shown["total_cost"] is None else nano(shown["total_cost"])
+        assert cost == row["cost_nano_usd"], (shown, row)
+        other = next(name for name in BUDGETS if name != owner)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            self.ask(other, f"/api/v1/generation?id={row['id']}")
+        assert refused.value.code == 404
 
     def close(self):
         if self.gateway.alive():

@@ -2,7 +2,7 @@
 //! change that names another one in `If-Match` is refused, so that two people do not undo each other's work.
 
 use super::Admin;
-use crate::keys::{self, Fields, Spent, Trouble, shown};
+use crate::keys::{self, All, Fields, Spent, Trouble, shown};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ETAG, HeaderMap, IF_MATCH};
@@ -83,23 +83,24 @@ async fn list(State(admin): State<Admin>, Query(query): Query<HashMap<String, St
     });
     let stored = stored.await?;
     // A list is worth showing while nobody can say what was spent.
-    let spent = keys::of_all(gateway, false).await.unwrap_or_default();
-    let of = |id: &str| spent.get(id).copied().unwrap_or_default();
+    let spent = All::read(gateway, false).await;
+    let of = |id: &str| spent.of(id).ok();
     let snapshot = gateway.live.load_full();
     let config = &snapshot.config;
     let now_unix_ms = gateway.clock.now().unix_ns / 1_000_000;
     let declared = config.clients.iter().filter_map(|client| {
         let its = client.team.and_then(|i| config.teams.get(i));
         let shown = is(name, &client.name) && is(team, its.map_or("", |team| &*team.name));
-        shown.then(|| shown::declared(client, its, &of(&format!("config:{}", client.name)), now_unix_ms))
+        shown.then(|| shown::declared(client, its, of(&format!("config:{}", client.name)), now_unix_ms))
     });
     let all: Vec<Value> =
-        declared.chain(stored.iter().map(|client| shown::client(gateway, client, &of(&client.id)))).collect();
+        declared.chain(stored.iter().map(|client| shown::client(gateway, client, of(&client.id)))).collect();
     Ok(Json(json!({ "clients": all })).into_response())
 }
 
-async fn spent(admin: &Admin, id: &str) -> Spent {
-    keys::of_one(&admin.gateway, false, id).await.unwrap_or_default()
+/// `None`: nobody knows now.
+async fn spent(admin: &Admin, id: &str) -> Option<Spent> {
+    keys::of_one(&admin.gateway, false, id).await.ok()
 }
 
 async fn one(State(admin): State<Admin>, Path(id): Path<String>) -> Answer {
@@ -110,12 +111,10 @@ async fn one(State(admin): State<Admin>, Path(id): Path<String>) -> Answer {
     if let Some(client) = declared {
         let now_unix_ms = admin.gateway.clock.now().unix_ns / 1_000_000;
         let team = client.team.and_then(|i| config.teams.get(i));
-        return Ok(
-            Json(shown::declared(client, team, &spent(&admin, &id).await, now_unix_ms)).into_response()
-        );
+        return Ok(Json(shown::declared(client, team, spent(&admin, &id).await, now_unix_ms)).into_response());
     }
     let client = keys::get(&admin.gateway, &id).await?;
-    let body = shown::client(&admin.gateway, &client, &spent(&admin, &client.id).await);
+    let body = shown::client(&admin.gateway, &client, spent(&admin, &client.id).await);
     Ok(with_tag(StatusCode::OK, client.version, body))
 }
 
@@ -125,7 +124,7 @@ fn with_key(
     status: StatusCode,
     client: &keymux_store::Client,
     secret: &str,
-    spent: &Spent,
+    spent: Option<Spent>,
 ) -> Response {
     let mut body = shown::client(&admin.gateway, client, spent);
     body["key"] = json!(secret);
@@ -134,7 +133,7 @@ fn with_key(
 
 async fn create(State(admin): State<Admin>, body: Bytes) -> Answer {
     let (client, secret) = keys::create(&admin.gateway, &fields(&body)?).await?;
-    Ok(with_key(&admin, StatusCode::CREATED, &client, &secret, &Spent::default()))
+    Ok(with_key(&admin, StatusCode::CREATED, &client, &secret, Some(Spent::default())))
 }
 
 async fn change(
@@ -144,7 +143,7 @@ async fn change(
     body: Bytes,
 ) -> Answer {
     let client = keys::change(&admin.gateway, &id, &fields(&body)?, meant(&headers)?).await?;
-    let body = shown::client(&admin.gateway, &client, &spent(&admin, &client.id).await);
+    let body = shown::client(&admin.gateway, &client, spent(&admin, &client.id).await);
     Ok(with_tag(StatusCode::OK, client.version, body))
 }
 
@@ -170,38 +169,39 @@ async fn rotate(
         return Err(Trouble::new(400, "invalid_field", message));
     }
     let (client, secret) = keys::rotate(&admin.gateway, &id, grace_s, meant(&headers)?).await?;
-    Ok(with_key(&admin, StatusCode::OK, &client, &secret, &spent(&admin, &client.id).await))
+    Ok(with_key(&admin, StatusCode::OK, &client, &secret, spent(&admin, &client.id).await))
 }
 
 async fn revoke(State(admin): State<Admin>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let client = keys::revoke(&admin.gateway, &id, meant(&headers)?).await?;
-    let body = shown::client(&admin.gateway, &client, &spent(&admin, &client.id).await);
+    let body = shown::client(&admin.gateway, &client, spent(&admin, &client.id).await);
     Ok(with_tag(StatusCode::OK, client.version, body))
 }
 
 async fn teams(State(admin): State<Admin>) -> Answer {
     let gateway = &admin.gateway;
     let stored = keys::teams(gateway).await?;
-    let spent = keys::of_all(gateway, true).await.unwrap_or_default();
-    let of = |name: &str| spent.get(name).copied().unwrap_or_default();
+    let spent = All::read(gateway, true).await;
+    let of = |name: &str| spent.of(name).ok();
     let snapshot = gateway.live.load_full();
     let declared = &snapshot.config.teams;
-    let shown = declared.iter().map(|team| shown::declared_team(team, &of(&team.name)));
+    let shown = declared.iter().map(|team| shown::declared_team(team, of(&team.name)));
     // The file's word over the store's.
     let stored = stored.iter().filter(|team| declared.iter().all(|d| *d.name != *team.name));
-    let all: Vec<Value> = shown.chain(stored.map(|team| shown::team(team, &of(&team.name)))).collect();
+    let all: Vec<Value> = shown.chain(stored.map(|team| shown::team(team, of(&team.name)))).collect();
     Ok(Json(json!({ "teams": all })).into_response())
 }
 
 async fn team(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let gateway = &admin.gateway;
-    let spent = keys::of_one(gateway, true, &name).await.unwrap_or_default();
     let snapshot = gateway.live.load_full();
     if let Some(team) = snapshot.config.teams.iter().find(|team| *team.name == *name) {
-        return Ok(Json(shown::declared_team(team, &spent)).into_response());
+        let spent = keys::of_one(gateway, true, &name).await.ok();
+        return Ok(Json(shown::declared_team(team, spent)).into_response());
     }
     let team = keys::team(gateway, &name).await?;
-    Ok(with_tag(StatusCode::OK, team.version, shown::team(&team, &spent)))
+    let spent = keys::of_one(gateway, true, &name).await.ok();
+    Ok(with_tag(StatusCode::OK, team.version, shown::team(&team, spent)))
 }
 
 async fn put_team(
@@ -211,9 +211,9 @@ async fn put_team(
     body: Bytes,
 ) -> Answer {
     let (team, new) = keys::put_team(&admin.gateway, &name, &fields(&body)?, meant(&headers)?).await?;
-    let spent = keys::of_one(&admin.gateway, true, &name).await.unwrap_or_default();
+    let spent = keys::of_one(&admin.gateway, true, &name).await.ok();
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(with_tag(status, team.version, shown::team(&team, &spent)))
+    Ok(with_tag(status, team.version, shown::team(&team, spent)))
 }
 
 async fn remove_team(State(admin): State<Admin>, Path(name): Path<String>, headers: HeaderMap) -> Answer {

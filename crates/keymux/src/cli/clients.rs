@@ -300,6 +300,11 @@ fn money(of: &Value) -> String {
     }
 }
 
+/// In this month; `?`: the gateway cannot say now.
+fn spent(spent: &Value) -> String {
+    if spent.is_null() { "?".to_owned() } else { usd(&spent["this_month"]) }
+}
+
 fn list_clients(clients: &Value) {
     let mut table = Table::new(&[
         "id",
@@ -321,7 +326,7 @@ fn list_clients(clients: &Value) {
             cell(&client["status"]),
             money(client),
             usd(&client["budget_left"]),
-            usd(&client["spent"]["this_month"]),
+            spent(&client["spent"]),
             cell(&client["rpm"]),
             cell(&client["tpm"]),
             cell(&client["expires"]).chars().take(10).collect(),
@@ -467,7 +472,7 @@ fn list_teams(teams: &Value) {
             if team["disabled"] == true { "disabled" } else { "active" }.to_owned(),
             money(team),
             usd(&team["budget_left"]),
-            usd(&team["spent"]["this_month"]),
+            spent(&team["spent"]),
             cell(&team["rpm"]),
             cell(&team["tpm"]),
             cell(&team["concurrent"]),

@@ -7,7 +7,7 @@ pub(crate) mod shown;
 mod spent;
 mod typed;
 
-pub(crate) use spent::{Spent, of_all, of_one};
+pub(crate) use spent::{All, Spent, in_period, of_one};
 pub use typed::Told;
 
 use crate::random;
@@ -25,7 +25,7 @@ const AGAIN: usize = 5;
 const GRACE_S_MAX: u64 = 30 * 86_400;
 
 /// Why something was not done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// As HTTP says it.
     pub status: u16,

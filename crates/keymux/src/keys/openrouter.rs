@@ -2,7 +2,7 @@
 //! tools which were written for OpenRouter's work here. Its documents and its SDK's types say which fields there are;
 //! what has no counterpart here is null or zero. What belongs to somebody else is as unknown as what does not exist.
 
-use super::{Fields, Spent, Trouble, shown};
+use super::{All, Fields, Spent, Trouble, in_period, shown};
 use crate::clients::Client as Caller;
 use crate::errors::{Kind, Problem};
 use crate::reply::Reply;
@@ -61,7 +61,7 @@ pub(crate) async fn answer(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply
         }
         (Own::Key(hash), _) => {
             let client = one(gateway, hash).await?;
-            (StatusCode::OK, json!({ "data": key(&client, &spent(gateway, &client.id).await?) }))
+            (StatusCode::OK, json!({ "data": key(&client, spent(gateway, &client.id).await?) }))
         }
         (Own::Caller, _) => (StatusCode::OK, json!({ "data": caller(gateway, asked.caller).await? })),
         (Own::Credits, _) => (StatusCode::OK, json!({ "data": credits(gateway, asked.caller).await? })),
@@ -95,20 +95,21 @@ async fn list(gateway: &Gateway, query: &HashMap<String, String>) -> Result<Valu
     let disabled = query.get("include_disabled").is_some_and(|v| v == "true");
     let offset = query.get("offset").and_then(|v| v.parse().ok()).unwrap_or(0);
     let all = super::list(gateway, |c| c.revoked_unix_ms.is_none() && (disabled || !c.disabled)).await?;
-    let spent = super::of_all(gateway, false).await?;
-    let shown = |client: &Client| key(client, &spent.get(&client.id).copied().unwrap_or_default());
-    Ok(json!({ "data": all.iter().skip(offset).take(PAGE).map(shown).collect::<Vec<_>>() }))
+    let spent = All::read(gateway, false).await;
+    let shown = |client: &Client| Ok(key(client, spent.of(&client.id)?));
+    let page: Vec<Value> = all.iter().skip(offset).take(PAGE).map(shown).collect::<Result<_, Trouble>>()?;
+    Ok(json!({ "data": page }))
 }
 
 async fn create(gateway: &Gateway, body: &[u8]) -> Result<(StatusCode, Value), Trouble> {
     let (client, secret) = super::create(gateway, &fields(body)?).await?;
-    Ok((StatusCode::CREATED, json!({ "data": key(&client, &Spent::default()), "key": secret })))
+    Ok((StatusCode::CREATED, json!({ "data": key(&client, Spent::default()), "key": secret })))
 }
 
 async fn change(gateway: &Gateway, hash: &str, body: &[u8]) -> Result<Value, Trouble> {
     let client = one(gateway, hash).await?;
     let client = super::change(gateway, &client.id, &fields(body)?, None).await?;
-    Ok(json!({ "data": key(&client, &spent(gateway, &client.id).await?) }))
+    Ok(json!({ "data": key(&client, spent(gateway, &client.id).await?) }))
 }
 
 /// OpenRouter's names for our fields. Its others concern what there is none of here, and are left out.
@@ -144,7 +145,7 @@ fn limit_reset(client: &Client) -> Option<&'static str> {
     client.terms.budget.map(|b| b.reset).filter(|reset| *reset != Reset::Never).map(shown::reset_word)
 }
 
-fn usage(spent: &Spent) -> [(&'static str, Value); 8] {
+fn usage(spent: Spent) -> [(&'static str, Value); 8] {
     [
         ("usage", json!(shown::usd(spent.ever))),
         ("usage_daily", json!(shown::usd(spent.day))),
@@ -164,7 +165,7 @@ fn with(mut shown: Value, more: impl IntoIterator<Item = (&'static str, Value)>)
     shown
 }
 
-fn key(client: &Client, spent: &Spent) -> Value {
+fn key(client: &Client, spent: Spent) -> Value {
     let shown = json!({
         "hash": client.digest.to_string(),
         "name": client.name,
@@ -208,7 +209,7 @@ async fn budget(
         }
         None => gateway.directory.stored(|clients, _| clients.get(&*caller.id).and_then(|c| c.terms.budget)),
     };
-    let left = budget.map(|b| b.nano_usd.saturating_sub(spent.of(b.reset)));
+    let left = budget.map(|b| b.nano_usd.saturating_sub(in_period(spent, b.reset)));
     let reset = budget.map(|b| b.reset).filter(|reset| *reset != Reset::Never).map(shown::reset_word);
     Ok((spent, budget.map(|b| b.nano_usd), left, reset))
 }
@@ -231,7 +232,7 @@ async fn caller(gateway: &Gateway, caller: Option<&Caller>) -> Result<Value, Tro
         "allowed_data_regions": [],
         "rate_limit": { "requests": -1, "interval": "10s", "note": "This field is deprecated and safe to ignore." },
     });
-    Ok(with(shown, usage(&spent)))
+    Ok(with(shown, usage(spent)))
 }
 
 async fn credits(gateway: &Gateway, caller: Option<&Caller>) -> Result<Value, Trouble> {
@@ -297,7 +298,7 @@ const NOT_KEPT: [&str; 22] = [
 
 fn shown_record(record: &Record) -> Value {
     let used = &record.used;
-    let cost = shown::usd(used.cost_nano_usd.unwrap_or(0));
+    let cost = used.cost_nano_usd.map(shown::usd);
     let ms = |ns: u64| ns as f64 / 1e6;
     let api_type = match &*record.endpoint {
         "embeddings" => json!("embeddings"),
@@ -326,7 +327,7 @@ fn shown_record(record: &Record) -> Value {
         "origin": "",
         "data_region": "global",
         "num_fetches": Value::Null,
-        // Whether it is known, and who said so: without these a cost of nothing would be taken for one.
+        // Whether it is known, and who said so.
         "cost_known": used.cost_nano_usd.is_some(),
         "cost_source": used.cost_source.label(),
         "estimated": used.estimated,

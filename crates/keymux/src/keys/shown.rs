@@ -1,6 +1,6 @@
 //! Keys and teams as the admin API shows them: the fields of the configuration, then what became of them.
 
-use super::Spent;
+use super::{Spent, in_period};
 use crate::serve::Gateway;
 use keymux_config as config;
 use keymux_policy::Priority;
@@ -31,28 +31,34 @@ fn list(names: &[String]) -> Value {
     if names.is_empty() { Value::Null } else { json!(names) }
 }
 
-fn spent(spent: &Spent) -> Value {
-    json!({
-        "today": usd(spent.day),
-        "this_week": usd(spent.week),
-        "this_month": usd(spent.month),
-        "ever": usd(spent.ever),
-    })
+/// What was spent; `None`, and so null: nobody knows now.
+type Money = Option<Spent>;
+
+fn spent(spent: Money) -> Value {
+    let shown = |spent: Spent| {
+        json!({
+            "today": usd(spent.day),
+            "this_week": usd(spent.week),
+            "this_month": usd(spent.month),
+            "ever": usd(spent.ever),
+        })
+    };
+    spent.map_or(Value::Null, shown)
 }
 
 /// What is left of a budget.
-pub(crate) fn left(terms: &Terms, spent: &Spent) -> Option<u64> {
-    terms.budget.map(|b| b.nano_usd.saturating_sub(spent.of(b.reset)))
+pub(crate) fn left(terms: &Terms, spent: Spent) -> Option<u64> {
+    terms.budget.map(|b| b.nano_usd.saturating_sub(in_period(spent, b.reset)))
 }
 
-fn limits(terms: &Terms, spent: &Spent) -> Value {
+fn limits(terms: &Terms, spent: Money) -> Value {
     json!({
         "rpm": terms.requests_a_minute,
         "tpm": terms.tokens_a_minute,
         "concurrent": terms.concurrent,
         "budget": terms.budget.map(|b| usd(b.nano_usd)),
         "reset": terms.budget.map(|b| reset_word(b.reset)),
-        "budget_left": left(terms, spent).map(usd),
+        "budget_left": spent.and_then(|spent| left(terms, spent)).map(usd),
     })
 }
 
@@ -64,7 +70,7 @@ fn merged(mut into: Value, more: Value) -> Value {
 }
 
 /// A key of the store.
-pub(crate) fn client(gateway: &Gateway, of: &Client, money: &Spent) -> Value {
+pub(crate) fn client(gateway: &Gateway, of: &Client, money: Money) -> Value {
     let now_unix_ms = gateway.clock.now().unix_ns / 1_000_000;
     let team_off = || {
         let declared = gateway.live.load().config.teams.iter().any(|team| *team.name == *of.team);
@@ -108,7 +114,7 @@ pub(crate) fn client(gateway: &Gateway, of: &Client, money: &Spent) -> Value {
 }
 
 /// A team of the store.
-pub(crate) fn team(of: &Team, money: &Spent) -> Value {
+pub(crate) fn team(of: &Team, money: Money) -> Value {
     let shown = json!({
         "name": of.name,
         "origin": "api",
@@ -157,7 +163,7 @@ fn terms(limits: &[LimitSpec], budget: keymux_policy::budget::Budget) -> Terms {
 pub(crate) fn declared(
     of: &config::Client,
     team: Option<&config::Team>,
-    money: &Spent,
+    money: Money,
     now_unix_ms: u64,
 ) -> Value {
     let names = |list: &Option<Vec<std::sync::Arc<str>>>| {
@@ -196,7 +202,7 @@ pub(crate) fn declared(
 }
 
 /// A team of the configuration.
-pub(crate) fn declared_team(of: &config::Team, money: &Spent) -> Value {
+pub(crate) fn declared_team(of: &config::Team, money: Money) -> Value {
     let shown = json!({
         "name": &*of.name,
         "origin": "configuration",

@@ -1,30 +1,30 @@
-//! What clients and teams have spent, from the ledger: ever, and in the day, week and month that run.
+//! What clients and teams have spent: ever, and in the day, week and month that run. Budgets are held to what the
+//! turnstile knows, so that is what is shown; for those whom it does not know (revoked keys, calls without a key, any
+//! before the first reading) the ledger speaks. Where neither can be asked nobody knows: an unknown amount is not zero.
 
 use super::Trouble;
 use crate::serve::Gateway;
 use keymux_policy::budget::Reset;
+pub(crate) use keymux_policy::budget::Spent;
 use keymux_policy::time::DAY;
 use std::collections::HashMap;
 
-/// Nano-dollars.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spent {
-    pub(crate) ever: u64,
-    pub(crate) month: u64,
-    pub(crate) week: u64,
-    pub(crate) day: u64,
+/// In the period of a budget.
+pub(crate) fn in_period(mut spent: Spent, reset: keymux_store::Reset) -> u64 {
+    *spent.of(match reset {
+        keymux_store::Reset::Never => Reset::Never,
+        keymux_store::Reset::Monthly => Reset::Monthly,
+        keymux_store::Reset::Weekly => Reset::Weekly,
+        keymux_store::Reset::Daily => Reset::Daily,
+    })
 }
 
-impl Spent {
-    /// Of the period of a budget.
-    pub(crate) fn of(&self, reset: keymux_store::Reset) -> u64 {
-        match reset {
-            keymux_store::Reset::Never => self.ever,
-            keymux_store::Reset::Monthly => self.month,
-            keymux_store::Reset::Weekly => self.week,
-            keymux_store::Reset::Daily => self.day,
-        }
+/// As the turnstile has it.
+fn live(gateway: &Gateway, team: bool, name: &str) -> Option<Spent> {
+    if name.is_empty() || !gateway.turnstile.knows_spend() {
+        return None;
     }
+    gateway.turnstile.budget(gateway.directory.owner(team, name)).map(|view| view.spent)
 }
 
 /// The first days (since 1970) of the month, week and day that run.
@@ -33,9 +33,18 @@ fn firsts(gateway: &Gateway) -> [u64; 3] {
     [Reset::Monthly, Reset::Weekly, Reset::Daily].map(|reset| reset.period(now).start_unix_ns() / DAY)
 }
 
-/// Of one client or team.
+/// Of one client or team that exists, or existed.
+///
+/// # Errors
+/// Nobody knows: the ledger cannot be read, or there is none.
 pub(crate) async fn of_one(gateway: &Gateway, team: bool, name: &str) -> Result<Spent, Trouble> {
-    let Some(store) = &gateway.store else { return Ok(Spent::default()) };
+    if let Some(spent) = live(gateway, team, name) {
+        return Ok(spent);
+    }
+    let Some(store) = &gateway.store else {
+        let message = "Nobody keeps what is spent without a client key: `ledger.database` is \"off\".";
+        return Err(Trouble::new(409, "ledger_off", message));
+    };
     let [month, week, today] = firsts(gateway);
     let mut spent = Spent::default();
     for (day, cost) in store.spend_by_day(team, name).await? {
@@ -48,22 +57,44 @@ pub(crate) async fn of_one(gateway: &Gateway, team: bool, name: &str) -> Result<
     Ok(spent)
 }
 
-type Part = fn(&mut Spent) -> &mut u64;
+/// Of all clients, or of all teams.
+pub(crate) struct All<'a> {
+    gateway: &'a Gateway,
+    teams: bool,
+    ledger: Result<HashMap<String, Spent>, Trouble>,
+}
 
-/// Of all clients, or of all teams, by their names in the ledger.
-pub(crate) async fn of_all(gateway: &Gateway, teams: bool) -> Result<HashMap<String, Spent>, Trouble> {
+impl<'a> All<'a> {
+    /// Reads what the ledger has.
+    pub(crate) async fn read(gateway: &'a Gateway, teams: bool) -> Self {
+        Self { gateway, teams, ledger: ledger(gateway, teams).await }
+    }
+
+    /// Of one that exists, or existed.
+    ///
+    /// # Errors
+    /// Nobody knows.
+    pub(crate) fn of(&self, name: &str) -> Result<Spent, Trouble> {
+        if let Some(spent) = live(self.gateway, self.teams, name) {
+            return Ok(spent);
+        }
+        self.ledger.as_ref().map(|all| all.get(name).copied().unwrap_or_default()).map_err(Clone::clone)
+    }
+}
+
+async fn ledger(gateway: &Gateway, teams: bool) -> Result<HashMap<String, Spent>, Trouble> {
     let mut all: HashMap<String, Spent> = HashMap::new();
     let Some(store) = &gateway.store else { return Ok(all) };
     let [month, week, today] = firsts(gateway);
-    let parts: [(Option<u64>, Part); 4] = [
-        (None, |s| &mut s.ever),
-        (Some(month), |s| &mut s.month),
-        (Some(week), |s| &mut s.week),
-        (Some(today), |s| &mut s.day),
+    let parts = [
+        (None, Reset::Never),
+        (Some(month), Reset::Monthly),
+        (Some(week), Reset::Weekly),
+        (Some(today), Reset::Daily),
     ];
     for (since, part) in parts {
         for one in store.spend(since).await?.into_iter().filter(|one| one.team == teams) {
-            *part(all.entry(one.name).or_default()) = one.cost_nano_usd;
+            *all.entry(one.name).or_default().of(part) = one.cost_nano_usd;
         }
     }
     Ok(all)

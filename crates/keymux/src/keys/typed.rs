@@ -8,7 +8,7 @@ use keymux_store::{Budget, Client, Reset, Team, Terms};
 use serde_json::Value;
 
 /// A mistake.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The field at fault.
     pub field: Option<String>,
