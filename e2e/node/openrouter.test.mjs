@@ -1,9 +1,10 @@
 // OpenRouter's official SDK for TypeScript through the gateway.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { OpenRouter } from '@openrouter/sdk';
-import { ASK, TOKEN, configOf, stack, steered } from './harness.mjs';
+import { ADMIN_TOKEN, ASK, TOKEN, configOf, stack, steered } from './harness.mjs';
 
 const model = 'vendor/large';
 const sdk = (url, apiKey = TOKEN) =>
@@ -72,3 +73,49 @@ test('three limited keys carry what one would refuse, and no client error', asyn
     await narrow.stop();
   }
 });
+
+test("client keys are managed by OpenRouter's own calls", async () => {
+  const priced = readFileSync(new URL('../specs/gateway.toml', import.meta.url), 'utf8')
+    .concat('\n[[price]]\nmodel = "*:*"\ninput = 1\noutput = 10\n');
+  const own = await stack({ config: priced });
+  const manage = sdk(own.url, ADMIN_TOKEN);
+  const asked = { name: 'night shift', limit: 5, limitReset: 'daily' };
+  const made = await manage.apiKeys.create({ requestBody: asked });
+  const { hash } = made.data;
+  assert.deepEqual([made.data.name, made.data.limit, made.data.limitRemaining, made.data.limitReset], ['night shift', 5, 5, 'daily']);
+  const theirs = sdk(own.url, made.key);
+  const answer = await chat(theirs, { messages: steered({ text: 'Quite far.' }), maxTokens: 50 });
+  // What the answer cost is what each view says, as soon as the answer is there.
+  const { cost } = answer.usage;
+  assert.ok(cost > 0);
+  const near = (seen) => assert.ok(Math.abs(seen - cost) < 1e-9, `${seen} is not ${cost}`);
+  near((await manage.apiKeys.get({ hash })).data.usage);
+  near((await theirs.apiKeys.getCurrentKeyMetadata()).data.usageDaily);
+  near((await theirs.credits.getCredits()).data.totalUsage);
+  const [listed] = (await manage.apiKeys.list({})).data.filter((key) => key.hash === hash);
+  near(listed.usageMonthly);
+  near(5 - listed.limitRemaining);
+  const changed = await manage.apiKeys.update({ hash, requestBody: { limit: 7, limitReset: null } });
+  assert.deepEqual([changed.data.limit, changed.data.limitReset], [7, null]);
+  near(7 - changed.data.limitRemaining);
+  const generation = await written(() => theirs.generations.getGeneration({ id: answer.id }));
+  near(generation.data.totalCost);
+  await manage.apiKeys.update({ hash, requestBody: { disabled: true } });
+  await assert.rejects(chat(theirs, {}), (e) => e.statusCode === 401);
+  assert.equal((await manage.apiKeys.delete({ hash })).deleted, true);
+  await assert.rejects(manage.apiKeys.get({ hash }), (e) => e.statusCode === 404);
+  // A client key manages nothing.
+  await assert.rejects(theirs.apiKeys.list({}), (e) => e.statusCode === 401);
+  await own.stop();
+});
+
+/** A row is in the ledger a moment after its answer. */
+async function written(look) {
+  for (let left = 200; ; left -= 1) {
+    try {
+      return await look();
+    } catch (error) {
+      if (error.statusCode !== 404 || left === 0) throw error;
+    }
+  }
+}

@@ -68,6 +68,7 @@ class Postgres(Ledger):
     """A server of its own: a real one, in a temporary folder and on a socket in it."""
 
     kind = "PostgreSQL"
+    port = 5432
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="keymux-pg-"))
@@ -77,7 +78,7 @@ class Postgres(Ledger):
             shutil.chown(self.folder, "postgres")
         self._ctl("initdb", "-o", "--auth=trust --no-sync --locale=C --encoding=UTF8 --username=keymux")
         self.up()
-        self.setting = f'database = "literal:postgres:///postgres?user=keymux&host={self.folder}"'
+        self.setting = f'database = "literal:postgres:///postgres?user=keymux&host={self.folder}&port={self.port}"'
 
     def _ctl(self, *args: str, may_fail: bool = False):
         argv = [str(self.bin / "pg_ctl"), *args, "-D", str(self.folder / "data")]
@@ -87,15 +88,19 @@ class Postgres(Ledger):
         assert may_fail or done.returncode == 0, f"{argv}: {done.stderr.decode(errors='replace')}"
 
     def up(self):
-        socket = f"-k {self.folder} -c listen_addresses=''"
+        socket = f"-k {self.folder} -p {self.port} {self.listening()}"
         self._ctl("start", "-w", "-l", str(self.folder / "server.log"), "-o", socket)
+
+    def listening(self) -> str:
+        """The server's options: on a socket of its folder only."""
+        return "-c listen_addresses=''"
 
     def down(self):
         """At once, as if the power went."""
         self._ctl("stop", "-w", "-m", "immediate")
 
     def query(self, sql: str) -> list[dict]:
-        argv = [str(self.bin / "psql"), "-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-U", "keymux"]
+        argv = [str(self.bin / "psql"), "-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p", str(self.port), "-U", "keymux"]
         asked = f"SELECT row_to_json(t) FROM ({sql}) t"
         done = subprocess.run([*argv, "postgres", "-c", asked], capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr.decode(errors="replace")

@@ -25,7 +25,12 @@ const COME_BACK_NS: u64 = 2_000_000_000;
 ///
 /// # Errors
 /// One line that names the setting and the mend.
-pub fn open(config: &Config, clock: &Clock, probe: fn(Point)) -> Result<Option<Arc<Store>>, String> {
+pub fn open(
+    config: &Config,
+    clock: &Clock,
+    tls: &Arc<rustls::ClientConfig>,
+    probe: fn(Point),
+) -> Result<Option<Arc<Store>>, String> {
     let ledger = &config.ledger;
     let target = match &ledger.database {
         Database::Off => return Ok(None),
@@ -43,6 +48,10 @@ pub fn open(config: &Config, clock: &Clock, probe: fn(Point)) -> Result<Option<A
     let mut options = Options::new(target, folder.join("ledger.log"), now);
     options.log_bytes = ledger.log_bytes;
     options.probe = probe;
+    let mut trust = (**tls).clone();
+    // A database does not speak HTTP.
+    trust.alpn_protocols.clear();
+    options.tls = Some(Arc::new(trust));
     options.retention.rows_days = ledger.rows_days;
     options.retention.hours_days = ledger.hours_days;
     let (store, found) = Store::open(options).map_err(|error| not_open(&error, folder, &ledger.database))?;

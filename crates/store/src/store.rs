@@ -61,6 +61,8 @@ pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct Options {
     /// The database.
     pub target: Target,
+    /// Whom a PostgreSQL server must be vouched for by, where its URL asks for an encrypted connection.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The file of the log.
     pub log: PathBuf,
     /// Its size in bytes.
@@ -80,6 +82,7 @@ impl Options {
     pub fn new(target: Target, log: PathBuf, clock: Clock) -> Self {
         Self {
             target,
+            tls: None,
             log,
             log_bytes: 64 << 20,
             buffer: 65_536,
@@ -224,14 +227,14 @@ pub struct Store {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn opener(target: Target, log: &Path) -> Box<Open> {
+fn opener(target: Target, tls: Option<Arc<rustls::ClientConfig>>, log: &Path) -> Box<Open> {
     let file = if let Target::Sqlite(path) = &target { Some(path.as_path()) } else { None };
     let mark = Mark::beside(log, file);
     Box::new(move |alone| {
         mark.check()?;
         let db: Box<dyn Sql> = match &target {
             Target::Sqlite(path) => Box::new(Sqlite::open(path, alone)?),
-            Target::Postgres(url) => Box::new(Postgres::open(url, alone)?),
+            Target::Postgres(url) => Box::new(Postgres::open(url, alone, tls.as_ref())?),
         };
         mark.keep();
         Ok(db)
@@ -246,7 +249,7 @@ impl Store {
     /// If another instance has the log or the database, the schema is not ours, or the file of the database was there
     /// the last time and is gone.
     pub fn open(options: Options) -> Result<(Self, Recovery), OpenError> {
-        let open = opener(options.target.clone(), &options.log);
+        let open = opener(options.target.clone(), options.tls.clone(), &options.log);
         Self::open_with(options, open)
     }
 

@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import json
+import signal
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -107,6 +109,21 @@ def test_of_200_at_once_against_a_budget_for_ten_ten_are_answered(workshop):
     gateway.stop()
     charged = [r["cost_nano_usd"] for r in rows(gateway) if r["client"] == "config:one" and r["status"] == 200]
     assert charged == [10_000_000] * 10
+
+
+def test_who_is_taken_out_of_the_file_is_out_within_a_second_and_what_runs_ends(workshop):
+    """A declared client is revoked by a reload; one that was made here by its call, before the call is answered."""
+    gateway, upstream = workshop.in_front_of(raw.always(raw.response_bytes(ANSWER)), more=CENT + declared("one") + declared("two"))
+    good = gateway.config.read_text()
+    assert [ask(gateway, KEYS[name], ASK).status for name in ("one", "two")] == [200, 200]
+    gateway.config.write_text(good.replace(declared("one"), ""))
+    gateway.child.send_signal(signal.SIGHUP)
+    since = time.monotonic()
+    while ask(gateway, KEYS["one"], ASK).status != 401:
+        assert time.monotonic() < since + 10, gateway.log()
+    took = time.monotonic() - since
+    assert ask(gateway, KEYS["two"], ASK).status == 200
+    print(f"out after {took:.3f} s")
 
 
 def test_what_was_spent_is_known_after_a_restart(workshop, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import crashes
 import harness
 import ledgers
 import raw
@@ -195,6 +196,50 @@ def test_rows_wait_while_the_database_is_damaged_also_over_a_restart(bench):
     it.put_back(good)
     it.until_back()
     it.send_until(lambda found: found == [200, 200], most=20_000)
+    it.check()
+
+
+def test_what_nobody_can_say_now_is_not_shown_as_nothing(bench):
+    """Amounts that are not known are null, and refused where a number must stand."""
+    it = bench()
+    assert it.send(3) == [200, 200]
+    admin = crashes.admin
+    before = {c["name"]: c for c in admin(it.gateway, "/admin/clients")["clients"]}
+    assert all(before[name]["spent"]["ever"] > 0 for name in ("budgeted", "free")), before
+    it.end()
+    good = it.damage()
+    it.begin()
+    it.until(away)
+    for name in ("budgeted", "free"):
+        client = admin(it.gateway, f"/admin/clients/config:{name}")
+        assert client["spent"] is None and client["budget_left"] is None, client
+    for path in ("/api/v1/key", "/api/v1/credits"):
+        request = raw.request_bytes(path, headers={"Authorization": f"Bearer {KEYS['config:free']}"}, method="GET")
+        told = raw.exchange(it.gateway.address, request)
+        assert told.status == 503 and "usage" not in told.json, told.json
+    it.put_back(good)
+    it.until_back()
+    deadline = time.monotonic() + raw.PATIENCE_S
+    while {c["name"]: c["spent"] for c in admin(it.gateway, "/admin/clients")["clients"]} != {n: c["spent"] for n, c in before.items()}:
+        assert time.monotonic() < deadline, admin(it.gateway, "/admin/clients")
+    it.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [("sqlite", "another keymux uses"), ("postgres", "another keymux works on its database")],
+)
+def test_a_second_gateway_on_the_same_database_does_not_begin(bench, kind, what):
+    it = bench(kind)
+    assert it.send() == [200, 200]
+    text = it.gateway.config.read_text()
+    folder = it.folder.with_name("second")
+    if kind == "postgres":
+        # A folder of its own does not help: rows of two gateways in one database would count each other's spending.
+        text = text.replace(str(it.folder / "data"), str(folder / "data"))
+    with pytest.raises(Exception, match=f"{what}.*server.data_dir"):
+        harness.Gateway(text, folder, ends_at_file_limits=False)
+    assert it.send() == [200, 200]
     it.check()
 
 

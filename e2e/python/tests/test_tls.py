@@ -1,5 +1,7 @@
 """TLS on both sides against a private authority, and calls that must go by way of a proxy."""
 
+import os
+import shutil
 import socket
 import ssl
 import threading
@@ -10,6 +12,7 @@ import pytest
 import trustme
 
 import harness
+import ledgers
 import raw
 
 GOOD = raw.response_bytes(b'{"id":"1","object":"chat.completion","choices":[],"usage":{"prompt_tokens":1}}')
@@ -167,3 +170,68 @@ def test_no_proxy_is_obeyed(workshop, authority):
         env = {"HTTPS_PROXY": proxy.url, "NO_PROXY": no_proxy}
         front = secured(workshop, upstream, host="0.0.0.0", server=f'ca_file = "{authority.file}"\n', env=env)
         assert chat(front).status == 200 and len(proxy.connects) == connects
+
+
+class TlsPostgres(ledgers.Postgres):
+    """A PostgreSQL server that also listens on a port, with a certificate for `name`."""
+
+    def __init__(self, authority, name: str):
+        self.authority, self.name = authority, name
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        super().__init__()
+
+    def listening(self) -> str:
+        issued = self.authority.issue_cert(self.name)
+        cert, key = self.folder / "cert.pem", self.folder / "key.pem"
+        issued.cert_chain_pems[0].write_to_path(cert)
+        issued.private_key_pem.write_to_path(key)
+        key.chmod(0o600)
+        if os.geteuid() == 0:
+            shutil.chown(key, "postgres")
+            shutil.chown(cert, "postgres")
+        return f"-c listen_addresses=127.0.0.1 -c ssl=on -c ssl_cert_file={cert} -c ssl_key_file={key}"
+
+    def url(self, more: str) -> str:
+        return f'[ledger]\nlog_bytes = "1MiB"\ndatabase = "literal:postgres://keymux@localhost:{self.port}/postgres{more}"\n'
+
+
+@pytest.fixture
+def database(authority):
+    made = []
+
+    def make(name: str = "localhost") -> TlsPostgres:
+        made.append(TlsPostgres(authority, name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def ledger_state(front) -> str:
+    request = raw.request_bytes("/admin/state", headers={"Authorization": f"Bearer {harness.ADMIN_TOKEN}"}, method="GET")
+    host, port = front.admin.removeprefix("http://").split(":")
+    return raw.exchange((host, int(port)), request).json["ledger"]["state"]
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_the_ledger_is_reached_over_tls_and_its_server_verified(workshop, authority, database, mode):
+    server = database()
+    lab = harness.provider("lab", "http://127.0.0.1:9/v1", n=1)
+    ca = f'ca_file = "{authority.file}"\n'
+    front = workshop.gateway(harness.SERVER + ca + lab + server.url(f"?sslmode={mode}"))
+    assert ledger_state(front) == "open", front.log()
+    how = server.query("SELECT s.ssl FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'keymux'")
+    assert how and all(one["ssl"] for one in how), how
+
+
+def test_a_server_that_nobody_vouches_for_gets_no_row(workshop, authority, database):
+    lab = harness.provider("lab", "http://127.0.0.1:9/v1", n=1)
+    unknown = workshop.gateway(harness.SERVER + lab + database().url("?sslmode=verify-full"))
+    assert ledger_state(unknown) != "open"
+    assert "server.ca_file" in unknown.log(), unknown.log()
+    ca = f'ca_file = "{authority.file}"\n'
+    other = workshop.gateway(harness.SERVER + ca + lab + database("elsewhere.test").url("?sslmode=require"))
+    assert ledger_state(other) != "open" and "certificate" in other.log(), other.log()

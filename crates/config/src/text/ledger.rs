@@ -10,7 +10,7 @@ use serde_json::json;
 section! {
     /// Where requests, client keys and spending are written down. Prompts and answers never are.
     Ledger in "[ledger]" {
-        /// The database: `"sqlite"` for `ledger.db` in `server.data_dir`, `"sqlite:/path"` for another file, `"off"`, or for PostgreSQL the place of its `postgres://…` URL: `"env:NAME"`, `"file:/path"`, `"cmd:program argument"` or `"literal:…"`.
+        /// The database: `"sqlite"` for `ledger.db` in `server.data_dir`, `"sqlite:/path"` for another file, `"off"`, or for PostgreSQL the place of its `postgres://…` URL: `"env:NAME"`, `"file:/path"`, `"cmd:program argument"` or `"literal:…"`; with `?sslmode=verify-full` in it the connection is encrypted and the server verified, also by `server.ca_file`.
         database: DatabaseText = "\"sqlite\"",
         /// The size of the log in `server.data_dir` where rows wait while the database is away. It is taken from the disk at the start. A row needs about 250 bytes.
         log_bytes: Bytes = "\"64MiB\"",

@@ -118,6 +118,11 @@ impl Directory {
         (table.closed || table.read).then_some(table.closed)
     }
 
+    /// Whether the clients of the store are known, or there is none.
+    pub fn is_read(&self) -> bool {
+        self.table.load().read
+    }
+
     /// The version of the store up to which its changes are known.
     pub fn version(&self) -> u64 {
         self.kept().version

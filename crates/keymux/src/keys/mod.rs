@@ -102,8 +102,12 @@ pub(crate) async fn list(
     gateway: &Gateway,
     wanted: impl Fn(&Client) -> bool,
 ) -> Result<Vec<Client>, Trouble> {
-    if gateway.store.is_some() {
-        gateway.refresh_clients().await?;
+    // Those that are known are shown also while the database is away; those that were never read cannot be.
+    if gateway.store.is_some()
+        && let Err(fault) = gateway.refresh_clients().await
+        && !gateway.directory.is_read()
+    {
+        return Err(fault.into());
     }
     let mut found: Vec<Client> = gateway
         .directory

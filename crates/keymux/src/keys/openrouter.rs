@@ -230,6 +230,8 @@ async fn caller(gateway: &Gateway, caller: Option<&Caller>) -> Result<Value, Tro
         "organization_id": Value::Null,
         "workspace_id": caller.map(|caller| &*caller.team).filter(|team| !team.is_empty()),
         "allowed_data_regions": [],
+        // Nothing here is counted by the day for being free; the SDK wants the field.
+        "free_model_daily_requests": { "limit": 0, "remaining": 0, "used": 0 },
         "rate_limit": { "requests": -1, "interval": "10s", "note": "This field is deprecated and safe to ignore." },
     });
     Ok(with(shown, usage(spent)))

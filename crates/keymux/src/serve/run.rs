@@ -82,10 +82,11 @@ pub fn start_with(
     let address = |l: &TcpListener| l.local_addr().map_err(|e| format!("a listener has no address: {e}"));
     let bound = Bound { listen: address(&listeners[0])?, admin: admin.as_ref().map(address).transpose()? };
     let tls = server.tls.as_ref().map(|files| tls::acceptor(&files.cert, &files.key)).transpose()?;
-    let connector = Connector::new(client_config(server.ca_file.as_deref())?);
+    let trust = client_config(server.ca_file.as_deref())?;
+    let connector = Connector::new(trust.clone());
     let connections_max = connections_max(server.connections_max);
     let clock = Clock::start();
-    let store = ledger::open(&config, &clock, probe)?;
+    let store = ledger::open(&config, &clock, &trust, probe)?;
     let gateway = Gateway::new(config, connections_max, seed, (clock, store))?;
     if let Ok(token) = Secret::new(admin_token) {
         // It is new, so nobody else has set it.

@@ -6,10 +6,14 @@
 
 use super::{Cell, Fault, Kind, Row, Sql, Value, Words};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use tokio_postgres::{Client, Config, NoTls, Statement, error::SqlState};
+use tokio_postgres::{Client, Config, NoTls, Socket, Statement, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,10 +30,15 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Connects, as the only writer of rows or beside it. `url` is a `postgres://` URL or libpq's `key=value` words.
-    pub(crate) fn open(url: &str, alone: bool) -> Result<Self, Fault> {
+    /// Connects, as the only writer of rows or beside it. `url` is a `postgres://` URL or libpq's `key=value` words; with
+    /// `sslmode=require` or stricter the connection is encrypted, and the server's certificate verified by `tls`.
+    pub(crate) fn open(
+        url: &str,
+        alone: bool,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+    ) -> Result<Self, Fault> {
         // Its words may hold the password: the parser's complaint is told, what it parsed is not.
-        let mut config: Config = url
+        let mut config: Config = readable(url)
             .parse()
             .map_err(|_| Fault::new(Kind::Schema, "PostgreSQL: the connection URL cannot be read"))?;
         config.application_name("keymux").connect_timeout(CONNECT);
@@ -37,15 +46,12 @@ impl Postgres {
             .enable_all()
             .build()
             .map_err(|e| Fault::new(Kind::Away, format!("a runtime for PostgreSQL: {e}")))?;
-        let client = within(&runtime, CONNECT, async {
-            let (client, connection) = config.connect(NoTls).await?;
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "polled only while a statement of this connection waits"
-            )]
-            drop(tokio::spawn(connection));
-            Ok(client)
-        })?;
+        let client = match tls {
+            Some(tls) if config.get_ssl_mode() == SslMode::Require => {
+                within(&runtime, CONNECT, connect(&config, MakeRustlsConnect::new((**tls).clone())))?
+            }
+            _ => within(&runtime, CONNECT, connect(&config, NoTls))?,
+        };
         let mut db = Self { client, prepared: HashMap::new(), runtime };
         if alone {
             // The session of a process that was killed ends when the server notices, not when the process ends.
@@ -71,6 +77,30 @@ impl Postgres {
     }
 }
 
+/// `verify-ca` and `verify-full` are what `require` does here, which the parser of URLs does not know.
+fn readable(url: &str) -> String {
+    match url.split_once('?') {
+        Some((place, words)) => {
+            let words = ["verify-full", "verify-ca"].iter().fold(words.to_owned(), |words, mode| {
+                words.replace(&format!("sslmode={mode}"), "sslmode=require")
+            });
+            format!("{place}?{words}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+async fn connect<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    #[expect(clippy::disallowed_methods, reason = "polled only while a statement of this connection waits")]
+    drop(tokio::spawn(connection));
+    Ok(client)
+}
+
 fn within<T>(
     runtime: &Runtime,
     limit: Duration,
@@ -86,7 +116,10 @@ fn within<T>(
 
 fn fault(e: &tokio_postgres::Error) -> Fault {
     let Some(db) = e.as_db_error() else {
-        let why = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
+        let mut why = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
+        if why.contains("certificate") {
+            why.push_str("; put the certificate of who signed it into server.ca_file");
+        }
         return Fault::new(Kind::Away, format!("PostgreSQL: {e}{why}"));
     };
     let code = db.code();

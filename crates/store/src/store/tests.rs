@@ -61,7 +61,7 @@ fn a_disk_without_room_for_the_log_is_told_at_the_start_and_leaves_no_half_of_on
 fn a_password_in_a_connection_string_is_never_shown() {
     for url in ["postgres://u:hunter2@127.0.0.1:1/db", "postgres://u:hunter2@%%%/db?nonsense=hunter2"] {
         let target = Target::Postgres(url.into());
-        let fault = Postgres::open(url, false).err().expect("nobody is there");
+        let fault = Postgres::open(url, false, None).err().expect("nobody is there");
         assert!(!format!("{target:?} {fault:?} {fault}").contains("hunter2"));
     }
 }
