@@ -29,6 +29,10 @@ class Ledger:
     def query(self, sql: str) -> list[dict]:
         raise NotImplementedError
 
+    def run(self, sql: str):
+        """A statement that changes something, while no gateway runs."""
+        raise NotImplementedError
+
     def rows(self) -> list[dict]:
         """Every request, in the order in which they came in."""
         rows = self.query(ROWS)
@@ -62,6 +66,10 @@ class Sqlite(Ledger):
         with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as db:
             db.row_factory = sqlite3.Row
             return [dict(row) for row in db.execute(sql)]
+
+    def run(self, sql: str):
+        with sqlite3.connect(self.path) as db:
+            db.execute(sql)
 
 
 class Postgres(Ledger):
@@ -100,11 +108,16 @@ class Postgres(Ledger):
         self._ctl("stop", "-w", "-m", "immediate")
 
     def query(self, sql: str) -> list[dict]:
+        return [json.loads(line) for line in self._psql(f"SELECT row_to_json(t) FROM ({sql}) t").splitlines()]
+
+    def run(self, sql: str):
+        self._psql(sql)
+
+    def _psql(self, sql: str) -> str:
         argv = [str(self.bin / "psql"), "-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p", str(self.port), "-U", "keymux"]
-        asked = f"SELECT row_to_json(t) FROM ({sql}) t"
-        done = subprocess.run([*argv, "postgres", "-c", asked], capture_output=True, timeout=60)
+        done = subprocess.run([*argv, "postgres", "-c", sql], capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
-        return [json.loads(line) for line in done.stdout.decode().splitlines()]
+        return done.stdout.decode()
 
     def close(self):
         self._ctl("stop", "-m", "immediate", "-s", may_fail=True)

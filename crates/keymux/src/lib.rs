@@ -42,3 +42,4 @@ pub mod stream;
 pub mod surface;
 pub mod timeline;
 pub mod upstream;
+pub mod wishes;

@@ -6,12 +6,13 @@ use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
 use crate::live::{Snapshot, Upstream};
 use crate::options::Options;
+use crate::wishes;
 use bytes::Bytes;
 use keymux_config::{Resolution, Timeouts};
 use keymux_policy::fleet::{AccountId, Endpoint};
-use keymux_policy::{Ask, ClientId, Destination, Priority, Providers, Size};
+use keymux_policy::{Ask, ClientId, Destination, Now, Priority, Size};
 use keymux_wire::error::Dialect;
-use keymux_wire::head::{self, Field, Head, HeadError, ProviderPrefs};
+use keymux_wire::head::{self, Field, Head, HeadError};
 use keymux_wire::limits::Profile;
 use keymux_wire::{affinity, estimate, splice};
 use sha2::{Digest as _, Sha256};
@@ -53,7 +54,7 @@ pub fn read<'a>(endpoint: Endpoint, headers: &Fields, body: &'a Bytes) -> Result
     Ok(Read::Json(head))
 }
 
-fn bad_body(error: &HeadError) -> Problem {
+pub(crate) fn bad_body(error: &HeadError) -> Problem {
     Problem::new(Kind::InvalidBody, error.to_string()).at(error.code(), error.param())
 }
 
@@ -88,8 +89,9 @@ impl Plan {
         read: &Read<'_>,
         body: &Bytes,
         (caller, options): (Option<&Client>, &Options),
-        now_ns: u64,
+        now: Now,
     ) -> Result<Self, Problem> {
+        let now_ns = now.mono_ns;
         let (to, route) = destination(snapshot, read.model())?;
         if let Some(client) = caller {
             client.check(snapshot, (read, body), (&to, route))?;
@@ -114,6 +116,9 @@ impl Plan {
         let max_wait_ns = max_wait_ms.saturating_mul(1_000_000);
         let wait_ns = options.max_wait_ns.map_or(max_wait_ns, |wish| wish.min(max_wait_ns));
         let client = caller.map_or_else(ClientId::default, |caller| caller.payers.client);
+        let size = size(read, body);
+        let spent_at = (size.input_tokens, now.unix_ns / 1_000_000_000);
+        let providers = wishes::providers(snapshot, (read, options), (&to, route), spent_at)?;
         let ask = Ask {
             to,
             endpoint,
@@ -122,12 +127,12 @@ impl Plan {
             class: class(caller, options.priority),
             weight: caller.map_or(1.0, |caller| caller.weight),
             deadline_mono_ns: now_ns.saturating_add(wait_ns).min(until_ns),
-            size: size(read, body),
+            size,
             cost_max_nano_usd: None,
             session: session(read, options),
             bound_to: None,
             allowed: caller.and_then(|caller| caller.allowed.clone()),
-            providers: providers(snapshot, read, options)?,
+            providers,
             stream: read.stream(),
         };
         Ok(Self { ask, route, until_ns, clients_wish, cap: None })
@@ -216,44 +221,6 @@ fn session(read: &Read<'_>, options: &Options) -> Option<u64> {
 fn named(session: &str) -> u64 {
     let digest = Sha256::digest(session.as_bytes());
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-}
-
-/// The caller's choice of providers. The header rules every target. The body's `provider` object is `OpenRouter`'s
-/// own: there it goes through untouched, and for targets of other dialects it chooses among ours.
-fn providers(
-    snapshot: &Snapshot,
-    read: &Read<'_>,
-    options: &Options,
-) -> Result<Option<Box<Providers>>, Problem> {
-    if let Some(prefs) = &options.providers {
-        return Ok(Some(Box::new(by_name(snapshot, prefs, false))));
-    }
-    let Read::Json(head) = read else { return Ok(None) };
-    let Some(raw) = &head.provider else { return Ok(None) };
-    let others = snapshot.upstreams.iter().flatten().any(|u| u.dialect != Dialect::OpenRouter);
-    if !others {
-        return Ok(None);
-    }
-    let prefs = head::parse_provider(raw.raw).map_err(|e| bad_body(&e))?;
-    Ok(Some(Box::new(by_name(snapshot, &prefs, true))))
-}
-
-fn by_name(snapshot: &Snapshot, prefs: &ProviderPrefs, spare_openrouter: bool) -> Providers {
-    let spared = |id: &keymux_policy::fleet::ProviderId| {
-        spare_openrouter && snapshot.upstream(*id).is_some_and(|u| u.dialect == Dialect::OpenRouter)
-    };
-    let named =
-        |names: &[String]| names.iter().filter_map(|n| snapshot.provider_named(n)).collect::<Vec<_>>();
-    let order = named(&prefs.order);
-    let only = (!prefs.only.is_empty()).then(|| {
-        let mut only = named(&prefs.only);
-        only.extend(snapshot.provider_ids.iter().filter(|id| spared(id)));
-        only
-    });
-    let ignore = named(&prefs.ignore).into_iter().filter(|id| !spared(id)).collect();
-    // Without a name of ours in `order` there is nothing that a fallback could leave.
-    let no_fallbacks = prefs.allow_fallbacks == Some(false) && (!spare_openrouter || !order.is_empty());
-    Providers { order, only, ignore, no_fallbacks }
 }
 
 /// The body as one target gets it.

@@ -219,7 +219,7 @@ pub async fn carry_out(
     let now = if asked.body.came_at_once() { story.arrived() } else { worker.gateway.clock.now() };
     let planned = plan::read(asked.endpoint, &asked.fields, &asked.body).and_then(|read| {
         let caller = story.caller().map(|client| &**client);
-        let plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, (caller, options), now.mono_ns)?;
+        let plan = Plan::new(snapshot, asked.endpoint, &read, &asked.body, (caller, options), now)?;
         Ok((read, plan))
     });
     let (read, mut plan) = planned.inspect_err(|problem| {

@@ -29,7 +29,7 @@ use serde_json::value::RawValue;
 pub use error::HeadError;
 pub use field::{Field, FieldSpan};
 pub use multipart::multipart_model;
-pub use provider::{ProviderPrefs, parse_provider, parse_providers_header};
+pub use provider::{PriceMax, ProviderPrefs, parse_provider, parse_providers_header};
 
 /// Which endpoint a body was sent to: it decides which fields mean what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,7 +3,6 @@ say one thing: one row for each request, roll-ups that are its sums. And never m
 
 import json
 import random
-import sqlite3
 import threading
 import time
 import urllib.error
@@ -41,13 +40,13 @@ def nano(dollars: float) -> int:
 class Books:
     """A gateway with clients on a budget, and what was done with it."""
 
-    def __init__(self, folder, seed: int):
+    def __init__(self, folder, kind: str, seed: int):
         spec = folder / "world.json"
         spec.write_text(json.dumps(crashes.world_spec()))
         self.dice = random.Random(seed)
         self.folder = folder / "gateway"
         self.world = harness.World(spec)
-        self.ledger = ledgers.Sqlite(folder / "ledger")
+        self.ledger = ledgers.open_ledger(kind, folder / "ledger")
         self.past_days = 0
         self.past: dict[tuple[str, str], int] = {}
         """What was spent before the last reset."""
@@ -105,8 +104,7 @@ class Books:
         """The budgets begin anew. Clocks cannot be turned forward here, so what was spent is put into the past."""
         assert self.gateway.stop() == 0
         self.past_days += 1
-        with sqlite3.connect(self.ledger.path) as db:
-            db.execute("UPDATE spend SET day = ? WHERE day > 1000", [1000 - self.past_days])
+        self.ledger.run(f"UPDATE spend SET day = {1000 - self.past_days} WHERE day > 1000")
         self.past = self.ledger.spend()
         self.begin()
 
@@ -187,12 +185,13 @@ class Books:
         if self.gateway.alive():
             self.gateway.stop()
         self.world.stop()
+        self.ledger.close()
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(3))
-def test_the_books_say_one_thing_and_never_more_than_the_budget(seed, tmp_path):
-    it = Books(tmp_path, seed)
+@pytest.mark.parametrize(("kind", "seed"), [("sqlite", 0), ("sqlite", 1), ("sqlite", 2), ("postgres", 3), ("postgres", 4)])
+def test_the_books_say_one_thing_and_never_more_than_the_budget(kind, seed, tmp_path):
+    it = Books(tmp_path, kind, seed)
     try:
         for step in [it.burst, *it.dice.choices([it.burst, it.killed, it.restarted, it.a_day_later], weights=[4, 2, 1, 1], k=8)]:
             step()

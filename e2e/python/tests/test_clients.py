@@ -126,6 +126,35 @@ def test_who_is_taken_out_of_the_file_is_out_within_a_second_and_what_runs_ends(
     print(f"out after {took:.3f} s")
 
 
+def test_a_dearer_provider_than_asked_for_is_not_used(workshop):
+    """`provider.max_price` of a request holds at providers that do not know it; they do not get to see it either."""
+    cheap, dear, unpriced = (workshop.upstream(raw.always(raw.response_bytes(ANSWER))) for _ in range(3))
+    given = "".join(harness.provider(name, f"{up.url}/v1", n=1) for name, up in (("cheap", cheap), ("dear", dear), ("odd", unpriced)))
+    given += '\n[[route]]\nmodel = "any"\ntiers = [["cheap:m", "dear:m", "odd:m"]]\n'
+    given += '\n[[price]]\nmodel = "cheap:*"\ninput = 1\noutput = 2\n[[price]]\nmodel = "dear:*"\ninput = 3\noutput = 2\n'
+    gateway = workshop.gateway(harness.SERVER + given)
+
+    def served(n: int = 12, **provider) -> set:
+        body = {**ASK, "model": "any", "provider": provider}
+        # Each is a conversation of its own, or they would all stay with the first.
+        answers = [ask(gateway, harness.TOKEN, body, **{"x-keymux-session": f"s-{i}"}) for i in range(n)]
+        return {(answer.status, answer.get("x-keymux-provider")) for answer in answers}
+
+    assert {name for _, name in served(60, max_price={"image": 0.1})} == {"cheap", "dear", "odd"}, "nothing of ours"
+    assert served(max_price={"prompt": 1}) == {(200, "cheap")}
+    assert {name for _, name in served(40, max_price={"prompt": "3", "completion": 2})} == {"cheap", "dear"}
+    assert served(max_price={"completion": 2}, ignore=["cheap"]) == {(200, "dear")}
+    assert all("provider" not in m.json for m in cheap.wait_for(1))
+    for wished, status, code in (
+        ({"prompt": 0.5}, 400, "no_provider_left"),
+        ({"prompt": 1, "request": 0}, 200, None),
+        ("cheap", 400, "invalid_type"),
+        ({"prompt": "a lot"}, 400, "invalid_type"),
+    ):
+        answer = ask(gateway, harness.TOKEN, {**ASK, "model": "any", "provider": {"max_price": wished}})
+        assert (answer.status, answer.json.get("error", {}).get("code")) == (status, code), answer.body
+
+
 def test_what_was_spent_is_known_after_a_restart(workshop, tmp_path):
     upstream = workshop.upstream(raw.always(raw.response_bytes(ANSWER)))
     given = harness.provider("lab", f"{upstream.url}/v1", n=1, more=CENT + declared("one", "budget = 0.03"))

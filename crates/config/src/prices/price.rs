@@ -181,6 +181,11 @@ impl Price {
         holds.or(self.standard.first()).map(|(_, rates)| rates)
     }
 
+    /// What is asked for a kind at the standard tier, in nano-dollars for a million, for a whole input of so many tokens.
+    pub fn listed(&self, kind: Kind, input_tokens: u64, unix_s: u64) -> Option<u64> {
+        Some(self.standard_at(unix_s)?.get(kind)?.at(input_tokens))
+    }
+
     /// The rates of variants that apply.
     fn variants_at<'a>(&'a self, at: &'a At<'a>) -> impl Iterator<Item = &'a Rates> {
         let named = |name: &str| at.tier == Some(name) || (at.fast && name == FAST);

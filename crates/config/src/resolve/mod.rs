@@ -14,6 +14,7 @@ mod secrets;
 mod server;
 
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
+use crate::ledger::Database;
 use crate::lookup::Names;
 use crate::problem::{At, Findings, Place, did_you_mean};
 use crate::text::file::{self, File};
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Option<Config> {
     let has_clients = file.client.as_ref().is_some_and(|list| !list.value.is_empty());
     let server = server::resolve(file.server, file.log, (world, has_clients), found);
+    let place_of_ledger = file.ledger.as_ref().map_or(Place::NONE, |typed| typed.place);
     let ledger = ledger::resolve(file.ledger, &server.server.data_dir, world, found);
     let timeouts = patch(file.timeouts.as_ref()).over(&Timeouts::default());
     let defaults = provider::Defaults { server: &server.server, http_proxy: &server.http_proxy, timeouts };
@@ -56,6 +58,15 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     let teams = clients::teams(file.team.unwrap_or_default().value, found);
     let around = clients::Around { teams: &teams, providers: &providers, server: &server, world };
     let clients = clients::clients(file.client.unwrap_or_default().value, &around, found);
+    let mut budgets = clients.iter().map(|c| &c.budget).chain(teams.iter().map(|t| &t.budget));
+    if matches!(ledger.database, Database::Off) && budgets.any(|budget| budget.limit_nano_usd.is_some()) {
+        let message = "there are budgets, and no ledger: what was spent is forgotten with each restart";
+        found.warning(
+            place_of_ledger,
+            message,
+            "take database = \"off\" out, and budgets hold over restarts",
+        );
+    }
     let own = file.price.unwrap_or_default().value;
     let (prices, unknown_price) = prices::resolve(file.prices, own, (&providers, world), found);
     if found.has_errors() {

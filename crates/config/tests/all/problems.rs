@@ -350,3 +350,21 @@ fn warnings_come_with_the_errors_and_alone_do_not_refuse() {
     assert_eq!(lines, [Some(1), Some(4)]);
     assert_eq!(bad(&format!("{text}nonsense = 1")).len(), 3);
 }
+
+#[test]
+fn budgets_without_a_ledger_are_warned_of() {
+    let provider = "[[provider]]\nname = \"x\"\ndialect = \"openai\"\nbase_url = \"http://h/v1\"\nkeys = [{ name = \"k\", auth = \"none\" }]\n";
+    let digest = "0".repeat(64);
+    let client = format!("[[client]]\nname = \"c\"\nsecret = \"sha256:{digest}\"\n");
+    let off = "[ledger]\ndatabase = \"off\"\n";
+    let warned = |text: &str| {
+        let config = crate::world::good(text);
+        config.warnings.iter().filter(|w| w.message.contains("no ledger")).map(|w| w.line).collect::<Vec<_>>()
+    };
+    let budgeted = format!("{client}budget = 5\n");
+    assert_eq!(warned(&format!("{off}{provider}{budgeted}")), [Some(1)]);
+    let team = "[[team]]\nname = \"t\"\nbudget = 5\n";
+    assert_eq!(warned(&format!("{off}{provider}{team}{client}")), [Some(1)]);
+    assert_eq!(warned(&format!("{off}{provider}{client}")), []);
+    assert_eq!(warned(&format!("{provider}{budgeted}")), []);
+}

@@ -283,7 +283,7 @@ fn secret(made: &Value, json: bool) -> Result<(), Failure> {
     say(&cell(&made["key"]));
     let old = made["old_key_until"].as_str().map(|until| format!("; the old one goes on until {until}"));
     let told = format!(
-        "keymux: this is the key of {} ({}), shown this once{}",
+        "this is the key of {} ({}), shown this once{}",
         cell(&made["name"]),
         cell(&made["id"]),
         old.unwrap_or_default()

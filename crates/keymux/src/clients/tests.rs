@@ -255,7 +255,8 @@ fn worth(snapshot: &Snapshot, terms: Terms, body: &str, left: u64) -> Result<wor
     let told = |problem: crate::errors::Problem| problem.kind.row().code;
     let read = crate::plan::read(endpoint, &Fields::default(), &body).map_err(told)?;
     let options = crate::options::Options::default();
-    let plan = crate::plan::Plan::new(snapshot, endpoint, &read, &body, (Some(&client), &options), 0);
+    let now = keymux_policy::Now::default();
+    let plan = crate::plan::Plan::new(snapshot, endpoint, &read, &body, (Some(&client), &options), now);
     worth::of(snapshot, &client, &plan.map_err(told)?, (&read, &body), (1_795_392_000, left)).map_err(told)
 }
 

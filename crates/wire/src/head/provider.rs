@@ -22,12 +22,25 @@ pub struct ProviderPrefs {
     pub ignore: Vec<String>,
     /// Whether others than those in `order` may be tried at all.
     pub allow_fallbacks: Option<bool>,
+    /// Try none that is dearer.
+    pub price_max: PriceMax,
 }
 
-/// Reads the four fields of OpenRouter's `provider` object that choose among providers; the others are not ours.
+/// The dearest that may be tried. `None` says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PriceMax {
+    /// Nano-dollars for a million tokens of input.
+    pub prompt: Option<u64>,
+    /// Nano-dollars for a million tokens of output.
+    pub completion: Option<u64>,
+    /// Nano-dollars for a request, whatever its tokens.
+    pub request: Option<u64>,
+}
+
+/// Reads the five fields of OpenRouter's `provider` object that choose among providers; the others are not ours.
 ///
 /// # Errors
-/// One of the four is given twice or has the wrong type, or the value is no object.
+/// One of the five is given twice or has the wrong type, or the value is no object.
 pub fn parse_provider(raw: &str) -> Result<ProviderPrefs, HeadError> {
     if raw.trim() == "null" {
         return Ok(ProviderPrefs::default());
@@ -47,6 +60,9 @@ pub fn parse_provider(raw: &str) -> Result<ProviderPrefs, HeadError> {
     }
 }
 
+/// What of the object chooses among providers.
+const OURS: [&str; 5] = ["order", "only", "ignore", "allow_fallbacks", "max_price"];
+
 struct PrefsVisitor<'p> {
     prefs: &'p mut ProviderPrefs,
     refusal: &'p mut Option<HeadError>,
@@ -60,11 +76,9 @@ impl<'de> Visitor<'de> for PrefsVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = [false; 4];
+        let mut seen = [false; OURS.len()];
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let Some(at) =
-                ["order", "only", "ignore", "allow_fallbacks"].iter().position(|name| key == *name)
-            else {
+            let Some(at) = OURS.iter().position(|name| key == *name) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -89,6 +103,7 @@ impl ProviderPrefs {
             0 => (&mut self.order, "provider.order"),
             1 => (&mut self.only, "provider.only"),
             2 => (&mut self.ignore, "provider.ignore"),
+            4 => return self.price_max.take(raw),
             _ => {
                 self.allow_fallbacks = serde_json::from_str(raw).map_err(|_| HeadError::InvalidType {
                     key: "provider.allow_fallbacks".into(),
@@ -104,6 +119,57 @@ impl ProviderPrefs {
             return Err(HeadError::InvalidType { key: key.into(), expected: "a list of at most 64 names" });
         }
         Ok(())
+    }
+}
+
+/// A price as it is written: a number, or a number in a string.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Usd {
+    Number(f64),
+    Text(String),
+}
+
+impl PriceMax {
+    /// What it says of images and audio is left alone: there prices are by the piece, and ours by the token.
+    fn take(&mut self, raw: &str) -> Result<(), HeadError> {
+        #[derive(serde::Deserialize)]
+        struct Typed {
+            prompt: Option<Usd>,
+            completion: Option<Usd>,
+            request: Option<Usd>,
+        }
+        let wrong = || HeadError::InvalidType {
+            key: "provider.max_price".into(),
+            expected: "an object of US dollars, such as {\"prompt\": 1, \"completion\": 2.5} (for a million tokens)",
+        };
+        let typed: Option<Typed> = serde_json::from_str(raw).map_err(|_| wrong())?;
+        let Some(typed) = typed else { return Ok(()) };
+        let nano = |usd: Option<Usd>| match usd {
+            None => Ok(None),
+            Some(usd) => usd.nano().ok_or_else(wrong).map(Some),
+        };
+        *self = Self {
+            prompt: nano(typed.prompt)?,
+            completion: nano(typed.completion)?,
+            request: nano(typed.request)?,
+        };
+        Ok(())
+    }
+}
+
+impl Usd {
+    fn nano(&self) -> Option<u64> {
+        let usd = match self {
+            Self::Number(usd) => *usd,
+            Self::Text(text) => text.trim().parse().ok()?,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in range, and not negative"
+        )]
+        (0.0..=1e9).contains(&usd).then(|| (usd * 1e9).round() as u64)
     }
 }
 

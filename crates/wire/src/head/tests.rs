@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{
-    BodyKind, Field, Head, HeadError, multipart_model, parse, parse_provider, parse_providers_header,
+    BodyKind, Field, Head, HeadError, PriceMax, multipart_model, parse, parse_provider,
+    parse_providers_header,
 };
 
 fn chat(body: &str) -> Result<Box<Head<'_>>, HeadError> {
@@ -310,6 +311,10 @@ fn provider_preferences_from_body_and_header() {
         (r#"{"order":"a"}"#, "invalid_type"),
         (r#"{"only":[1]}"#, "invalid_type"),
         (r#"{"allow_fallbacks":"no"}"#, "invalid_type"),
+        (r#"{"max_price":2}"#, "invalid_type"),
+        (r#"{"max_price":{"prompt":-1}}"#, "invalid_type"),
+        (r#"{"max_price":{"prompt":"cheap"}}"#, "invalid_type"),
+        (r#"{"max_price":{},"max_price":{}}"#, "duplicate_key"),
         (r#"{"only":["a"],"onl\u0079":["b"]}"#, "duplicate_key"),
     ] {
         assert_eq!(parse_provider(raw).unwrap_err().code(), code, "{raw}");
@@ -317,6 +322,17 @@ fn provider_preferences_from_body_and_header() {
     assert_eq!(parse_provider(r#"{"only":["a"],"only":["b"]}"#).unwrap_err().param(), Some("provider.only"));
     for text in ["order", "order=", "sort=price", "only=a;only=b", "fallbacks=maybe", "order=,"] {
         assert_eq!(parse_providers_header(text).unwrap_err().code(), "invalid_header", "{text}");
+    }
+}
+
+#[test]
+fn the_dearest_price_is_read_from_numbers_and_strings() {
+    let raw = r#"{"max_price":{"prompt":1,"completion":"2.5","image":"7","request":0.000000001}}"#;
+    let read = parse_provider(raw).unwrap().price_max;
+    let told = PriceMax { prompt: Some(1_000_000_000), completion: Some(2_500_000_000), request: Some(1) };
+    assert_eq!(read, told);
+    for nothing in [r#"{"max_price":null}"#, r#"{"max_price":{}}"#, "{}"] {
+        assert_eq!(parse_provider(nothing).unwrap().price_max, PriceMax::default(), "{nothing}");
     }
 }
 
