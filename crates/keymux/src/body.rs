@@ -77,6 +77,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// One that is at hand, and counted by whoever has it.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { bytes, share: None }
+    }
+
     /// It came with its head, so that no time passed over it.
     pub fn came_at_once(&self) -> bool {
         self.share.is_none()

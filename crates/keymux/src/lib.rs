@@ -13,6 +13,7 @@ pub mod admin;
 pub mod alarm;
 pub mod answer;
 pub mod attempt;
+pub mod batch;
 pub mod body;
 pub mod bound;
 pub mod clients;

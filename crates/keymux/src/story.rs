@@ -14,8 +14,8 @@ use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Lease, Now, Used};
 use keymux_store::Record;
 use keymux_wire::usage::Usage;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 /// How a request ended, as the log and the metrics call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Story {
     bill: Box<Bill>,
     /// Time in the lines of its client and team.
     line_ns: u64,
+    /// Who wants to know what became of it.
+    witness: Option<Arc<OnceLock<Record>>>,
     told: Box<Told>,
 }
 
@@ -90,6 +92,7 @@ impl Story {
             caller,
             bill: Box::default(),
             line_ns: 0,
+            witness: None,
             told,
         }
     }
@@ -97,6 +100,11 @@ impl Story {
     /// Who calls, if it is a client with a key of its own.
     pub fn caller(&self) -> Option<&Arc<Client>> {
         self.caller.as_ref()
+    }
+
+    /// When it is over, its record is told here too.
+    pub fn witnessed(&mut self, by: &Arc<OnceLock<Record>>) {
+        self.witness = Some(by.clone());
     }
 
     /// What the request says about itself.
@@ -251,7 +259,7 @@ fn seconds(ns: u64) -> f64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let Self { gateway, endpoint, outcome, told, caller, bill, .. } = self;
+        let Self { gateway, endpoint, outcome, told, caller, bill, witness, .. } = self;
         let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
         gateway.metrics.request(*endpoint, outcome.label());
@@ -267,6 +275,10 @@ impl Drop for Story {
             step.ended_ns.get_or_insert(record.total_ns);
         }
         bill.close(*outcome, (caller.as_deref(), gateway.store.as_deref()), record);
+        if let Some(witness) = witness {
+            // A story ends once.
+            let _ = witness.set(record.clone());
+        }
         if gateway.log_requests.load(Ordering::Relaxed) {
             observe::request_line(record);
         }

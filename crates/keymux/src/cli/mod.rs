@@ -1,6 +1,7 @@
 //! What people type. Each command's file says what it prints and how it ends; 0 is well, 1 is a failure while running,
 //! 2 is something to mend in the command line or the configuration.
 
+mod batch;
 mod check;
 mod clients;
 mod demo;
@@ -24,7 +25,8 @@ use std::process::ExitCode;
 #[command(
     after_help = "Examples:\n  keymux demo                                   see it work, without any account\n  \
 OPENROUTER_API_KEY=… keymux serve             one key from the environment\n  \
-keymux serve --config keymux.toml             keys, accounts, limits and routes from a file\n\n\
+keymux serve --config keymux.toml             keys, accounts, limits and routes from a file\n  \
+keymux batch prompts.jsonl -o answers.jsonl   many calls at once, as fast as the keys allow\n\n\
 Exit codes: 0 well, 1 failed while running, 2 something to mend in the command or the configuration"
 )]
 struct Cli {
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Carry out a file of calls, as fast as the keys allow; goes on where it was stopped.
+    Batch(Box<batch::Args>),
     /// Run the gateway in front of a simulated provider, with a small load.
     Demo(demo::Args),
     /// Validate a configuration and say what it means, without starting.
@@ -59,6 +63,8 @@ pub enum Failure {
     Mend(String),
     /// It failed while running: exit code 1.
     Failed(String),
+    /// It ended as its own page describes, with this exit code.
+    Ended(u8, String),
 }
 
 /// Runs the command that was typed.
@@ -75,6 +81,7 @@ pub fn run() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Batch(args) => batch::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Simulate(args) => simulate::run(&args),
@@ -92,6 +99,10 @@ pub fn run() -> ExitCode {
         Err(Failure::Failed(told)) => {
             say_error(&told);
             ExitCode::FAILURE
+        }
+        Err(Failure::Ended(code, told)) => {
+            say_error(&told);
+            ExitCode::from(code)
         }
     }
 }

@@ -1,0 +1,18 @@
+//! A batch: a file of calls becomes a file of answers, with the scheduler, the pool and the wire code that serve. Nothing
+//! here calls a provider, chooses a key or tries again: a line is carried out by `request`, as one that came by a
+//! connection is. What is here is files, and how many lines are out at once.
+
+pub mod engine;
+pub mod files;
+pub mod input;
+pub mod journal;
+pub mod line;
+pub mod output;
+pub mod record;
+pub mod run;
+pub mod tally;
+pub mod watch;
+pub mod window;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,418 @@
+//! The run itself: as many lines out as the window lets, their answers to the writer as they come, until the input is
+//! at its end or something says stop. One task carries all lines; two threads stand at the files.
+
+use super::engine::{Done, Engine, Job, NotNow, Over};
+use super::files::{self, Read, Write, Written};
+use super::input::{Item, Source, Stamp};
+use super::journal::{Kind, Past};
+use super::line::Call;
+use super::output::Output;
+use super::tally::Tally;
+use super::watch;
+use super::window::Window;
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Interval;
+
+/// How far lines may be ahead of the oldest that is not done: what has to be remembered of them is bounded by it.
+const AHEAD_MAX: u64 = 1 << 17;
+/// Bytes of lines that are out at once.
+const BYTES_MAX: usize = 48 << 20;
+/// How often the state of things is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Looks between two times that the output is made durable.
+const LOOKS_A_SYNC: u64 = 10;
+/// Looks in a row at which nothing can be sent before that is believed.
+const LOOKS_OUT: u32 = 10;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where lines come from.
+    pub source: Source,
+    /// The file as it was looked over.
+    pub stamp: Option<Stamp>,
+    /// For lines that name no model.
+    pub model: Option<String>,
+    /// What an earlier run has done.
+    pub past: Arc<Past>,
+    /// How many lines there are, if that is known.
+    pub lines: Option<u64>,
+    /// Lines out at once, at most.
+    pub concurrent_max: usize,
+    /// Lines that begin in a second, at most.
+    pub rate_max: Option<f64>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every line is done.
+    Complete,
+    /// Nothing more could be sent: from this line on, for this reason.
+    Stopped {
+        /// The number of the first line that was not sent.
+        number: u64,
+        /// Why.
+        why: NotNow,
+    },
+    /// It was told to end.
+    Interrupted,
+    /// The input cannot be read on.
+    Input(String),
+    /// The output cannot be written.
+    Output(String),
+}
+
+/// How things stand.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    /// What it came to so far.
+    pub tally: &'a Tally,
+    /// Lines that were done before this run.
+    pub before: u64,
+    /// All lines, if that is known.
+    pub lines: Option<u64>,
+    /// Lines that are out.
+    pub out: usize,
+    /// Of these, waiting for room.
+    pub waiting: usize,
+    /// What they wait for.
+    pub why: Option<String>,
+    /// Since the start of this run.
+    pub elapsed_ns: u64,
+    /// It is being stopped.
+    pub stopping: bool,
+}
+
+/// Who says stop, and who is shown how things stand.
+pub struct Outside<'a> {
+    /// The first word lets what is out finish, the second ends at once.
+    pub stop: mpsc::Receiver<()>,
+    /// Called several times a second, and once at the end.
+    pub show: &'a mut dyn FnMut(&Standing<'_>),
+}
+
+type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>;
+
+/// A batch that runs.
+struct Run<'a> {
+    engine: Arc<Engine>,
+    batch: &'a Batch,
+    tally: Tally,
+    window: Window,
+    pace: Pace,
+    from: mpsc::Receiver<Read>,
+    ahead: VecDeque<Item>,
+    lines: Option<u64>,
+    read_all: bool,
+    flying: Flying,
+    /// Places of the lines that are not safe yet.
+    open: BTreeSet<u64>,
+    bytes_out: usize,
+    sizes: std::collections::HashMap<u64, usize>,
+    to: mpsc::Sender<Write>,
+    said: mpsc::Receiver<Written>,
+    /// Lines that the writer has and did not confirm.
+    unsafe_lines: usize,
+    end: Option<End>,
+    waiting: usize,
+    out_looks: u32,
+    began_ns: u64,
+}
+
+/// Lets lines begin in even steps.
+#[derive(Debug)]
+struct Pace {
+    step_ns: u64,
+    next_ns: u64,
+}
+
+impl Pace {
+    fn new(rate_max: Option<f64>) -> Self {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let step_ns = rate_max.map_or(0, |rate| (1e9 / rate).clamp(0.0, 1e18) as u64);
+        Self { step_ns, next_ns: 0 }
+    }
+
+    fn is_open(&self, now_ns: u64) -> bool {
+        self.step_ns == 0 || now_ns >= self.next_ns
+    }
+
+    /// What was missed is not made up for beyond a tenth of a second.
+    fn take(&mut self, now_ns: u64) {
+        if self.step_ns > 0 {
+            self.next_ns = self.next_ns.max(now_ns.saturating_sub(100_000_000)) + self.step_ns;
+        }
+    }
+}
+
+/// Runs a batch to its end.
+pub async fn run(
+    engine: &Arc<Engine>,
+    batch: &Batch,
+    output: Output,
+    outside: &mut Outside<'_>,
+) -> (End, Tally) {
+    engine.start();
+    let now_ns = engine.clock().mono_ns();
+    let opened = files::read(batch.source.clone(), batch.past.clone(), batch.model.clone(), batch.stamp);
+    let from = match opened {
+        Ok(from) => from,
+        Err(told) => return (End::Input(told), Tally::default()),
+    };
+    let (to, said) = match files::write(output, batch.concurrent_max) {
+        Ok(channels) => channels,
+        Err(told) => return (End::Output(told), Tally::default()),
+    };
+    let mut run = Run {
+        engine: engine.clone(),
+        batch,
+        tally: Tally::default(),
+        window: Window::new(batch.concurrent_max, now_ns),
+        pace: Pace::new(batch.rate_max),
+        from,
+        ahead: VecDeque::new(),
+        lines: batch.lines,
+        read_all: false,
+        flying: FuturesUnordered::new(),
+        open: BTreeSet::new(),
+        bytes_out: 0,
+        sizes: std::collections::HashMap::new(),
+        to,
+        said,
+        unsafe_lines: 0,
+        end: None,
+        waiting: 0,
+        out_looks: 0,
+        began_ns: now_ns,
+    };
+    run.go(outside).await;
+    let end = run.close().await;
+    run.look(outside, 1);
+    (end, run.tally)
+}
+
+impl Run<'_> {
+    async fn go(&mut self, outside: &mut Outside<'_>) {
+        let mut look: Interval = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0;
+        while !self.is_over() {
+            self.feed();
+            let wants_lines =
+                self.end.is_none() && self.ahead.is_empty() && !self.read_all && self.has_room();
+            let paced = self.end.is_none() && !self.ahead.is_empty() && self.has_room();
+            let pace_at = self.engine.clock().at(self.pace.next_ns);
+            tokio::select! {
+                biased;
+                Some(()) = outside.stop.recv() => {
+                    if self.end == Some(End::Interrupted) {
+                        // What is out is given up: its connections close.
+                        self.flying.clear();
+                        return;
+                    }
+                    self.stop(End::Interrupted);
+                    self.engine.drain();
+                }
+                _ = look.tick() => {
+                    looks += 1;
+                    self.look(outside, looks);
+                }
+                Some(said) = self.said.recv() => self.heard(said),
+                Some(done) = self.flying.next(), if !self.flying.is_empty() => self.ended(done),
+                read = self.from.recv(), if wants_lines => self.read(read),
+                () = tokio::time::sleep_until(pace_at), if paced && self.pace.step_ns > 0 => {}
+            }
+            // Whatever else is there, without a look at the rest.
+            while let Some(Some(done)) = self.flying.next().now_or_never() {
+                self.ended(done);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let fed = self.end.is_some() || (self.read_all && self.ahead.is_empty());
+        let failed = matches!(self.end, Some(End::Output(_)));
+        failed || (fed && self.flying.is_empty() && self.unsafe_lines == 0)
+    }
+
+    /// A reason to stop. The first one counts, unless somebody says so himself or nothing can be written any more.
+    fn stop(&mut self, end: End) {
+        if self.end.is_none() || matches!(end, End::Interrupted | End::Output(_)) {
+            self.end = Some(end);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let span = match (self.open.first(), self.open.last()) {
+            (Some(first), Some(last)) => last - first,
+            _ => 0,
+        };
+        self.flying.len() + self.unsafe_lines < self.window.limit().max(1)
+            && span < AHEAD_MAX
+            && (self.bytes_out < BYTES_MAX || self.flying.is_empty())
+    }
+
+    /// Sends lines as long as they may go.
+    fn feed(&mut self) {
+        while self.end.is_none() && self.has_room() {
+            let now_ns = self.engine.clock().mono_ns();
+            if !self.pace.is_open(now_ns) {
+                return;
+            }
+            let Some(item) = self.ahead.pop_front() else {
+                if self.read_all {
+                    return;
+                }
+                match self.from.try_recv() {
+                    Ok(read) => self.read(Some(read)),
+                    Err(_) => return,
+                }
+                continue;
+            };
+            let Item { seq, number, mark, what } = item;
+            self.open.insert(seq);
+            match what {
+                Ok(call) => {
+                    self.pace.take(now_ns);
+                    self.send(Job { seq, number, mark, call });
+                }
+                Err(bad) => {
+                    let over = self.engine.keep_out((seq, number, mark), &bad);
+                    self.over(over);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, job: Job) {
+        let Call { body, .. } = &job.call;
+        self.bytes_out += body.len();
+        self.sizes.insert(job.seq, body.len());
+        self.flying.push(Box::pin(self.engine.clone().carry_out(job)));
+    }
+
+    fn read(&mut self, read: Option<Read>) {
+        match read {
+            Some(Read::Items(items)) => self.ahead.extend(items),
+            Some(Read::End(lines)) => {
+                self.lines = Some(lines);
+                self.read_all = true;
+            }
+            Some(Read::Failed(told)) => {
+                self.read_all = true;
+                self.stop(End::Input(told));
+            }
+            None => {
+                self.read_all = true;
+                self.stop(End::Input("the reader ended early".to_owned()));
+            }
+        }
+    }
+
+    fn ended(&mut self, done: Done) {
+        let out = self.flying.len() + 1 + self.unsafe_lines;
+        self.window.ended(self.engine.clock().mono_ns(), out, self.waiting);
+        match done {
+            Done::Over(over) => {
+                self.landed(over.entry.seq);
+                self.over(*over);
+            }
+            Done::NotNow { seq, number, why } => {
+                self.landed(seq);
+                self.open.remove(&seq);
+                match (&mut self.end, why) {
+                    (_, NotNow::Stopping) => {}
+                    (Some(End::Stopped { number: first, .. }), _) => *first = number.min(*first),
+                    (_, why) => self.stop(End::Stopped { number, why }),
+                }
+            }
+        }
+    }
+
+    fn landed(&mut self, seq: u64) {
+        self.bytes_out -= self.sizes.remove(&seq).unwrap_or(0);
+    }
+
+    fn over(&mut self, over: Over) {
+        self.tally.add(&over);
+        self.unsafe_lines += 1;
+        let seq = over.entry.seq;
+        // There is room for all lines that can be out.
+        if self.to.try_send(Write::Entry(over.entry)).is_err() {
+            self.stop(End::Output("the writer ended early".to_owned()));
+        }
+        self.open.remove(&seq);
+    }
+
+    fn heard(&mut self, said: Written) {
+        match said {
+            Written::Lines(lines) => self.unsafe_lines = self.unsafe_lines.saturating_sub(lines),
+            Written::Closed => {}
+            Written::Failed(told) => self.stop(End::Output(told)),
+        }
+    }
+
+    /// Looks how things stand, and shows it.
+    fn look(&mut self, outside: &mut Outside<'_>, looks: u64) {
+        let view = self.engine.view();
+        self.waiting = view.waiting.iter().sum();
+        if looks.is_multiple_of(LOOKS_A_SYNC) {
+            let _ = self.to.try_send(Write::Sync);
+            self.engine.sweep();
+        }
+        let idle = view.totals.in_flight == 0 && self.waiting > 0;
+        let out = if idle { watch::all_out(&view) } else { None };
+        self.out_looks = if out.is_some() { self.out_looks + 1 } else { 0 };
+        if let (Some(told), LOOKS_OUT..) = (out, self.out_looks)
+            && self.end.is_none()
+        {
+            let number = self.ahead.front().map_or(0, |item| item.number);
+            self.stop(End::Stopped { number, why: NotNow::NoRoom(told) });
+            self.engine.drain();
+        }
+        let now_ns = self.engine.clock().mono_ns();
+        (outside.show)(&Standing {
+            tally: &self.tally,
+            before: self.batch.past.done(),
+            lines: self.lines,
+            out: self.flying.len(),
+            waiting: self.waiting,
+            why: (self.waiting > 0).then(|| watch::what_is_waited_for(&view)).flatten(),
+            elapsed_ns: now_ns.saturating_sub(self.began_ns),
+            stopping: self.end.is_some(),
+        });
+    }
+
+    /// Closes the files.
+    async fn close(&mut self) -> End {
+        self.flying.clear();
+        let mut end = self.end.clone().unwrap_or(End::Complete);
+        let counts = self.batch.past.counts;
+        let failed = counts[Kind::Failed as usize]
+            + counts[Kind::Bad as usize]
+            + self.tally.total.failed
+            + self.tally.bad;
+        if !matches!(end, End::Output(_)) {
+            let _ = self.to.send(Write::Close(end == End::Complete && failed == 0)).await;
+        }
+        while let Some(said) = self.said.recv().await {
+            match said {
+                Written::Closed => break,
+                Written::Failed(told) => {
+                    end = End::Output(told);
+                    break;
+                }
+                Written::Lines(_) => {}
+            }
+        }
+        end
+    }
+}

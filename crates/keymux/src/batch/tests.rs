@@ -1,0 +1,215 @@
+//! The files of a batch over crashes: whatever was cut off, a rerun finds what is whole, and the output comes out equal.
+
+use super::journal::{Entry, Kind, Terms};
+use super::output::{Output, Target};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder of its own for each test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("keymux-batch-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn target(&self, unordered: bool, errors: bool) -> Target {
+        let errors = errors.then(|| self.at("errors").display().to_string());
+        let terms = Terms { model: None, unordered, errors };
+        Target { out: Some(self.at("out")), journal: None, terms, retry_failed: false }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Every third line ends with an error.
+fn entry(seq: u64) -> Entry {
+    let kind = if seq % 3 == 2 { Kind::Failed } else { Kind::Answered };
+    let text = format!("line {seq} {}\n", "x".repeat(usize::try_from(seq).unwrap() * 5)).into_bytes();
+    Entry { seq, mark: 100 + u32::try_from(seq).unwrap(), kind, cost_nano_usd: Some(seq), text }
+}
+
+/// In order: what both files hold in the end, if every line was done.
+fn whole(lines: u64, errors: bool) -> [String; 2] {
+    let text = |failed: bool| {
+        let own = (0..lines).map(entry).filter(|e| !errors || (e.kind == Kind::Failed) == failed);
+        own.flat_map(|e| String::from_utf8(e.text)).collect()
+    };
+    [text(false), if errors { text(true) } else { String::new() }]
+}
+
+fn held(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Does what is left of `lines` lines.
+fn finish(target: &Target, lines: u64) -> u64 {
+    let (mut output, past) = Output::open(target).unwrap();
+    let mut again = 0;
+    for seq in (0..lines).filter(|seq| !past.has(*seq)) {
+        output.take(&[entry(seq)]).unwrap();
+        again += 1;
+    }
+    output.close(false).unwrap();
+    again
+}
+
+/// A run that ends after these lines, with a point after some of them; nothing is closed.
+fn begun(target: &Target, order: &[u64], sync_after: usize) {
+    let (mut output, _) = Output::open(target).unwrap();
+    for (index, seq) in order.iter().enumerate() {
+        output.take(&[entry(*seq)]).unwrap();
+        if index == sync_after {
+            output.sync().unwrap();
+        }
+    }
+}
+
+const ORDER: [u64; 8] = [3, 1, 0, 6, 2, 7, 5, 4];
+
+#[test]
+fn whatever_of_the_journal_is_cut_off_the_output_comes_out_equal() {
+    let folder = Folder::new("cut");
+    for (unordered, errors) in [(false, false), (false, true), (true, true)] {
+        let target = folder.target(unordered, errors);
+        let journal = target.journal_path().unwrap();
+        let clean = || {
+            for path in [&folder.at("out"), &folder.at("errors"), &journal] {
+                let _ = fs::remove_file(path);
+            }
+        };
+        clean();
+        begun(&target, &ORDER[..6], 3);
+        let (bytes, files) =
+            (fs::read(&journal).unwrap(), [held(&folder.at("out")), held(&folder.at("errors"))]);
+        let header = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
+        // What lies before the point was durable, or the point would not be there.
+        for cut in header..=bytes.len() {
+            clean();
+            fs::write(&journal, &bytes[..cut]).unwrap();
+            fs::write(folder.at("out"), &files[0]).unwrap();
+            if errors {
+                fs::write(folder.at("errors"), &files[1]).unwrap();
+            }
+            let again = finish(&target, 8);
+            let found = [held(&folder.at("out")), held(&folder.at("errors"))];
+            let sorted = |text: &String| {
+                let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            if unordered {
+                assert_eq!(
+                    found.each_ref().map(sorted),
+                    whole(8, errors).each_ref().map(sorted),
+                    "cut at {cut}"
+                );
+            } else {
+                assert_eq!(found, whole(8, errors), "cut at {cut}");
+            }
+            assert_eq!(again == 2, cut == bytes.len(), "cut at {cut}: {again} lines were done again");
+        }
+    }
+}
+
+#[test]
+fn a_byte_that_changed_on_the_disk_is_noticed_and_what_stands_behind_it_is_done_again() {
+    let folder = Folder::new("changed");
+    let target = folder.target(false, false);
+    begun(&target, &ORDER, 100);
+    let path = target.journal_path().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(6).position(|w| w == b"line 2").unwrap();
+    bytes[at] = b'L';
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(finish(&target, 8), 4);
+    assert_eq!(held(&folder.at("out")), whole(8, false)[0]);
+}
+
+#[test]
+fn an_output_that_somebody_lost_is_made_again_without_a_call() {
+    let folder = Folder::new("lost");
+    let target = folder.target(false, true);
+    begun(&target, &ORDER, 7);
+    fs::remove_file(folder.at("out")).unwrap();
+    assert_eq!(finish(&target, 8), 0);
+    assert_eq!([held(&folder.at("out")), held(&folder.at("errors"))], whole(8, true));
+}
+
+#[test]
+fn compressed_output_is_whole_over_a_crash() {
+    use std::io::Read as _;
+    let folder = Folder::new("gzip");
+    let target = Target { out: Some(folder.at("out.gz")), ..folder.target(false, false) };
+    begun(&target, &ORDER[..5], 2);
+    assert_eq!(finish(&target, 8), 3);
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(fs::File::open(folder.at("out.gz")).unwrap())
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, whole(8, false)[0]);
+}
+
+#[test]
+fn lines_that_failed_are_done_again_where_they_stood() {
+    let folder = Folder::new("again");
+    let target = folder.target(false, false);
+    begun(&target, &ORDER, 100);
+    let retry = Target { retry_failed: true, ..target.clone() };
+    let (mut output, past) = Output::open(&retry).unwrap();
+    let left: Vec<u64> = (0..8).filter(|seq| !past.has(*seq)).collect();
+    assert_eq!((left, past.counts, past.spent_nano_usd), (vec![2, 5], [6, 0, 0], 28));
+    for seq in [5, 2] {
+        let text = format!("mended {seq}\n").into_bytes();
+        output.take(&[Entry { text, kind: Kind::Answered, ..entry(seq) }]).unwrap();
+    }
+    output.close(true).unwrap();
+    let before = whole(8, false);
+    let expected = before[0].lines().map(|line| match &line[..6] {
+        "line 2" | "line 5" => format!("mended {}\n", &line[5..6]),
+        _ => format!("{line}\n"),
+    });
+    assert_eq!(held(&folder.at("out")), expected.collect::<String>());
+    // It is whole: a rerun of either kind finds nothing to do, without the texts.
+    for target in [&target, &retry] {
+        let (output, past) = Output::open(target).unwrap();
+        assert_eq!((past.counts, past.spent_nano_usd), ([8, 0, 0], 28 + 2 + 5));
+        output.close(true).unwrap();
+    }
+    let journal = held(&target.journal_path().unwrap());
+    assert!(!journal.contains("mended"), "{journal}");
+    fs::write(folder.at("out"), "").unwrap();
+    assert!(Output::open(&target).err().unwrap().contains("is not as it was left"));
+}
+
+#[test]
+fn what_would_mix_or_overwrite_is_refused_with_the_mend() {
+    let folder = Folder::new("refused");
+    let target = folder.target(false, false);
+    let told = |target: &Target| Output::open(target).err().unwrap();
+    fs::write(folder.at("out"), "mine\n").unwrap();
+    assert!(told(&target).contains("is there already"), "{}", told(&target));
+    assert_eq!(held(&folder.at("out")), "mine\n");
+    fs::remove_file(folder.at("out")).unwrap();
+    let (held_open, _) = Output::open(&target).unwrap();
+    assert!(told(&target).contains("is in use"), "{}", told(&target));
+    drop(held_open);
+    let terms = Terms { model: Some("m".to_owned()), unordered: true, errors: None };
+    let other = told(&Target { terms, ..target.clone() });
+    assert!(other.contains("--model was none and is m, --unordered was not given and is given"), "{other}");
+    fs::write(target.journal_path().unwrap(), "a diary\n").unwrap();
+    assert!(told(&target).contains("is no journal"), "{}", told(&target));
+    let nowhere = Target { out: Some(folder.at("none/out")), ..target };
+    assert!(told(&nowhere).contains("none/out"), "{}", told(&nowhere));
+}

@@ -1,0 +1,318 @@
+//! `keymux batch`: a file of calls becomes a file of answers. Says on standard error how it goes and what it came to;
+//! standard output is for answers, or with `--json` for the summary.
+
+use super::{Failure, serve, state, world};
+use crate::batch::engine::{Engine, NotNow, Standing as Client};
+use crate::batch::files::{self, BAD_SHOWN, Survey};
+use crate::batch::input::Source;
+use crate::batch::journal::{Past, Terms};
+use crate::batch::output::{Output, Target};
+use crate::batch::run::{Batch, End, Outside, run as run_batch};
+use crate::batch::tally::Tally;
+use crate::{observe, rt};
+use keymux_config::{Config, Log, LogLevel, World, from_toml};
+use keymux_policy::Priority;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Lines out at once where nothing else is said: each needs a connection.
+const CONCURRENT_MAX: usize = 4_096;
+
+const EXAMPLES: &str = "Examples:
+  keymux batch prompts.jsonl -o answers.jsonl --model gpt-5-mini
+  keymux batch calls.jsonl.gz -o answers.jsonl.gz --errors failed.jsonl --config keymux.toml
+  keymux batch calls.jsonl -o answers.jsonl --budget 5.00 --max-concurrent 64
+  keymux batch calls.jsonl -o answers.jsonl --gateway http://127.0.0.1:4000 --key env:MY_KEY
+  generate | keymux batch - -o - --model groq:llama-3.3-70b | consume
+
+A line is a call as OpenAI's Batch API has it,
+  {\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":…}}
+or just {\"prompt\":\"…\"}, with --model. The output has the same form as OpenAI's.
+
+Stopped, killed or cut off, it goes on where it was: run the same command again. What was answered
+is not paid for twice. Ctrl-C finishes what is under way, a second one ends at once.
+
+Exit codes: 0 every line has its answer; 1 a file failed while running; 2 something to mend in the
+command, the configuration or (with --strict) the input; 3 every line is done, some with an error;
+4 stopped before the end: the budget is spent, no key can be used; 130 interrupted.
+After 1, 4 and 130 the same command goes on.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The calls, one JSON object a line; `-` is standard input, `….gz` is compressed.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// Where the answers go; `-` is standard output, which cannot be gone on with later.
+    #[arg(long, short, value_name = "OUT")]
+    output: PathBuf,
+    /// The model of lines that name none.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// The configuration (TOML); without it keys come from the environment, as for `keymux serve`.
+    #[arg(long, short, value_name = "PATH", conflicts_with = "gateway")]
+    config: Option<PathBuf>,
+    /// Go through a running gateway instead of to the providers.
+    #[arg(long, value_name = "URL")]
+    gateway: Option<String>,
+    /// The key for --gateway: `env:NAME`, `file:PATH`, or itself. Without it `KEYMUX_API_KEY`.
+    #[arg(long, value_name = "KEY", requires = "gateway")]
+    key: Option<String>,
+    /// Answers in the order in which they come, not in that of the input.
+    #[arg(long)]
+    unordered: bool,
+    /// Lines that end with an error go here and not into the output.
+    #[arg(long, value_name = "PATH")]
+    errors: Option<PathBuf>,
+    /// Where to remember what is done; beside the output as OUT.journal if not given.
+    #[arg(long, value_name = "PATH")]
+    journal: Option<PathBuf>,
+    /// Look at all lines first, and send none if one of them is broken.
+    #[arg(long)]
+    strict: bool,
+    /// Do lines again that ended with an error before.
+    #[arg(long)]
+    retry_failed: bool,
+    /// Lines under way at once, at most; without it as many as bring more answers a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_concurrent: Option<u32>,
+    /// Lines begun, at most: `50/s`, `600/m`, or a number a second.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    max_rate: Option<f64>,
+    /// Dollars that the whole batch may cost, earlier runs included. It stops before more can be spent.
+    #[arg(long, value_name = "USD", value_parser = money)]
+    budget: Option<u64>,
+    /// Its class among other work of the same keys: `high`, `normal` or `low`.
+    #[arg(long, value_name = "CLASS", default_value = "low", value_parser = class)]
+    priority: Priority,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit.trim() {
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err("give a rate such as 50/s, 600/m or 1000/h".to_owned()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| "give a rate such as 50/s, 600/m or 1000/h")?;
+    let rate = number / seconds;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("give a rate above zero".to_owned()) }
+}
+
+fn money(text: &str) -> Result<u64, String> {
+    let wrong = || "give dollars, such as 5.00".to_owned();
+    let text = text.trim().trim_start_matches('$');
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if text.is_empty() || text == "." || !digits(whole) || !digits(part) || part.len() > 9 {
+        return Err(wrong());
+    }
+    let nano = format!("{whole}{part:0<9}");
+    let nano: u64 = nano.parse().map_err(|_| wrong())?;
+    if nano == 0 { Err("give more than nothing".to_owned()) } else { Ok(nano) }
+}
+
+fn class(text: &str) -> Result<Priority, String> {
+    match text {
+        "high" => Ok(Priority::High),
+        "normal" => Ok(Priority::Normal),
+        "low" => Ok(Priority::Low),
+        _ => Err("give high, normal or low".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = configuration(args)?;
+    let log = Log { level: LogLevel::Error, ..config.server.log };
+    observe::init(&log, super::color());
+    let source = Source::of(&args.input);
+    let target = target(args);
+    check_paths(args, &target)?;
+    let stamp = source.stamp();
+    // Before the output is touched: a wrong name must not leave files behind.
+    drop(if source == Source::Stdin { None } else { Some(source.open().map_err(Failure::Mend)?) });
+    let (output, past) = Output::open(&target).map_err(Failure::Mend)?;
+    let lines = looked_over(args, &source, &past)?;
+    let spent_nano_usd = past.spent_nano_usd;
+    let past = Arc::new(past);
+    let budget = left(args.budget, spent_nano_usd)?;
+    let client = Client { class: args.priority, budget_nano_usd: budget };
+    let engine = Engine::new(config, &client, state::seed()).map_err(Failure::Mend)?;
+    let concurrent_max = args.max_concurrent.map_or(CONCURRENT_MAX, |n| n as usize);
+    let model = args.model.clone();
+    let batch = Batch { source, stamp, model, past, lines, concurrent_max, rate_max: args.max_rate };
+    let runtime = rt::single().map_err(|error| Failure::Failed(error.to_string()))?;
+    let (end, tally) = runtime.block_on(async {
+        let (told, stop) = mpsc::channel(2);
+        rt::spawn(signals(hear()?, told));
+        let mut show = |_: &crate::batch::run::Standing<'_>| {};
+        let mut outside = Outside { stop, show: &mut show };
+        Ok::<_, Failure>(run_batch(&engine, &batch, output, &mut outside).await)
+    })?;
+    ended(&end, &tally, &batch)
+}
+
+fn target(args: &Args) -> Target {
+    let terms = Terms {
+        model: args.model.clone(),
+        unordered: args.unordered,
+        errors: args.errors.as_ref().map(|path| path.display().to_string()),
+    };
+    let out = (args.output.as_os_str() != "-").then(|| args.output.clone());
+    Target { out, journal: args.journal.clone(), terms, retry_failed: args.retry_failed }
+}
+
+/// No file may be two things at once.
+fn check_paths(args: &Args, target: &Target) -> Result<(), Failure> {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let journal = target.journal_path();
+    let named = [
+        ("the input", Some(&args.input)),
+        ("-o", target.out.as_ref()),
+        ("--errors", args.errors.as_ref()),
+        ("the journal", journal.as_ref()),
+    ];
+    for (index, (one, path)) in named.iter().enumerate() {
+        for (other, second) in &named[..index] {
+            let (Some(path), Some(second)) = (path, second) else { continue };
+            if path.as_os_str() != "-" && path.as_os_str() != "/dev/null" && real(path) == real(second) {
+                let told =
+                    format!("{other} and {one} are the same file, {}; give each its own", path.display());
+                return Err(Failure::Mend(told));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the budget leaves for this run.
+fn left(budget: Option<u64>, spent: u64) -> Result<Option<u64>, Failure> {
+    let Some(budget) = budget else { return Ok(None) };
+    if let Some(left) = budget.checked_sub(spent).filter(|left| *left > 0) {
+        return Ok(Some(left));
+    }
+    let told = format!(
+        "stopped before the first call: earlier runs spent {} of the budget of {}; give a larger --budget to go on",
+        dollars(spent),
+        dollars(budget)
+    );
+    Err(Failure::Ended(4, told))
+}
+
+fn dollars(nano_usd: u64) -> String {
+    format!("${:.4}", nano_usd as f64 / 1e9)
+}
+
+/// Looks a file over before anything is sent.
+fn looked_over(args: &Args, source: &Source, past: &Past) -> Result<Option<u64>, Failure> {
+    if !source.is_lasting() {
+        if args.strict {
+            let told = "--strict has to read all lines before the first call, and standard input can be read only once; \
+                        give a file";
+            return Err(Failure::Mend(told.to_owned()));
+        }
+        return Ok(None);
+    }
+    let survey = files::survey(source, past, args.model.as_deref(), args.strict).map_err(Failure::Mend)?;
+    if survey.bad > 0 {
+        return Err(Failure::Mend(broken(&source.shown(), &survey)));
+    }
+    Ok(Some(survey.lines))
+}
+
+fn broken(shown: &str, survey: &Survey) -> String {
+    let lines = if survey.bad == 1 {
+        "1 line is broken".to_owned()
+    } else {
+        format!("{} lines are broken", survey.bad)
+    };
+    let mut text = format!("error: {shown}: {lines}, and nothing was sent (--strict)\n");
+    for (number, bad) in &survey.first_bad {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  line {number}: {}", bad.message);
+    }
+    if survey.bad > BAD_SHOWN as u64 {
+        let _ = writeln!(text, "  … and {} more", survey.bad - BAD_SHOWN as u64);
+    }
+    text
+}
+
+fn configuration(args: &Args) -> Result<Config, Failure> {
+    let Some(url) = &args.gateway else { return Ok(serve::configuration(args.config.as_ref())?.0) };
+    if args.budget.is_some() {
+        let told = "--budget has no meaning with --gateway, which knows the prices; give the client key a budget there";
+        return Err(Failure::Mend(told.to_owned()));
+    }
+    let key = args.key.clone().or_else(|| world::variable("KEYMUX_API_KEY"));
+    let secret = match key {
+        Some(key) if ["env:", "file:"].iter().any(|scheme| key.starts_with(scheme)) => Some(key),
+        Some(key) => Some(format!("literal:{}", key.trim())),
+        None => None,
+    };
+    let text = |value: &str| serde_json::Value::from(value).to_string();
+    let key = secret.map_or_else(
+        || "{ name = \"none\", auth = \"none\" }".to_owned(),
+        |secret| format!("{{ name = \"key\", secret = {} }}", text(&secret)),
+    );
+    let base = url.trim_end_matches('/');
+    let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
+    let class = match args.priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    };
+    let toml = format!(
+        "default_provider = \"gateway\"\n[[provider]]\nname = \"gateway\"\ndialect = \"openai\"\nbase_url = {}\n\
+         headers = {{ x-keymux-priority = \"{class}\" }}\nlist_models = false\nkeys = [{key}]\n\
+         endpoints = [\"chat/completions\", \"completions\", \"embeddings\", \"responses\", \"messages\", \"moderations\", \
+         \"rerank\"]\n",
+        text(&base)
+    );
+    world::with(|machine: &World<'_>| from_toml("--gateway and --key", &toml, machine))
+        .map_err(|problems| Failure::Mend(problems.render("--gateway and --key", &toml, super::color())))
+}
+
+fn hear() -> Result<(Signal, Signal), Failure> {
+    let on = |kind| signal(kind).map_err(|e| Failure::Failed(format!("signals cannot be heard: {e}")));
+    Ok((on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
+}
+
+/// Passes on what people and service managers say.
+async fn signals((mut interrupt, mut terminate): (Signal, Signal), told: mpsc::Sender<()>) {
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if told.send(()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How it ends for whoever called it.
+fn ended(end: &End, tally: &Tally, batch: &Batch) -> Result<(), Failure> {
+    let again = "run the same command again to go on";
+    let failed = tally.total.failed + tally.bad + batch.past.counts[1] + batch.past.counts[2];
+    match end {
+        End::Complete if failed == 0 => Ok(()),
+        End::Complete => {
+            let told = format!("{failed} lines ended with an error; --retry-failed does them again");
+            Err(Failure::Ended(3, told))
+        }
+        End::Stopped { number, why } => {
+            let told = match why {
+                NotNow::Budget(told) | NotNow::NoRoom(told) => told.clone(),
+                NotNow::Stopping => String::new(),
+            };
+            Err(Failure::Ended(4, format!("stopped at line {number}: {told} Mend that, and {again}.")))
+        }
+        End::Interrupted => Err(Failure::Ended(130, format!("interrupted; {again}"))),
+        End::Input(told) => Err(Failure::Failed(format!("{told}; {again}"))),
+        End::Output(told) => Err(Failure::Failed(format!("{told}, and {again}"))),
+    }
+}
