@@ -37,7 +37,7 @@ const BATCH: ClientId = ClientId(u64::MAX);
 
 /// What a batch is to the scheduler.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct Payer {
     /// Its class.
     pub class: Priority,
     /// What it may spend, in nano-dollars.
@@ -109,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// One line that names the setting and the mend.
-    pub fn new(config: Config, standing: &Standing, seed: u64) -> Result<Arc<Self>, String> {
+    pub fn new(config: Config, payer: &Payer, seed: u64) -> Result<Arc<Self>, String> {
         let config = patient(config);
         let connector = Connector::new(client_config(config.server.ca_file.as_deref())?);
         let clock = Clock::start();
@@ -124,13 +124,13 @@ impl Engine {
             expires_unix_ms: None,
             models: ModelSet::default(),
             allowed: None,
-            class: standing.class,
+            class: payer.class,
             weight: 1.0,
             max_wait_ms: Some(WAIT_MS),
             tags: Vec::new(),
-            budgeted: standing.budget_nano_usd.is_some(),
+            budgeted: payer.budget_nano_usd.is_some(),
         };
-        let budget = Budget { limit_nano_usd: standing.budget_nano_usd, reset: Reset::Never };
+        let budget = Budget { limit_nano_usd: payer.budget_nano_usd, reset: Reset::Never };
         let owner = Owner::Client(BATCH);
         gateway.turnstile.set(&[Dues { owner, limits: Vec::new(), budget: Some(budget) }]);
         let worker = Worker::new(gateway, Dialer { pool: Pool::default(), connector, clock }, seed);

@@ -11,6 +11,7 @@ pub mod output;
 pub mod record;
 pub mod run;
 pub mod tally;
+pub mod tell;
 pub mod watch;
 pub mod window;
 

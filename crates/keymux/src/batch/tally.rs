@@ -72,8 +72,8 @@ pub struct Tally {
     pub bad: u64,
     /// Milliseconds from sending to the answer, waiting for room left out.
     pub took_ms: Took,
-    rows: HashMap<(String, String), Row>,
-    errors: BTreeMap<String, (u64, u64)>,
+    pub(super) rows: HashMap<(String, String), Row>,
+    pub(super) errors: BTreeMap<String, (u64, u64)>,
 }
 
 /// Times, in milliseconds.

@@ -1,14 +1,15 @@
 //! `keymux batch`: a file of calls becomes a file of answers. Says on standard error how it goes and what it came to;
 //! standard output is for answers, or with `--json` for the summary.
 
-use super::{Failure, serve, state, world};
-use crate::batch::engine::{Engine, NotNow, Standing as Client};
+use super::progress::Progress;
+use super::{Failure, say, say_error, serve, state, world};
+use crate::batch::engine::{Engine, NotNow, Payer};
 use crate::batch::files::{self, BAD_SHOWN, Survey};
 use crate::batch::input::Source;
 use crate::batch::journal::{Past, Terms};
 use crate::batch::output::{Output, Target};
-use crate::batch::run::{Batch, End, Outside, run as run_batch};
-use crate::batch::tally::Tally;
+use crate::batch::run::{Batch, End, Outside, Standing, run as run_batch};
+use crate::batch::tell::{self, Summary};
 use crate::{observe, rt};
 use keymux_config::{Config, Log, LogLevel, World, from_toml};
 use keymux_policy::Priority;
@@ -41,6 +42,7 @@ command, the configuration or (with --strict) the input; 3 every line is done, s
 After 1, 4 and 130 the same command goes on.";
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The calls, one JSON object a line; `-` is standard input, `….gz` is compressed.
@@ -88,6 +90,12 @@ pub(super) struct Args {
     /// Its class among other work of the same keys: `high`, `normal` or `low`.
     #[arg(long, value_name = "CLASS", default_value = "low", value_parser = class)]
     priority: Priority,
+    /// Print the summary as one line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Say nothing but what went wrong.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -131,6 +139,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     observe::init(&log, super::color());
     let source = Source::of(&args.input);
     let target = target(args);
+    if args.json && target.out.is_none() {
+        let told = "--json and -o - both want standard output; give the output a file";
+        return Err(Failure::Mend(told.to_owned()));
+    }
     check_paths(args, &target)?;
     let stamp = source.stamp();
     // Before the output is touched: a wrong name must not leave files behind.
@@ -140,20 +152,47 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let spent_nano_usd = past.spent_nano_usd;
     let past = Arc::new(past);
     let budget = left(args.budget, spent_nano_usd)?;
-    let client = Client { class: args.priority, budget_nano_usd: budget };
-    let engine = Engine::new(config, &client, state::seed()).map_err(Failure::Mend)?;
+    let payer = Payer { class: args.priority, budget_nano_usd: budget };
+    let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
     let concurrent_max = args.max_concurrent.map_or(CONCURRENT_MAX, |n| n as usize);
     let model = args.model.clone();
     let batch = Batch { source, stamp, model, past, lines, concurrent_max, rate_max: args.max_rate };
+    let spent_before = batch.past.spent_nano_usd;
+    let mut progress = Progress::new(args.quiet, spent_before);
     let runtime = rt::single().map_err(|error| Failure::Failed(error.to_string()))?;
     let (end, tally) = runtime.block_on(async {
         let (told, stop) = mpsc::channel(2);
         rt::spawn(signals(hear()?, told));
-        let mut show = |_: &crate::batch::run::Standing<'_>| {};
+        let mut show = |standing: &Standing<'_>| progress.show(standing);
         let mut outside = Outside { stop, show: &mut show };
         Ok::<_, Failure>(run_batch(&engine, &batch, output, &mut outside).await)
     })?;
-    ended(&end, &tally, &batch)
+    // A reader that waits for its pipe is not waited for.
+    runtime.shutdown_background();
+    progress.clear();
+    let counts = batch.past.counts;
+    let failed = tally.total.failed + tally.bad + counts[1] + counts[2];
+    let (word, exit, told) = ended(&end, failed);
+    let summary = Summary {
+        tally: &tally,
+        before: counts,
+        spent_before_nano_usd: spent_before,
+        lines: batch.lines,
+        elapsed_ns: progress.elapsed_ns,
+        end: word,
+        why: told.as_deref(),
+        exit,
+    };
+    if args.json {
+        say(&summary.json().to_string());
+    }
+    if !args.quiet {
+        say_error(&summary.text());
+    }
+    match (exit, told) {
+        (0, _) => Ok(()),
+        (code, told) => Err(Failure::Ended(code, told.unwrap_or_default())),
+    }
 }
 
 fn target(args: &Args) -> Target {
@@ -197,14 +236,10 @@ fn left(budget: Option<u64>, spent: u64) -> Result<Option<u64>, Failure> {
     }
     let told = format!(
         "stopped before the first call: earlier runs spent {} of the budget of {}; give a larger --budget to go on",
-        dollars(spent),
-        dollars(budget)
+        tell::dollars(spent),
+        tell::dollars(budget)
     );
     Err(Failure::Ended(4, told))
-}
-
-fn dollars(nano_usd: u64) -> String {
-    format!("${:.4}", nano_usd as f64 / 1e9)
 }
 
 /// Looks a file over before anything is sent.
@@ -294,25 +329,25 @@ async fn signals((mut interrupt, mut terminate): (Signal, Signal), told: mpsc::S
     }
 }
 
-/// How it ends for whoever called it.
-fn ended(end: &End, tally: &Tally, batch: &Batch) -> Result<(), Failure> {
+/// How it ends for whoever called it: in a word, as an exit code, and why.
+fn ended(end: &End, failed: u64) -> (&'static str, u8, Option<String>) {
     let again = "run the same command again to go on";
-    let failed = tally.total.failed + tally.bad + batch.past.counts[1] + batch.past.counts[2];
     match end {
-        End::Complete if failed == 0 => Ok(()),
+        End::Complete if failed == 0 => ("complete", 0, None),
         End::Complete => {
-            let told = format!("{failed} lines ended with an error; --retry-failed does them again");
-            Err(Failure::Ended(3, told))
+            let lines =
+                if failed == 1 { "1 line".to_owned() } else { format!("{} lines", tell::counted(failed)) };
+            ("complete", 3, Some(format!("{lines} ended with an error; --retry-failed does them again")))
         }
         End::Stopped { number, why } => {
             let told = match why {
-                NotNow::Budget(told) | NotNow::NoRoom(told) => told.clone(),
-                NotNow::Stopping => String::new(),
+                NotNow::Budget(told) | NotNow::NoRoom(told) => told.trim_end_matches('.'),
+                NotNow::Stopping => "told to",
             };
-            Err(Failure::Ended(4, format!("stopped at line {number}: {told} Mend that, and {again}.")))
+            let at = if *number == 0 { String::new() } else { format!(" at line {number}") };
+            ("stopped", 4, Some(format!("stopped{at}: {told}. Mend that, and {again}")))
         }
-        End::Interrupted => Err(Failure::Ended(130, format!("interrupted; {again}"))),
-        End::Input(told) => Err(Failure::Failed(format!("{told}; {again}"))),
-        End::Output(told) => Err(Failure::Failed(format!("{told}, and {again}"))),
+        End::Interrupted => ("interrupted", 130, Some(format!("interrupted; {again}"))),
+        End::Input(told) | End::Output(told) => ("failed", 1, Some(format!("{told}; then {again}"))),
     }
 }

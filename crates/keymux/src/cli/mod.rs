@@ -8,6 +8,7 @@ mod demo;
 mod gateway;
 mod health;
 mod levels;
+mod progress;
 mod serve;
 mod simulate;
 mod state;
