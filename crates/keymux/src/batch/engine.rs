@@ -260,7 +260,14 @@ fn not_now(problem: &Problem, record: &Record) -> Option<NotNow> {
     let told = problem.message.clone();
     match problem.kind {
         Kind::Draining => Some(NotNow::Stopping),
-        Kind::BudgetSpent | Kind::BudgetHeld | Kind::CostNotBounded => Some(NotNow::Budget(told)),
+        Kind::BudgetSpent | Kind::BudgetHeld => {
+            let told = "what is left of --budget does not cover what this line could cost; give a larger one, or \
+                        ask for fewer `max_tokens`";
+            Some(NotNow::Budget(told.to_owned()))
+        }
+        Kind::CostNotBounded => {
+            Some(NotNow::Budget(told.replace("This key has a budget", "There is a --budget")))
+        }
         Kind::AllOut | Kind::QuotaExhausted | Kind::RoomFull if record.attempts == 0 => {
             Some(NotNow::NoRoom(told))
         }

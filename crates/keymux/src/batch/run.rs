@@ -245,7 +245,8 @@ impl Run<'_> {
 
     /// A reason to stop. The first one counts, unless somebody says so himself or nothing can be written any more.
     fn stop(&mut self, end: End) {
-        if self.end.is_none() || matches!(end, End::Interrupted | End::Output(_)) {
+        let graver = matches!(end, End::Interrupted | End::Output(_));
+        if self.end.is_none() || (graver && !matches!(self.end, Some(End::Output(_)))) {
             self.end = Some(end);
         }
     }

@@ -84,7 +84,7 @@ pub fn standing(standing: &Standing<'_>, rates: Rates, spent_before_nano_usd: u6
     if standing.waiting > 0 {
         let _ = write!(text, ", {} wait", standing.waiting);
         if let Some(why) = &standing.why {
-            let _ = write!(text, " for {why}");
+            let _ = write!(text, " ({why})");
         }
     }
     let _ = write!(text, " · {}/s, {} tokens/s", rate(rates.lines), counted_short(rates.tokens));
@@ -374,7 +374,7 @@ mod tests {
         let rates = meter.look(&at(&tally, 2));
         assert_eq!(
             standing(&at(&tally, 2), rates, 500_000_000),
-            "300/1,300 done, 1 failed · 32 in flight, 8 wait for tokens of lab/a · 100/s, 5.0k tokens/s · $0.6990 of \
+            "300/1,300 done, 1 failed · 32 in flight, 8 wait (tokens of lab/a) · 100/s, 5.0k tokens/s · $0.6990 of \
              ~$1.69 · 10 s left"
         );
         let stopping = Standing { stopping: true, lines: None, waiting: 0, ..at(&tally, 2) };
