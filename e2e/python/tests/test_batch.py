@@ -342,3 +342,15 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(bench, tmp_path):
     assert bench.run().returncode == 0
     assert ids(bench.read()) == call_ids(2_001) and len(bench.calls()) == 2_001
     assert os.path.exists(tmp_path / "out.jsonl.journal")
+
+
+def test_a_dry_run_reckons_and_asks_nobody(bench, tmp_path):
+    bench.open(more="limits = [{ requests = 20, per = \"1s\" }]\n")
+    bench.write([chat(n) for n in range(400)] + ["{bad"])
+    told = bench.run("--dry-run")
+    assert told.returncode == 0, told.stderr
+    assert "400 lines would be sent, 1 would end with an error" in told.stdout and "line 401:" in told.stdout
+    assert "$0 to $0.003200" in told.stdout and "time    10 s" in told.stdout, told.stdout
+    reckoned = json.loads(bench.run("--dry-run", "--json").stdout)
+    assert (reckoned["calls"], reckoned["output_tokens_max"], reckoned["seconds_max"]) == (400, 3_200, 10.0)
+    assert bench.calls() == [] and not (tmp_path / "out.jsonl").exists()

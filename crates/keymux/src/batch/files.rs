@@ -72,7 +72,7 @@ pub fn survey(source: &Source, past: &Past, model: Option<&str>, strict: bool) -
     Ok(survey)
 }
 
-fn unread(source: &Source, number: u64, error: &std::io::Error) -> String {
+pub(super) fn unread(source: &Source, number: u64, error: &std::io::Error) -> String {
     format!("{}: cannot be read after line {number}: {error}", source.shown())
 }
 

@@ -3,6 +3,7 @@
 //! connection is. What is here is files, and how many lines are out at once.
 
 pub mod engine;
+pub mod estimate;
 pub mod files;
 pub mod input;
 pub mod journal;

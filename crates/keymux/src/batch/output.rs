@@ -114,6 +114,22 @@ pub struct Target {
 }
 
 impl Target {
+    /// What earlier runs have left, for whoever only wants to know.
+    ///
+    /// # Errors
+    /// As [`Output::open`].
+    pub fn past(&self) -> Result<Past, String> {
+        match self.journal_path().filter(|path| path.exists()) {
+            Some(path) => Ok(Journal::open(
+                &path,
+                &self.terms,
+                Look { afresh: false, retry_failed: self.retry_failed },
+            )?
+            .1),
+            None => Ok(Past::default()),
+        }
+    }
+
     /// Where the journal stands; `None` where there is none to go on with.
     pub fn journal_path(&self) -> Option<PathBuf> {
         let out = self.out.as_ref()?;

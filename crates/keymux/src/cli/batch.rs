@@ -4,6 +4,7 @@
 use super::progress::Progress;
 use super::{Failure, say, say_error, serve, state, world};
 use crate::batch::engine::{Engine, NotNow, Payer};
+use crate::batch::estimate::estimate;
 use crate::batch::files::{self, BAD_SHOWN, Survey};
 use crate::batch::input::Source;
 use crate::batch::journal::{Past, Terms};
@@ -90,6 +91,9 @@ pub(super) struct Args {
     /// Its class among other work of the same keys: `high`, `normal` or `low`.
     #[arg(long, value_name = "CLASS", default_value = "low", value_parser = class)]
     priority: Priority,
+    /// Send nothing: say how many lines there are, and about what they would cost and how long they would take.
+    #[arg(long)]
+    dry_run: bool,
     /// Print the summary as one line of JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -147,6 +151,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let stamp = source.stamp();
     // Before the output is touched: a wrong name must not leave files behind.
     drop(if source == Source::Stdin { None } else { Some(source.open().map_err(Failure::Mend)?) });
+    if args.dry_run {
+        return dry_run(args, config, (&source, &target));
+    }
     let (output, past) = Output::open(&target).map_err(Failure::Mend)?;
     let lines = looked_over(args, &source, &past)?;
     let spent_nano_usd = past.spent_nano_usd;
@@ -193,6 +200,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         (0, _) => Ok(()),
         (code, told) => Err(Failure::Ended(code, told.unwrap_or_default())),
     }
+}
+
+/// Says what it would take.
+fn dry_run(args: &Args, config: Config, (source, target): (&Source, &Target)) -> Result<(), Failure> {
+    if !source.is_lasting() {
+        let told = "--dry-run would use up standard input; give a file";
+        return Err(Failure::Mend(told.to_owned()));
+    }
+    let past = target.past().map_err(Failure::Mend)?;
+    let model = args.model.as_deref();
+    files::survey(source, &past, model, false).map_err(Failure::Mend)?;
+    let payer = Payer { class: args.priority, budget_nano_usd: None };
+    let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
+    let estimate = estimate(source, &past, model, &engine).map_err(Failure::Mend)?;
+    say(if args.json { estimate.json().to_string() } else { estimate.text() }.trim_end());
+    Ok(())
 }
 
 fn target(args: &Args) -> Target {

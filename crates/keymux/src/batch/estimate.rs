@@ -1,0 +1,270 @@
+//! What a batch would take, without sending anything: every line is planned as it would be carried out, its tokens are
+//! guessed, its cost is reckoned with the price of the target that it would reach first, and its time with the limits that
+//! are declared. A guess, and told as one: the least and the most.
+
+use super::engine::Engine;
+use super::files::{self, BAD_SHOWN};
+use super::input::{Calls, Item, Lines, Source};
+use super::journal::Past;
+use super::line::{Bad, Call};
+use super::tell::{counted, dollars, duration};
+use crate::http1::Fields;
+use crate::live::Snapshot;
+use crate::options::Options;
+use crate::plan::{self, Plan};
+use keymux_config::prices::{At, Usage};
+use keymux_policy::fleet::{Dimension, LimitSpec, ProviderId, Shape};
+use keymux_policy::{Destination, Now};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// What an answer is taken to be at most where its line names no cap.
+const OUTPUT_TOKENS_MAX: u64 = 4_096;
+
+/// What it would take.
+#[derive(Debug, Default)]
+pub struct Estimate {
+    /// Lines that would be sent.
+    pub calls: u64,
+    /// Lines that are done.
+    pub done: u64,
+    /// Lines that would end with an error at once: how many, and the first of them.
+    pub bad: u64,
+    /// The first of them.
+    pub first_bad: Vec<(u64, Bad)>,
+    /// Input tokens, guessed.
+    pub input_tokens: u64,
+    /// Output tokens at most.
+    pub output_tokens_max: u64,
+    /// Lines that name no cap on their output.
+    pub uncapped: u64,
+    /// Nano-dollars with no output at all, and with all of it.
+    pub cost_nano_usd: (u64, u64),
+    /// Lines whose price nobody knows.
+    pub unpriced: u64,
+    /// Providers that may be asked.
+    reached: BTreeSet<ProviderId>,
+    /// Seconds that the declared limits make it last at least, with no output at all, and with all of it; `None`: some
+    /// account has no declared limit.
+    pub seconds: Option<(f64, f64)>,
+}
+
+/// Reckons.
+///
+/// # Errors
+/// The file cannot be read, is empty, or was changed since.
+pub fn estimate(
+    source: &Source,
+    past: &Past,
+    model: Option<&str>,
+    engine: &Engine,
+) -> Result<Estimate, String> {
+    let snapshot = engine.snapshot();
+    let now = engine.clock().now();
+    let mut estimate = Estimate::default();
+    let mut lines = Lines::new(source.open()?);
+    let mut calls = Calls::new(model.map(str::to_owned));
+    while let Some(raw) = lines.line().map_err(|e| files::unread(source, lines.number(), &e))? {
+        let (done, number) = (past.has(raw.seq), raw.number);
+        let Item { what, .. } = calls.read(raw);
+        if done {
+            estimate.done += 1;
+            continue;
+        }
+        let counted = what.and_then(|call| estimate.count(&snapshot, &call, now));
+        if let Err(bad) = counted {
+            estimate.bad += 1;
+            if estimate.first_bad.len() < BAD_SHOWN {
+                estimate.first_bad.push((number, bad));
+            }
+        }
+    }
+    estimate.seconds = estimate.time(&snapshot);
+    Ok(estimate)
+}
+
+impl Estimate {
+    fn count(&mut self, snapshot: &Snapshot, call: &Call, now: Now) -> Result<(), Bad> {
+        let refused = |problem: crate::errors::Problem| {
+            let code = problem.code.unwrap_or(problem.kind.row().code);
+            Bad { custom_id: Some(call.custom_id.clone()), code, message: problem.message }
+        };
+        let read = plan::read(call.endpoint, &Fields::default(), &call.body).map_err(refused)?;
+        let options = Options::default();
+        let plan =
+            Plan::new(snapshot, call.endpoint, &read, &call.body, (None, &options), now).map_err(refused)?;
+        let size = &plan.ask.size;
+        let output_max = size.output_tokens_max.unwrap_or(OUTPUT_TOKENS_MAX);
+        self.calls += 1;
+        self.input_tokens += size.input_tokens;
+        self.output_tokens_max += output_max;
+        self.uncapped += u64::from(size.output_tokens_max.is_none());
+        let targets = targets(snapshot, &plan);
+        self.reached.extend(targets.iter().map(|(provider, _)| *provider));
+        let price = targets.first().and_then(|(provider, model)| snapshot.price(*provider, model));
+        let cost = |output_tokens| {
+            let usage = Usage { input_tokens: size.input_tokens, output_tokens, ..Usage::default() };
+            price.as_ref()?.cost(&usage, &At { unix_s: now.unix_ns / 1_000_000_000, tier: None, fast: false })
+        };
+        match (cost(0), cost(output_max)) {
+            (Some(least), Some(most)) => {
+                self.cost_nano_usd.0 += least;
+                self.cost_nano_usd.1 += most;
+            }
+            _ => self.unpriced += 1,
+        }
+        Ok(())
+    }
+
+    /// Lines of this average size pass an account as fast as its tightest limit lets them, and the accounts side by side.
+    fn time(&self, snapshot: &Snapshot) -> Option<(f64, f64)> {
+        let calls = self.calls.max(1) as f64;
+        let input = self.input_tokens as f64 / calls;
+        let output = self.output_tokens_max as f64 / calls;
+        let (mut least, mut most) = (0.0, 0.0);
+        for (provider, id) in snapshot.config.providers.iter().zip(&snapshot.provider_ids) {
+            if !self.reached.contains(id) {
+                continue;
+            }
+            for account in &provider.accounts {
+                least += lines_a_second(&account.limits, input, 0.0)?;
+                most += lines_a_second(&account.limits, input, output)?;
+            }
+        }
+        let seconds = |rate: f64| if rate > 0.0 { self.calls as f64 / rate } else { f64::INFINITY };
+        Some((seconds(least), seconds(most)))
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} lines would be sent", counted(self.calls));
+        if self.done > 0 {
+            let _ = write!(text, ", {} are done", counted(self.done));
+        }
+        if self.bad > 0 {
+            let _ = write!(text, ", {} would end with an error", counted(self.bad));
+        }
+        text.push('\n');
+        if self.calls > 0 {
+            self.tell_costs(&mut text);
+        }
+        for (number, bad) in &self.first_bad {
+            let _ = writeln!(text, "  line {number}: {}", bad.message);
+        }
+        if self.bad > self.first_bad.len() as u64 {
+            let _ = writeln!(text, "  … and {} more", counted(self.bad - self.first_bad.len() as u64));
+        }
+        text
+    }
+
+    fn tell_costs(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "tokens  about {} input, at most {} output",
+            counted(self.input_tokens),
+            counted(self.output_tokens_max)
+        );
+        if self.uncapped > 0 {
+            let _ =
+                write!(text, " ({} lines name no cap: taken as {OUTPUT_TOKENS_MAX})", counted(self.uncapped));
+        }
+        text.push('\n');
+        let (least, most) = self.cost_nano_usd;
+        if self.unpriced == self.calls {
+            text.push_str("cost    unknown: no price is known; write them down with [[price]]\n");
+        } else {
+            let _ = write!(text, "cost    {} to {}", dollars(least), dollars(most));
+            if self.unpriced > 0 {
+                let _ = write!(text, ", and {} lines whose price is not known", counted(self.unpriced));
+            }
+            text.push('\n');
+        }
+        let _ = match self.seconds.map(|(least, most)| (duration(least), duration(most.max(least)))) {
+            Some((least, most)) if least == most => writeln!(text, "time    {least} by the declared limits"),
+            Some((least, most)) => writeln!(text, "time    {least} to {most} by the declared limits"),
+            None => {
+                writeln!(
+                    text,
+                    "time    as fast as the providers answer: not every account has declared limits"
+                )
+            }
+        };
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let usd = |nano: u64| nano as f64 / 1e9;
+        let bad =
+            |(number, bad): &(u64, Bad)| json!({ "line": number, "code": bad.code, "message": bad.message });
+        json!({
+            "calls": self.calls,
+            "done": self.done,
+            "bad_lines": self.bad,
+            "input_tokens": self.input_tokens,
+            "output_tokens_max": self.output_tokens_max,
+            "uncapped": self.uncapped,
+            "cost_usd_min": usd(self.cost_nano_usd.0),
+            "cost_usd_max": usd(self.cost_nano_usd.1),
+            "unpriced": self.unpriced,
+            "seconds_min": self.seconds.map(|(least, _)| least),
+            "seconds_max": self.seconds.map(|(_, most)| most),
+            "first_bad": self.first_bad.iter().map(bad).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Where a line may go, the first first.
+fn targets(snapshot: &Snapshot, plan: &Plan) -> Vec<(ProviderId, Arc<str>)> {
+    match (&plan.ask.to, plan.route.and_then(|route| snapshot.config.routes.get(route))) {
+        (_, Some(route)) => {
+            let targets = route.tiers.iter().flatten();
+            targets.map(|target| (snapshot.provider_ids[target.provider], target.model.clone())).collect()
+        }
+        (Destination::Adhoc { provider, model }, None) => vec![(*provider, model.clone())],
+        (Destination::Route(_), None) => Vec::new(),
+    }
+}
+
+/// `None`: nothing that is declared bounds it.
+fn lines_a_second(limits: &[LimitSpec], input: f64, output: f64) -> Option<f64> {
+    let rates = limits.iter().filter_map(|limit| {
+        let units = match limit.dimension {
+            Dimension::Requests => 1.0,
+            Dimension::InputTokens => input,
+            Dimension::OutputTokens => output,
+            Dimension::TotalTokens => input + output,
+            Dimension::Concurrent | Dimension::NanoUsd => return None,
+        };
+        let a_second = match limit.shape {
+            Shape::Bucket { refill_per_s, .. } => refill_per_s,
+            Shape::Window { limit, period_ns, .. } => limit * 1e9 / period_ns.max(1) as f64,
+            Shape::Day { limit, .. } => limit / 86_400.0,
+            Shape::Slots { .. } => return None,
+        };
+        (units > 0.0).then(|| a_second / units)
+    });
+    rates.min_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keymux_policy::fleet::ModelSet;
+
+    fn limit(dimension: Dimension, a_minute: f64) -> LimitSpec {
+        let shape = Shape::Bucket { capacity: a_minute, refill_per_s: a_minute / 60.0 };
+        LimitSpec { dimension, shape, models: ModelSet::default(), preset: false }
+    }
+
+    #[test]
+    fn the_tightest_limit_for_lines_of_this_size_counts() {
+        let limits = [limit(Dimension::Requests, 600.0), limit(Dimension::TotalTokens, 60_000.0)];
+        assert_eq!(lines_a_second(&limits, 50.0, 0.0), Some(10.0));
+        assert_eq!(lines_a_second(&limits, 150.0, 50.0), Some(5.0));
+        assert_eq!(lines_a_second(&limits[1..], 0.0, 0.0), None);
+        let slots = LimitSpec { shape: Shape::Slots { limit: 4 }, ..limit(Dimension::Concurrent, 1.0) };
+        assert_eq!(lines_a_second(&[slots], 50.0, 0.0), None);
+    }
+}
