@@ -44,12 +44,12 @@ export async function violations(page) {
 }
 
 /** Requests at a steady rate, whatever comes of them, until it is stopped. */
-export function load(url, perSecond, body) {
+export function load(url, perSecond, body, key = () => TOKEN) {
   const open = new Set();
   const send = () => {
     const one = fetch(`${url}/v1/chat/completions`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${TOKEN}` },
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${key()}` },
       body: JSON.stringify(typeof body === 'function' ? body() : body),
     }).then((answer) => answer.arrayBuffer(), () => undefined).finally(() => open.delete(one));
     open.add(one);

@@ -51,6 +51,10 @@ dialect = "openai"
 base_url = "@WORLD@/narrow/v1"
 limits = [{ requests = 5, per = "1s", shape = "window" }]
 keys = [{ name = "narrow-1", secret = "literal:sk-test-narrow-1" }]
+[[price]]
+model = "openrouter:*"
+input = 3
+output = 15
 [[route]]
 model = "large"
 tiers = [["openrouter:vendor/large"]]
@@ -245,7 +249,7 @@ for (const [name, options] of [
     const page = await signedIn(chromium, front.admin, options);
     const request = (await (await admin('/admin/requests?troubled=true&limit=1')).json()).requests[0].id;
     const key = await page.evaluate(() => fetch('/admin/state').then((r) => r.json())).then(() => 0);
-    for (const where of ['overview', 'keys', `keys/${key}`, 'waiting', 'requests', `requests/${request}`, 'events']) {
+    for (const where of ['overview', 'keys', `keys/${key}`, 'waiting', 'requests', `requests/${request}`, 'spending', 'events']) {
       await go(page, `#/${where}`);
       await page.locator('main h1').waitFor();
       if (where === 'requests') await page.locator('.requests tbody tr').first().waitFor();
@@ -284,4 +288,37 @@ test('the page outlives a restart of the gateway, and says so meanwhile', async 
   await page.locator('main:not(.stale)').waitFor();
   await told(page, /All is well|the others carry the load|keys are out/);
   await page.context().close();
+});
+
+test('what was spent is told by whom, as the ledger has it', async () => {
+  const page = await signedIn(chromium, front.admin, {});
+  const send = (key, n) => Promise.all(Array.from({ length: n }, () => fetch(`${front.url}/v1/chat/completions`, {
+    method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ ...LARGE, max_tokens: 40 }),
+  }).then((answer) => answer.json())));
+  const admin = async (path, method = 'GET', body) => {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${ADMIN_TOKEN}` };
+    return (await fetch(`${front.admin}${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) })).json();
+  };
+  await admin('/admin/teams/research', 'PUT', { budget: 5, reset: 'monthly' });
+  const { key, id } = await admin('/admin/clients', 'POST', { name: 'night shift', team: 'research' });
+  const cost = (await send(key, 6)).reduce((sum, answer) => sum + answer.usage.cost, 0);
+  assert.ok(cost > 0);
+  // A row is in the ledger a moment after its answer.
+  const spent = async () => (await admin(`/admin/usage?by=client&client=${id}&since=24h`)).rows[0]?.requests;
+  while (await spent() !== 6);
+  await page.goto(`${front.admin}/#/spending?by=client&span=24h`);
+  const row = page.locator('tbody tr', { has: page.getByRole('rowheader', { name: 'night shift' }) });
+  await row.waitFor();
+  const cells = await row.locator('td').allTextContents();
+  assert.equal(cells[0], `$${cost.toFixed(4)}`);
+  assert.deepEqual([cells[3], cells[4]], ['6', '100 %']);
+  await page.getByRole('combobox', { name: /^by/ }).selectOption('team');
+  const team = page.locator('tbody tr', { has: page.getByRole('rowheader', { name: 'research' }) });
+  await team.waitFor();
+  assert.equal((await team.locator('td').allTextContents())[2], `$${(5 - cost).toFixed(2)} of $5.00 monthly`);
+  assert.match(await page.getByRole('img', { name: /^Spent each hour/ }).getAttribute('aria-label'), /most on \d\d:00: \$0\.\d+/);
+  await page.reload();
+  await team.waitFor();
+  await page.close();
+  await admin(`/admin/clients/${id}`, 'DELETE');
 });

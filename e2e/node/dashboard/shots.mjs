@@ -45,6 +45,27 @@ dialect = "${p.dialect}"
 base_url = "@WORLD@/${p.name}/${p.path}"
 keys = [${Object.entries(p.accounts).flatMap(([account, keys]) => keys.map((key) => `{ name = "${key}", account = "${account}", secret = "literal:sk-test-${p.name}-${key}" }`)).join(', ')}]
 account = [${Object.keys(p.accounts).map((name) => `{ name = "${name}" }`).join(', ')}]`).join('')}
+${['search', 'support', 'research'].map((team, n) => `
+[[team]]
+name = "${team}"
+budget = ${[5, 2, 0.5][n]}
+reset = "monthly"
+[[client]]
+name = "${team}-service"
+team = "${team}"
+secret = "literal:km-test-${team}-0123456789abcdef"`).join('')}
+[[price]]
+model = "openrouter:*"
+input = 2.5
+output = 10
+[[price]]
+model = "openai:*"
+input = 2.5
+output = 10
+[[price]]
+model = "anthropic:*"
+input = 3
+output = 15
 [[route]]
 model = "assistant"
 tiers = [["openrouter:large", "openai:large", "anthropic:large"]]
@@ -76,7 +97,9 @@ await shot(out, 'signin');
 const empty = await signedIn(chromium, front.admin, {});
 await shot(empty, 'empty', { fullPage: true });
 
-const stop = load(front.url, 22, ASSISTANT);
+const teams = ['search', 'search', 'search', 'support', 'support', 'research'].map((team) => `km-test-${team}-0123456789abcdef`);
+const turns = (() => { let n = 0; return () => teams[n++ % teams.length]; })();
+const stop = load(front.url, 22, ASSISTANT, turns);
 const page = await signedIn(chromium, front.admin, { viewport: { width: 1280, height: 1000 } });
 /** Waits until the gateway has so many seconds behind it, by its own count. */
 const seconds = (n) => page.waitForFunction((wanted) => Number(document.querySelector('[data-seconds]')?.dataset.seconds) >= wanted, n, { timeout: 300_000 });
@@ -86,16 +109,17 @@ await front.fault('openai', { key: 'org-a-2' }, 'bad_key');
 await until(page, /org-a-2/);
 await front.fault('openrouter', { account: 'research' }, { payment: {} });
 await until(page, /research/);
-const burst = load(front.url, 14, CLAUDE);
+const burst = load(front.url, 14, CLAUDE, turns);
 await seconds(75);
 const dark = await signedIn(chromium, front.admin, { colorScheme: 'dark', viewport: { width: 1280, height: 1000 } });
 const phone = await signedIn(chromium, front.admin, { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
 for (const [name, it] of [['light', page], ['dark', dark], ['phone', phone]]) {
-  for (const where of ['overview', 'keys', 'waiting', 'requests', 'events']) {
+  for (const where of ['overview', 'keys', 'waiting', 'requests', 'spending?span=24h', 'events']) {
     await go(it, where);
     await it.locator('main h1').first().waitFor();
     if (where === 'requests') await it.locator('.requests tbody tr').first().waitFor();
-    await shot(it, `${where}-${name}`, { fullPage: where !== 'requests' });
+    if (where.startsWith('spending')) await it.locator('.spend').waitFor();
+    await shot(it, `${where.split('?')[0]}-${name}`, { fullPage: where !== 'requests' });
   }
 }
 await go(page, 'keys?search=org-a-2');

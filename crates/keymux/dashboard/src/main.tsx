@@ -13,13 +13,14 @@ import { Overview } from './pages/overview.tsx';
 import { RequestPage } from './pages/request.tsx';
 import { Requests } from './pages/requests.tsx';
 import { SignIn } from './pages/signin.tsx';
+import { Spending } from './pages/spending.tsx';
 import { Waiting } from './pages/waiting.tsx';
 import { health } from './health.ts';
 import { route } from './route.ts';
 import './style.css';
 
 const PAGES: [name: string, label: string][] = [
-  ['overview', 'Overview'], ['keys', 'Keys'], ['waiting', 'Waiting'], ['requests', 'Requests'], ['events', 'Events'],
+  ['overview', 'Overview'], ['keys', 'Keys'], ['waiting', 'Waiting'], ['requests', 'Requests'], ['spending', 'Spending'], ['events', 'Events'],
 ];
 
 /** A mistake in one page must not take the others with it. */
@@ -45,6 +46,7 @@ function Page({ model }: { model: Model }) {
   const { page, id } = route.value;
   if (page === 'keys') return id === null ? <Keys model={model} /> : <KeyPage model={model} id={id} />;
   if (page === 'requests') return id === null ? <Requests /> : <RequestPage id={id} />;
+  if (page === 'spending') return <Spending />;
   if (page === 'waiting') return <Waiting model={model} />;
   if (page === 'events') return <Events model={model} />;
   if (page === 'overview') return <Overview model={model} />;
@@ -68,8 +70,10 @@ function App() {
   useEffect(() => {
     document.title = `${link.value === 'lost' ? '◌ ' : mood === 'good' || mood === 'info' ? '' : mood === 'bad' ? '■ ' : '▲ '}keymux`;
   }, [mood, link.value]);
-  if (link.value === 'signed-out') return <SignIn />;
   const here = route.value.page;
+  // On a phone not all pages have room beside each other.
+  useEffect(() => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' }), [here, model === null]);
+  if (link.value === 'signed-out') return <SignIn />;
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById('main')?.focus(); }}>To the content</a>

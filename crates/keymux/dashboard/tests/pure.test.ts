@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { count, countdown, duration, list, money, rate, several } from '../src/format.ts';
 import { health, nextTry } from '../src/health.ts';
+import { grouped, spread } from '../src/spending.ts';
 import { Model, lately, spentSince, typical, used, type All, type Tick } from '../src/model.ts';
 
 const BLAME = ['request', 'key', 'account', 'quota', 'capacity', 'target', 'provider', 'client', 'local'];
@@ -106,4 +107,21 @@ test('rates are over the time that passed, and money is counted once', () => {
   assert.equal(spentSince(model, 60_000).nano, 18, 'a minute that ended before does not count');
   assert.equal(typical(model.seconds, 3_000, 'p50'), 300);
   assert.equal(typical(model.seconds, 1_000, 'p50'), null);
+});
+
+test('spending: the dearest first, and each hour of the span whether anything was spent in it or not', () => {
+  const row = (more: Record<string, string | number>) => ({
+    requests: 1, answered: 1, input_tokens: 10, cached_input_tokens: 4, output_tokens: 5, cost_nano_usd: 0, cost_unknown: 0, ...more,
+  });
+  const sums = grouped([row({ provider: 'p', key: 'a', cost_nano_usd: 3 }), row({ provider: 'q', key: 'a', cost_nano_usd: 9 }), row({ provider: 'p', key: 'b', cost_unknown: 1 })], ['provider', 'key']);
+  assert.deepEqual(sums.map((group) => [group.name, group.nano, group.unpriced]), [['q/a', 9, 0], ['p/a', 3, 0], ['p/b', 0, 1]]);
+  const told = { since: '2027-01-01T22:00:00Z', until: '2027-01-02T01:00:00Z', rows: [
+    row({ team: 'x', hour: '2027-01-01T23:00:00Z', cost_nano_usd: 1 }), row({ team: 'y', hour: '2027-01-01T23:00:00Z', cost_nano_usd: 2 }),
+    row({ team: 'z', hour: '2027-01-02T00:00:00Z', cost_nano_usd: 4 }), row({ team: '', hour: '2027-01-02T00:00:00Z', cost_nano_usd: 8 }),
+  ] };
+  const over = spread(told, 'hour', ['team'], ['y', 'x']);
+  assert.deepEqual(over.starts.map((at) => new Date(at).toISOString().slice(11, 13)), ['22', '23', '00']);
+  assert.deepEqual(over.bars, [[0, 0, 0], [2, 1, 0], [0, 0, 12]]);
+  const days = { ...told, rows: [row({ day: '2027-01-02', cost_nano_usd: 5 }), row({ day: '2026-12-01', cost_nano_usd: 7 })] };
+  assert.deepEqual(spread(days, 'day', [], []).bars, [[0], [5]], 'what lies outside is left out');
 });
