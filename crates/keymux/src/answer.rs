@@ -207,7 +207,7 @@ async fn refused(
 }
 
 fn shown(facts: &ErrorFacts) -> String {
-    format!("{} {:?}", facts.status, facts.sign)
+    format!("{}: {}", facts.status, facts.sign)
 }
 
 /// A plain answer: read to its end, looked at, then handed on in one piece.

@@ -20,6 +20,7 @@ shelf! {
     "cold-flood",
     "concurrency",
     "conversations",
+    "enforced-finer",
     "flood",
     "hanging-plain",
     "overload-130",

@@ -68,6 +68,7 @@ scenarios! {
     cold_flood = "cold-flood",
     concurrency = "concurrency",
     conversations = "conversations",
+    enforced_finer = "enforced-finer",
     flood = "flood",
     hanging_plain = "hanging-plain",
     overload_130 = "overload-130",

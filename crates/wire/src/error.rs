@@ -11,6 +11,7 @@
 
 mod rules;
 mod shape;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,9 @@ impl Policy {
         let f = &request.flight;
         for held in &request.held {
             let Some(domain) = self.pool.domain_mut(held.domain, held.serial) else { continue };
+            if !refused {
+                domain.doubt.answered();
+            }
             if let Some(learner) = &mut domain.learner {
                 learner.history.ended(f.sent, &f.need, actual, f.beside, refused);
             }
@@ -83,7 +86,8 @@ impl Policy {
         let told =
             Told { scope, dimension, size: evidence.limit, stated_ns: stated.map(|s| s.max(STATED_MIN_NS)) };
         if !(money || daily || far) && scope != LimitScope::Key {
-            if !self.lower(now, request, &told) {
+            // Where one is known already that only refusals tell of, it hears of this one too.
+            if !self.lower(now, request, &told) || self.learner_of(target, scope).is_some() {
                 self.learn_refusal(now, request, &told);
             }
             return;
@@ -113,7 +117,10 @@ impl Policy {
                 continue;
             }
             let need = request.flight.need.of(domain.dimension);
-            explained |= learn::refused(domain, now, need, told.dimension.is_some(), told.stated_ns);
+            if learn::refused(domain, now, need, told.dimension.is_some(), told.stated_ns) {
+                let doubtful = domain.doubt.refused(now.mono_ns, request.flight.sent);
+                explained |= domain.source != Source::Learned || !doubtful;
+            }
         }
         explained
     }

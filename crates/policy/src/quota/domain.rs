@@ -2,6 +2,7 @@
 //! request is.
 
 use super::bucket::Bucket;
+use super::doubt::Doubt;
 use super::estimate::Need;
 use super::learner::{Heard, Learner, Lesson};
 use super::told::Told;
@@ -91,6 +92,8 @@ pub(crate) struct Domain {
     pub(crate) learner: Option<Box<Learner>>,
     /// What the answers said, side by side.
     pub(crate) told: Option<Box<Told>>,
+    /// Whether it is the one that refuses.
+    pub(crate) doubt: Doubt,
     /// Which domain this is, so that an index that was reused is noticed.
     pub(crate) serial: u64,
 }
@@ -138,6 +141,7 @@ impl Domain {
             measured_sent_ns: None,
             learner: None,
             told: None,
+            doubt: Doubt::default(),
             serial,
         }
     }

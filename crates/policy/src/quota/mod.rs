@@ -9,6 +9,7 @@
 pub(crate) mod bucket;
 pub(crate) mod contact;
 pub(crate) mod domain;
+mod doubt;
 pub(crate) mod estimate;
 pub(crate) mod history;
 pub(crate) mod learn;
