@@ -477,7 +477,10 @@ impl Past {
         if entry.kind != Kind::Answered {
             self.unanswered.insert(entry.seq, entry.kind);
         }
-        self.unwritten.insert(entry.seq, place);
+        // Of a batch that was finished only the lines are left, and only who wants it afresh misses the texts.
+        if place.length > 0 || look.afresh {
+            self.unwritten.insert(entry.seq, place);
+        }
     }
 
     /// The journal of a batch that was finished: which lines were answered is known, and no longer how.

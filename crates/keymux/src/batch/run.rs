@@ -256,7 +256,8 @@ impl Run<'_> {
             (Some(first), Some(last)) => last - first,
             _ => 0,
         };
-        self.flying.len() + self.unsafe_lines < self.window.limit().max(1)
+        self.flying.len() < self.window.limit()
+            && self.flying.len() + self.unsafe_lines < self.batch.concurrent_max
             && span < AHEAD_MAX
             && (self.bytes_out < BYTES_MAX || self.flying.is_empty())
     }
@@ -319,7 +320,7 @@ impl Run<'_> {
     }
 
     fn ended(&mut self, done: Done) {
-        let out = self.flying.len() + 1 + self.unsafe_lines;
+        let out = self.flying.len() + 1;
         self.window.ended(self.engine.clock().mono_ns(), out, self.waiting);
         match done {
             Done::Over(over) => {
