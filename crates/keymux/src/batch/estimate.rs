@@ -118,23 +118,17 @@ impl Estimate {
         Ok(())
     }
 
-    /// Lines of this average size pass an account as fast as its tightest limit lets them, and the accounts side by side.
+    /// Lines of this average size pass an account as its tightest limit lets them, what it has at hand at the start
+    /// included, and the accounts side by side.
     fn time(&self, snapshot: &Snapshot) -> Option<(f64, f64)> {
+        let reached = snapshot.config.providers.iter().zip(&snapshot.provider_ids);
+        let reached = reached.filter(|(_, id)| self.reached.contains(id));
+        let accounts: Vec<&[LimitSpec]> =
+            reached.flat_map(|(provider, _)| &provider.accounts).map(|account| &*account.limits).collect();
         let calls = self.calls.max(1) as f64;
         let input = self.input_tokens as f64 / calls;
         let output = self.output_tokens_max as f64 / calls;
-        let (mut least, mut most) = (0.0, 0.0);
-        for (provider, id) in snapshot.config.providers.iter().zip(&snapshot.provider_ids) {
-            if !self.reached.contains(id) {
-                continue;
-            }
-            for account in &provider.accounts {
-                least += lines_a_second(&account.limits, input, 0.0)?;
-                most += lines_a_second(&account.limits, input, output)?;
-            }
-        }
-        let seconds = |rate: f64| if rate > 0.0 { self.calls as f64 / rate } else { f64::INFINITY };
-        Some((seconds(least), seconds(most)))
+        Some((seconds(&accounts, calls, (input, 0.0))?, seconds(&accounts, calls, (input, output))?))
     }
 
     /// For people.
@@ -227,9 +221,26 @@ fn targets(snapshot: &Snapshot, plan: &Plan) -> Vec<(ProviderId, Arc<str>)> {
     }
 }
 
-/// `None`: nothing that is declared bounds it.
-fn lines_a_second(limits: &[LimitSpec], input: f64, output: f64) -> Option<f64> {
-    let rates = limits.iter().filter_map(|limit| {
+/// How long these accounts need for so many lines of so many tokens; `None`: one of them is not bounded.
+fn seconds(accounts: &[&[LimitSpec]], calls: f64, tokens: (f64, f64)) -> Option<f64> {
+    let passed = |within_s: f64| -> Option<f64> {
+        accounts.iter().map(|limits| lines_within(limits, tokens, within_s)).sum()
+    };
+    let (mut least, mut most) = (0.0, 1.0);
+    while passed(most).is_some_and(|lines| lines < calls) && most < 1e10 {
+        (least, most) = (most, most * 2.0);
+    }
+    for _ in 0..60 {
+        let middle = f64::midpoint(least, most);
+        let enough = passed(middle)? >= calls;
+        if enough { most = middle } else { least = middle }
+    }
+    Some(most)
+}
+
+/// Lines that pass an account's limits in this time; `None`: nothing that is declared bounds them.
+fn lines_within(limits: &[LimitSpec], (input, output): (f64, f64), within_s: f64) -> Option<f64> {
+    let lines = limits.iter().filter_map(|limit| {
         let units = match limit.dimension {
             Dimension::Requests => 1.0,
             Dimension::InputTokens => input,
@@ -237,15 +248,15 @@ fn lines_a_second(limits: &[LimitSpec], input: f64, output: f64) -> Option<f64> 
             Dimension::TotalTokens => input + output,
             Dimension::Concurrent | Dimension::NanoUsd => return None,
         };
-        let a_second = match limit.shape {
-            Shape::Bucket { refill_per_s, .. } => refill_per_s,
-            Shape::Window { limit, period_ns, .. } => limit * 1e9 / period_ns.max(1) as f64,
-            Shape::Day { limit, .. } => limit / 86_400.0,
+        let (at_hand, a_second) = match limit.shape {
+            Shape::Bucket { capacity, refill_per_s } => (capacity, refill_per_s),
+            Shape::Window { limit, period_ns, .. } => (limit, limit * 1e9 / period_ns.max(1) as f64),
+            Shape::Day { limit, .. } => (limit, limit / 86_400.0),
             Shape::Slots { .. } => return None,
         };
-        (units > 0.0).then(|| a_second / units)
+        (units > 0.0).then(|| (at_hand + a_second * within_s) / units)
     });
-    rates.min_by(f64::total_cmp)
+    lines.min_by(f64::total_cmp)
 }
 
 #[cfg(test)]
@@ -261,10 +272,26 @@ mod tests {
     #[test]
     fn the_tightest_limit_for_lines_of_this_size_counts() {
         let limits = [limit(Dimension::Requests, 600.0), limit(Dimension::TotalTokens, 60_000.0)];
-        assert_eq!(lines_a_second(&limits, 50.0, 0.0), Some(10.0));
-        assert_eq!(lines_a_second(&limits, 150.0, 50.0), Some(5.0));
-        assert_eq!(lines_a_second(&limits[1..], 0.0, 0.0), None);
+        let lines = |limits: &[LimitSpec], tokens| lines_within(limits, tokens, 60.0);
+        assert_eq!(lines(&limits, (50.0, 0.0)), Some(1_200.0));
+        assert_eq!(lines(&limits, (150.0, 50.0)), Some(600.0));
+        assert_eq!(lines(&limits[1..], (0.0, 0.0)), None);
         let slots = LimitSpec { shape: Shape::Slots { limit: 4 }, ..limit(Dimension::Concurrent, 1.0) };
-        assert_eq!(lines_a_second(&[slots], 50.0, 0.0), None);
+        assert_eq!(lines(&[slots], (50.0, 0.0)), None);
+    }
+
+    #[test]
+    fn accounts_work_side_by_side_and_begin_with_what_they_have_at_hand() {
+        let fast = [limit(Dimension::Requests, 600.0)];
+        let slow = [limit(Dimension::Requests, 60.0)];
+        let took = |accounts: &[&[LimitSpec]], calls| seconds(accounts, calls, (10.0, 10.0)).map(f64::round);
+        // 660 at once, then 11 a second.
+        assert_eq!(took(&[&fast, &slow], 660.0), Some(0.0));
+        assert_eq!(took(&[&fast, &slow], 1_760.0), Some(100.0));
+        let day = Shape::Day { limit: 1_000.0, offset_s: 0 };
+        let day = [LimitSpec { shape: day, ..limit(Dimension::Requests, 1.0) }];
+        assert_eq!(took(&[&day], 1_000.0), Some(0.0));
+        assert_eq!(took(&[&day], 2_000.0), Some(86_400.0));
+        assert_eq!(took(&[&fast, &[]], 9.0), None);
     }
 }

@@ -12,7 +12,7 @@ use super::watch;
 use super::window::Window;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -116,7 +116,8 @@ struct Run<'a> {
     /// Places of the lines that are not safe yet.
     open: BTreeSet<u64>,
     bytes_out: usize,
-    sizes: std::collections::HashMap<u64, usize>,
+    /// Bytes and numbers of the lines that are out.
+    flying_lines: HashMap<u64, (usize, u64)>,
     to: mpsc::Sender<Write>,
     said: mpsc::Receiver<Written>,
     /// Lines that the writer has and did not confirm.
@@ -184,7 +185,7 @@ pub async fn run(
         flying: FuturesUnordered::new(),
         open: BTreeSet::new(),
         bytes_out: 0,
-        sizes: std::collections::HashMap::new(),
+        flying_lines: HashMap::new(),
         to,
         said,
         unsafe_lines: 0,
@@ -297,7 +298,7 @@ impl Run<'_> {
     fn send(&mut self, job: Job) {
         let Call { body, .. } = &job.call;
         self.bytes_out += body.len();
-        self.sizes.insert(job.seq, body.len());
+        self.flying_lines.insert(job.seq, (body.len(), job.number));
         self.flying.push(Box::pin(self.engine.clone().carry_out(job)));
     }
 
@@ -340,7 +341,7 @@ impl Run<'_> {
     }
 
     fn landed(&mut self, seq: u64) {
-        self.bytes_out -= self.sizes.remove(&seq).unwrap_or(0);
+        self.bytes_out -= self.flying_lines.remove(&seq).map_or(0, |(bytes, _)| bytes);
     }
 
     fn over(&mut self, over: Over) {
@@ -376,7 +377,7 @@ impl Run<'_> {
         if let (Some(told), LOOKS_OUT..) = (out, self.out_looks)
             && self.end.is_none()
         {
-            let number = self.ahead.front().map_or(0, |item| item.number);
+            let number = self.flying_lines.values().map(|(_, number)| *number).min().unwrap_or(0);
             self.stop(End::Stopped { number, why: NotNow::NoRoom(told) });
             self.engine.drain();
         }
