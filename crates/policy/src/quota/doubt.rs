@@ -4,40 +4,38 @@
 //! the account, answers overtake each other); one after the other, with few answers between them, they say that another
 //! limit is at work, which only its refusals tell of.
 
-/// So many refusals that are not made up for are too many.
-const TOO_MANY: f32 = 4.0;
-/// What an answer makes up for; and what each counts that was refused together with another.
-const ANSWER: f32 = 0.25;
-/// The most that those count which were refused together.
-const TOGETHER: f32 = 2.0;
+/// So many volleys of refusals, with no calm between them, are too many.
+const TOO_MANY: u32 = 4;
+/// So many answers without a refusal among them are a calm.
+const CALM: u32 = 16;
 
 /// How little a limit explains.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Doubt {
-    refusals: f32,
-    /// Of that, what was refused together with the last.
-    together: f32,
+    /// Since the last calm.
+    volleys: u32,
+    answers: u32,
     heard_ns: u64,
 }
 
 impl Doubt {
-    /// A request that was sent then was refused. However many were on their way together, it takes more than them.
-    /// Tells whether there were too many.
+    /// A request that was sent then was refused. However many were on their way together, they are one volley. Tells
+    /// whether there were too many.
     pub(crate) fn refused(&mut self, now_ns: u64, sent_ns: u64) -> bool {
-        let counts = if sent_ns >= self.heard_ns {
-            (self.heard_ns, self.together) = (now_ns, 0.0);
-            1.0
-        } else {
-            ANSWER.min(TOGETHER - self.together)
-        };
-        self.together += counts;
-        self.refusals += counts;
-        self.refusals >= TOO_MANY
+        if sent_ns >= self.heard_ns {
+            self.volleys += 1;
+            self.heard_ns = now_ns;
+        }
+        self.answers = 0;
+        self.volleys >= TOO_MANY
     }
 
     /// A request was not refused.
     pub(crate) fn answered(&mut self) {
-        self.refusals = (self.refusals - ANSWER).max(0.0);
+        self.answers += 1;
+        if self.answers >= CALM {
+            (self.volleys, self.answers) = (0, 0);
+        }
     }
 }
 
@@ -46,21 +44,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_one_after_the_other_are_too_many_and_one_volley_is_not() {
+    fn volleys_one_after_the_other_are_too_many_and_one_is_not_however_large() {
         let mut doubt = Doubt::default();
-        for n in 0..3 {
-            assert!(!doubt.refused(100 * n + 90, 100 * n));
+        for n in 0..4 {
+            for more in 0..100 {
+                assert_eq!(doubt.refused(1_000 * n + 500 + more, 1_000 * n), n == 3);
+            }
+            for _ in 0..CALM - 1 {
+                doubt.answered();
+            }
         }
-        assert!(doubt.refused(390, 300));
         doubt.answered();
-        doubt.answered();
-        assert!(!doubt.refused(395, 305), "answers speak for it");
-        let mut doubt = Doubt::default();
-        for n in 0..100 {
-            assert!(!doubt.refused(100 + n, 0), "all sent before the first was heard of");
-        }
-        assert!(!doubt.refused(300, 250));
-        assert!((0..4).any(|n| doubt.refused(301 + n, 260)), "and then another volley");
+        assert!(!doubt.refused(9_000, 8_500), "a calm speaks for it");
     }
 
     #[test]
@@ -68,7 +63,7 @@ mod tests {
         let mut doubt = Doubt::default();
         for n in 0..1_000_u64 {
             assert!(!doubt.refused(10 * n + 5, 10 * n));
-            for _ in 0..4 {
+            for _ in 0..CALM {
                 doubt.answered();
             }
         }
