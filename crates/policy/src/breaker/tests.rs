@@ -146,3 +146,15 @@ fn forgiving_takes_back_one_failure() {
     b.forgive(2 * SECOND, &s);
     assert_eq!((b.totals(2 * SECOND, &s), b.run()), ((1, 1), 1));
 }
+
+#[test]
+fn who_failed_is_suspect_for_a_quarter_of_a_second_or_until_something_goes_well() {
+    let (mut b, mut rng, s) = (Breaker::default(), Rng::new(1), settings());
+    assert!(!b.is_suspect(SECOND));
+    assert_eq!(b.failure(SECOND, 0, &s, &mut rng), None);
+    assert!(b.is_suspect(SECOND) && b.is_suspect(SECOND + 249 * MS));
+    assert!(!b.is_suspect(SECOND + 250 * MS), "and then it is asked again");
+    assert_eq!(b.failure(2 * SECOND, 0, &s, &mut rng), None);
+    b.success(2 * SECOND + MS, SECOND, &s);
+    assert!(!b.is_suspect(2 * SECOND + 2 * MS));
+}
