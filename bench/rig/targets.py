@@ -7,7 +7,7 @@ import json
 import statistics
 from dataclasses import dataclass
 
-from . import company, table
+from . import batch, company, table
 from .proxies import CLIENTS
 
 JSON_NGINX_RATIO_MAX = 1.0
@@ -136,7 +136,22 @@ def _goodput(data: dict) -> list[Row]:
     return found
 
 
+def _batch(data: dict) -> list[Row]:
+    keymux, client, limited = data["speed"]["keymux"], data["speed"]["client"], data["limited"]
+    ratio = keymux["lines_per_cpu_s"] / client["lines_per_cpu_s"]
+    return [
+        Row("batch: lines a CPU second, x the official client's", ratio, batch.CPU_RATIO_MIN, least=True),
+        Row("batch: three limited keys, wall time x the oracle's", limited["wall_s"] / limited["oracle_s"], batch.ORACLE_RATIO_MAX),
+        Row("batch: lines lost or doubled", limited["lost"] + limited["doubled"], 0),
+        *(
+            Row(f"batch: peak memory at {int(lines):,} lines, MiB", rss / 2**20, batch.RSS_BYTES_MAX / 2**20)
+            for lines, rss in data["speed"]["memory"].items()
+        ),
+    ]
+
+
 _READERS = {
+    "batch": _batch,
     "cpu": _cpu,
     "latency": _latency,
     "memory": _memory,
@@ -151,7 +166,7 @@ def report(benches: list[str]) -> tuple[str, bool]:
     rows, kept = [], True
     for bench in benches:
         path = table.OUT / f"{bench}.json"
-        if not path.exists():
+        if not path.exists() or bench not in _READERS:
             continue
         for row in _READERS[bench](json.loads(path.read_text())):
             kept &= row.met or row.goal
