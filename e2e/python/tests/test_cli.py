@@ -204,7 +204,7 @@ def test_what_the_demo_says_to_try_works(tmp_path):
 def test_help_shows_an_example_for_every_command():
     listed = keymux("--help")
     assert listed.returncode == 0
-    for command in ("serve", "demo", "check", "health"):
+    for command in ("serve", "batch", "demo", "check", "health"):
         assert re.search(rf"^\s+{command}\b", listed.stdout, re.M), listed.stdout
         told = keymux(command, "--help")
         assert told.returncode == 0 and f"keymux {command}" in told.stdout

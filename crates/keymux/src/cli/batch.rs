@@ -141,6 +141,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = configuration(args)?;
     let log = Log { level: LogLevel::Error, ..config.server.log };
     observe::init(&log, super::color());
+    for warning in config.warnings.iter().filter(|_| !args.quiet) {
+        say_error(&format!("warning: {}", warning.message));
+    }
     let source = Source::of(&args.input);
     let target = target(args);
     if args.json && target.out.is_none() {
