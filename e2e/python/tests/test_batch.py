@@ -27,7 +27,10 @@ def world_spec(*, limits: list[dict] = (), latency_ms: float = 20.0) -> dict:
                 "account": accounts,
                 "limits": list(limits),
                 "latency": {"ttft_ms": latency_ms, "per_token_ms": 0.0},
-                "model": [{"id": "m", "output_nano_usd": PRICE}],
+                "model": [
+                    {"id": "m", "output_nano_usd": PRICE},
+                    {"id": "slow", "latency": {"ttft_ms": 60_000.0, "ttft_sigma": 0.0}},
+                ],
             }
         ]
     }
@@ -217,6 +220,23 @@ def test_killed_ten_times_it_is_whole_and_nearly_nothing_is_paid_twice(bench, un
     calls = [call for call in bench.calls() if call["billed_nano_usd"] > 0]
     assert len(set(given)) == lines and set(given) <= {call["answer_id"] for call in calls}
     assert lines < len(calls) <= lines + kills * at_once, "more was paid twice than was in flight"
+
+
+def test_answers_that_wait_for_their_turn_are_safe_too(bench):
+    bench.open()
+    lines = [chat(n) for n in range(500)]
+    lines[0]["body"]["model"] = "slow"
+    bench.write(lines)
+    child = bench.start("-q", "--max-concurrent", "40")
+    bench.world.wait("lab", calls=500, open=1)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
+    assert bench.read() == []
+    # The line was not done, so it may be another one now.
+    bench.write([chat(n) for n in range(500)])
+    done = bench.run()
+    assert done.returncode == 0 and ids(bench.read()) == call_ids(500), done.stderr
+    assert 501 <= len(bench.calls()) <= 501 + 40
 
 
 def test_one_ctrl_c_finishes_what_is_in_flight_and_the_next_run_pays_for_nothing_twice(bench):

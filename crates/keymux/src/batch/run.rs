@@ -20,8 +20,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
-/// How far lines may be ahead of the oldest that is not done: what has to be remembered of them is bounded by it.
-const AHEAD_MAX: u64 = 1 << 17;
+/// How far lines may be ahead of the oldest that is not done, where the output is in order: what has to be remembered
+/// of them is bounded by it.
+const AHEAD_MAX: u64 = 1 << 18;
 /// Bytes of lines that are out at once.
 const BYTES_MAX: usize = 48 << 20;
 /// How often the state of things is looked at.
@@ -44,6 +45,8 @@ pub struct Batch {
     pub past: Arc<Past>,
     /// How many lines there are, if that is known.
     pub lines: Option<u64>,
+    /// Answers have to stand in the order of the lines.
+    pub ordered: bool,
     /// Lines out at once, at most.
     pub concurrent_max: usize,
     /// Lines that begin in a second, at most.
@@ -259,7 +262,7 @@ impl Run<'_> {
         };
         self.flying.len() < self.window.limit()
             && self.flying.len() + self.unsafe_lines < self.batch.concurrent_max
-            && span < AHEAD_MAX
+            && (span < AHEAD_MAX || !self.batch.ordered)
             && (self.bytes_out < BYTES_MAX || self.flying.is_empty())
     }
 

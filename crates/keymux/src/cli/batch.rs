@@ -166,7 +166,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
     let concurrent_max = args.max_concurrent.map_or(CONCURRENT_MAX, |n| n as usize);
     let model = args.model.clone();
-    let batch = Batch { source, stamp, model, past, lines, concurrent_max, rate_max: args.max_rate };
+    let batch = Batch {
+        source,
+        stamp,
+        model,
+        past,
+        lines,
+        ordered: !args.unordered,
+        concurrent_max,
+        rate_max: args.max_rate,
+    };
     let spent_before = batch.past.spent_nano_usd;
     let mut progress = Progress::new(args.quiet, spent_before);
     let runtime = rt::single().map_err(|error| Failure::Failed(error.to_string()))?;
