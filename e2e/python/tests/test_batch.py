@@ -339,6 +339,7 @@ def test_what_cannot_be_read_or_written_is_told_with_the_mend(bench, tmp_path):
         (bench.run("--max-rate", "fast"), 2, "50/s"),
         (bench.run("--budget", "five"), 2, "dollars"),
         (bench.run("--json", out="-"), 2, "--json"),
+        (bench.run("--max-concurrent", "4000000000"), 2, "open files"),
     ]
     for done, code, told in cases:
         assert done.returncode == code and told in done.stderr, done.stderr

@@ -10,7 +10,9 @@ use crate::batch::input::Source;
 use crate::batch::journal::{Past, Terms};
 use crate::batch::output::{Output, Target};
 use crate::batch::run::{Batch, End, Outside, Standing, run as run_batch};
+use crate::batch::tally::Tally;
 use crate::batch::tell::{self, Summary};
+use crate::serve::descriptors;
 use crate::{observe, rt};
 use keymux_config::{Config, Log, LogLevel, World, from_toml};
 use keymux_policy::Priority;
@@ -151,6 +153,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Mend(told.to_owned()));
     }
     check_paths(args, &target)?;
+    let concurrent_max = concurrent_max(args.max_concurrent)?;
     let stamp = source.stamp();
     // Before the output is touched: a wrong name must not leave files behind.
     drop(if source == Source::Stdin { None } else { Some(source.open().map_err(Failure::Mend)?) });
@@ -164,7 +167,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let budget = left(args.budget, spent_nano_usd)?;
     let payer = Payer { class: args.priority, budget_nano_usd: budget };
     let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
-    let concurrent_max = args.max_concurrent.map_or(CONCURRENT_MAX, |n| n as usize);
     let model = args.model.clone();
     let batch = Batch {
         source,
@@ -176,28 +178,43 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         concurrent_max,
         rate_max: args.max_rate,
     };
-    let spent_before = batch.past.spent_nano_usd;
-    let mut progress = Progress::new(args.quiet, spent_before);
+    let mut progress = Progress::new(args.quiet, batch.past.spent_nano_usd);
+    let (end, tally) = carried_out(&engine, &batch, output, &mut progress)?;
+    progress.clear();
+    told(args, &batch, (&end, &tally), progress.elapsed_ns)
+}
+
+/// Runs it, and hears who says stop.
+fn carried_out(
+    engine: &Arc<Engine>,
+    batch: &Batch,
+    output: Output,
+    progress: &mut Progress,
+) -> Result<(End, Tally), Failure> {
     let runtime = rt::single().map_err(|error| Failure::Failed(error.to_string()))?;
-    let (end, tally) = runtime.block_on(async {
+    let came = runtime.block_on(async {
         let (told, stop) = mpsc::channel(2);
         rt::spawn(signals(hear()?, told));
         let mut show = |standing: &Standing<'_>| progress.show(standing);
         let mut outside = Outside { stop, show: &mut show };
-        Ok::<_, Failure>(run_batch(&engine, &batch, output, &mut outside).await)
-    })?;
+        Ok(run_batch(engine, batch, output, &mut outside).await)
+    });
     // A reader that waits for its pipe is not waited for.
     runtime.shutdown_background();
-    progress.clear();
+    came
+}
+
+/// Says what it came to.
+fn told(args: &Args, batch: &Batch, (end, tally): (&End, &Tally), elapsed_ns: u64) -> Result<(), Failure> {
     let counts = batch.past.counts;
     let failed = tally.total.failed + tally.bad + counts[1] + counts[2];
-    let (word, exit, told) = ended(&end, failed);
+    let (word, exit, told) = ended(end, failed);
     let summary = Summary {
-        tally: &tally,
+        tally,
         before: counts,
-        spent_before_nano_usd: spent_before,
+        spent_before_nano_usd: batch.past.spent_nano_usd,
         lines: batch.lines,
-        elapsed_ns: progress.elapsed_ns,
+        elapsed_ns,
         end: word,
         why: told.as_deref(),
         exit,
@@ -211,6 +228,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match (exit, told) {
         (0, _) => Ok(()),
         (code, told) => Err(Failure::Ended(code, told.unwrap_or_default())),
+    }
+}
+
+/// How many lines may be out at once: each needs a connection.
+fn concurrent_max(wished: Option<u32>) -> Result<usize, Failure> {
+    let room = descriptors().max(1);
+    match wished.map(|n| n as usize) {
+        Some(n) if n > room => {
+            let told = format!(
+                "--max-concurrent {n}: this process may have {room} connections; give less, or raise the limit of open \
+                 files (ulimit -Hn)"
+            );
+            Err(Failure::Mend(told))
+        }
+        Some(n) => Ok(n),
+        None => Ok(CONCURRENT_MAX.min(room)),
     }
 }
 

@@ -13,7 +13,7 @@ mod writes;
 pub use connection::on_stream;
 pub use head::RequestHead;
 pub use line::{Gone, Line};
-pub use run::{Bound as BoundAddresses, Running, Stop, start, start_with};
+pub use run::{Bound as BoundAddresses, Running, Stop, descriptors, start, start_with};
 
 use crate::attempt::Dialer;
 use crate::bound::Bound;

@@ -184,8 +184,13 @@ fn control(
     }
 }
 
-/// Raises the soft limit of open files to the hard one, and leaves each connection room for its provider's.
+/// Leaves each connection of a client room for its provider's.
 fn connections_max(configured: Option<usize>) -> usize {
+    configured.unwrap_or((descriptors() / 2).max(8))
+}
+
+/// Raises the soft limit of open files to the hard one; how many connections that leaves room for.
+pub fn descriptors() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum || limit.maximum.is_none() {
@@ -195,9 +200,7 @@ fn connections_max(configured: Option<usize>) -> usize {
         }
     }
     let descriptors = limit.current.unwrap_or(1 << 20);
-    let derived =
-        usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2).unwrap_or(usize::MAX).max(8);
-    configured.unwrap_or(derived)
+    usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX)
 }
 
 impl Running {
