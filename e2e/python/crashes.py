@@ -335,6 +335,22 @@ def admin(gateway: harness.Gateway, path: str):
         return json.load(response)
 
 
+def happened(gateway: harness.Gateway, what: str, n: int) -> list[str]:
+    """The first n events about something, as the page is told of them."""
+    told: list[str] = []
+    request = urllib.request.Request(gateway.admin + "/admin/feed", headers={"Authorization": f"Bearer {harness.ADMIN_TOKEN}"})
+    with urllib.request.urlopen(request, timeout=raw.PATIENCE_S) as feed:
+        for line in feed:
+            if not line.startswith(b"data: "):
+                continue
+            said = json.loads(line[6:])
+            entries = said if isinstance(said, list) else said.get("happened", [])
+            told += [entry["text"] for entry in entries if what in entry["text"]]
+            if len(told) >= n:
+                return told
+    raise AssertionError(f"the feed ended; of {what} it told {told}")
+
+
 def compare(ledger: Ledger, records: list[dict], stage: Stage, deaths: dict[int, float], toll: Toll):
     bills, rows = billed(records), ledger.rows()
     who = callers()

@@ -274,7 +274,7 @@ impl Drop for Story {
         if let Some(step) = told.steps.last_mut() {
             step.ended_ns.get_or_insert(record.total_ns);
         }
-        bill.close(*outcome, (caller.as_deref(), gateway.store.as_deref()), record);
+        bill.close(*outcome, (caller.as_deref(), gateway), record);
         if let Some(witness) = witness {
             // A story ends once.
             let _ = witness.set(record.clone());

@@ -37,7 +37,7 @@ def test_a_request_is_explained_by_its_id(world, workshop):
 
     story = told(front, f"/admin/requests/{ids[-1]}")
     first, second = story["steps"]
-    assert (first["key"], first["outcome"]) == ("openai-1", "key") and first["detail"].startswith("401 ")
+    assert (first["key"], first["outcome"]) == ("openai-1", "key") and first["detail"].startswith("401: ")
     assert (second["key"], second["outcome"], story["key"]) == ("openai-2", "answered", "openai-2")
     assert first["ended_ms"] <= second["begun_ms"] <= second["ended_ms"] == story["total_ms"]
     assert [s["why"] for s in second["passed_over"]] == ["benched: refused, or out of money"]

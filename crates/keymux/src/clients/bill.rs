@@ -6,10 +6,11 @@ use super::{Client, Passed};
 use crate::errors::{Kind, Problem};
 use crate::serve::Gateway;
 use crate::story::Outcome;
+use crate::timeline::Level;
 use keymux_config::prices::{At, Price, Usage};
 use keymux_policy::budget::{Charge, Owner};
 use keymux_policy::tenants::Paid;
-use keymux_store::{CostSource, Record, Reservation, Store, Used};
+use keymux_store::{CostSource, Record, Reservation, Used};
 use keymux_wire::usage::Usage as Said;
 use std::sync::Arc;
 
@@ -100,7 +101,7 @@ impl Bill {
     pub fn close(
         &mut self,
         outcome: Outcome,
-        (client, store): (Option<&Client>, Option<&Store>),
+        (client, gateway): (Option<&Client>, &Gateway),
         record: &mut Record,
     ) {
         if let (Some(guess), Outcome::ClientGone) = (self.out, outcome) {
@@ -118,7 +119,7 @@ impl Bill {
         }
         let held = passed.holds_money();
         if let (true, Some(store), Some(hold), Some(cost)) =
-            (held, store, record.holds.last(), used.cost_nano_usd)
+            (held, gateway.store.as_ref(), record.holds.last(), used.cost_nano_usd)
         {
             // What comes back here others may spend at once, so it is written first: the row itself may be lost with
             // the process, and the attempt would then be charged as it was reserved. A log that cannot be written
@@ -135,7 +136,10 @@ impl Bill {
             used.estimated = true;
         }
         if let Some(client) = client {
-            tell(&paid, client, record);
+            for event in told(&paid, client, record) {
+                tracing::warn!(%event, "event");
+                gateway.timeline.push(gateway.clock.now().unix_ns, Level::Warn, event);
+            }
         }
     }
 
@@ -176,7 +180,8 @@ impl Bill {
 }
 
 /// Budgets that are nearly or wholly spent, and bills that were higher than they could be.
-fn tell(paid: &Paid, client: &Client, record: &Record) {
+fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<String> {
+    let mut events: Vec<String> = Vec::new();
     for warning in &paid.warnings {
         let whose = match warning.owner {
             Owner::Client(_) => format!("key {}", client.name),
@@ -184,17 +189,14 @@ fn tell(paid: &Paid, client: &Client, record: &Record) {
         };
         let (spent, limit) =
             (super::denied::dollars(warning.spent_nano_usd), super::denied::dollars(warning.limit_nano_usd));
-        tracing::warn!(
-            event = %format!("budget {} % spent: {whose}, {spent} of {limit}", warning.percent),
-            "event"
-        );
+        events.push(format!("budget {} % spent: {whose}, {spent} of {limit}", warning.percent));
     }
     if let Some(held) = paid.billed_above {
         let (billed, held) = (super::denied::dollars(paid.charged_nano_usd), super::denied::dollars(held));
-        let event = format!(
+        events.push(format!(
             "billed above its bound: request {}, {} at {}: {billed} instead of at most {held}",
             record.id, record.key, record.provider
-        );
-        tracing::warn!(%event, "event");
+        ));
     }
+    events
 }
