@@ -21,6 +21,7 @@ mod schema;
 mod secret;
 mod text;
 mod url;
+mod webhook;
 mod world;
 
 pub use clients::{Allow, Client, Team, UnknownPrice};
@@ -38,6 +39,7 @@ pub use problem::{Problem, Problems, Severity, did_you_mean};
 pub use schema::{reference, schema};
 pub use secret::{NotASecret, Secret, SecretSource};
 pub use url::{BadUrl, BaseUrl, ProxyUrl};
+pub use webhook::Topic;
 pub use world::World;
 
 use problem::Findings;

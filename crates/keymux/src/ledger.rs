@@ -3,6 +3,7 @@
 
 use crate::clock::Clock;
 use crate::errors::{Kind, Problem};
+use crate::happening::{self, Happening};
 use keymux_config::{Config, Database, Unavailable};
 use keymux_store::{
     Fault, Health, Kind as Why, LogError, OpenError, Options, Point, Recovery, Store, Target,
@@ -18,6 +19,10 @@ use std::time::Duration;
 const LAST_ROWS: Duration = Duration::from_secs(10);
 /// Shares of the log, in percent, at which an event tells that it fills.
 const FILLING: [u64; 4] = [25, 50, 75, 90];
+/// What events of the ledger are about.
+const DATABASE: &str = "ledger database";
+const LOG: &str = "ledger log";
+const ROOM: &str = "room in the ledger log";
 /// When to come back: a database is asked again within two seconds.
 const COME_BACK_NS: u64 = 2_000_000_000;
 
@@ -149,7 +154,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Returns what there is to tell.
-    pub(crate) fn look(&mut self, store: &Store, gate: &Gate, without: Unavailable) -> Vec<String> {
+    pub(crate) fn look(&mut self, store: &Store, gate: &Gate, without: Unavailable) -> Vec<Happening> {
         let health = store.health();
         let unavailable = health.away.is_some() || health.fill.trouble.is_some();
         let state = if !store.has_room() {
@@ -163,40 +168,47 @@ impl Watch {
         self.changes(&health)
     }
 
-    fn changes(&mut self, health: &Health) -> Vec<String> {
+    fn changes(&mut self, health: &Health) -> Vec<Happening> {
+        use happening::Kind as Is;
         let mut told = Vec::new();
+        let mut tell = |kind, subject, text: String| told.push(Happening::new(kind, subject, text));
         let fill = &health.fill;
         match (&health.away, self.away) {
             (Some((fault, _)), false) => {
-                told.push(format!("ledger away: {fault}; rows wait in the log"));
+                tell(Is::LedgerAway, DATABASE, format!("ledger away: {fault}; rows wait in the log"));
             }
-            (None, true) => told.push("ledger back".to_owned()),
+            (None, true) => tell(Is::LedgerBack, DATABASE, "ledger back".to_owned()),
             _ => {}
         }
         self.away = health.away.is_some();
         match (&fill.trouble, self.trouble) {
             (Some(why), false) => {
-                told.push(format!("ledger log cannot be written: {why}; clients with a budget are refused"));
+                let text = format!("ledger log cannot be written: {why}; clients with a budget are refused");
+                tell(Is::LedgerLogFails, LOG, text);
             }
-            (None, true) => told.push("ledger log writes again".to_owned()),
+            (None, true) => tell(Is::LedgerLogWrites, LOG, "ledger log writes again".to_owned()),
             _ => {}
         }
         self.trouble = fill.trouble.is_some();
         let percent = fill.bytes * 100 / fill.capacity.max(1);
         let filled = FILLING.iter().filter(|share| percent >= **share).count();
         if filled > self.filled {
-            told.push(format!("ledger log filling: {percent} % full, {} rows wait", fill.rows));
+            let text = format!("ledger log filling: {percent} % full, {} rows wait", fill.rows);
+            tell(Is::LedgerLogFills, ROOM, text);
             self.filled = filled;
-        } else if filled == 0 {
+        } else if filled == 0 && self.filled > 0 {
             // Told again only once it was nearly empty, or a level that swings would flood the log.
             self.filled = 0;
+            tell(Is::LedgerLogEmpties, ROOM, "ledger log has room again".to_owned());
         }
         if health.lost > self.lost {
-            told.push(format!("ledger entries lost: {} since the start", health.lost));
+            let text = format!("ledger entries lost: {} since the start", health.lost);
+            tell(Is::LedgerLost, LOG, text);
             self.lost = health.lost;
         }
         if health.damaged_bytes > self.damaged {
-            told.push(format!("ledger log damaged: {} bytes were cut out", health.damaged_bytes));
+            let text = format!("ledger log damaged: {} bytes were cut out", health.damaged_bytes);
+            tell(Is::LedgerDamaged, LOG, text);
             self.damaged = health.damaged_bytes;
         }
         told
@@ -239,7 +251,13 @@ mod tests {
 
     #[test]
     fn each_change_is_told_once() {
-        let mut watch = Watch::default();
+        struct Said(Watch);
+        impl Said {
+            fn changes(&mut self, health: &Health) -> Vec<String> {
+                self.0.changes(health).into_iter().map(|told| told.text).collect()
+            }
+        }
+        let mut watch = Said(Watch::default());
         assert_eq!(watch.changes(&health(0)), Vec::<String>::new());
         let fault = Fault { kind: Why::Away, what: "no route to it".to_owned() };
         let away = Health { away: Some((fault, 1)), ..health(100) };
@@ -251,7 +269,8 @@ mod tests {
         assert!(watch.changes(&at(490)).is_empty() && watch.changes(&at(510)).is_empty(), "a swinging level");
         assert_eq!(watch.changes(&at(760)).len(), 1);
         assert_eq!(watch.changes(&Health { lost: 3, ..at(760) }), ["ledger entries lost: 3 since the start"]);
-        assert_eq!(watch.changes(&Health { lost: 3, ..health(10) }), ["ledger back"]);
+        let room = "ledger log has room again";
+        assert_eq!(watch.changes(&Health { lost: 3, ..health(10) }), ["ledger back", room]);
         assert_eq!(watch.changes(&Health { lost: 3, ..health(300) }).len(), 1, "and from the beginning");
     }
 }

@@ -20,6 +20,7 @@ pub mod clients;
 pub mod dress;
 pub mod evidence;
 pub mod guard;
+pub mod happening;
 pub mod headers;
 pub mod http1;
 pub mod keepalive;

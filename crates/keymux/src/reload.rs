@@ -51,6 +51,8 @@ struct Seen {
 pub enum Looked {
     /// Nothing new.
     Same,
+    /// It was refused before, and says again what is in force.
+    Mended,
     /// These changes are in force, but for those that need a restart.
     Changed(Vec<Change>),
     /// It cannot be used; the old one stays. Told once, not at every look.
@@ -113,12 +115,16 @@ impl Reloader {
             }
             self.config = config;
         }
-        self.refused = None;
+        let was_refused = self.refused.take().is_some();
         if let Some(seen) = &mut self.seen {
             // Secrets are not kept twice.
             seen.commands.clear();
         }
-        if changes.is_empty() { Looked::Same } else { Looked::Changed(changes) }
+        match (changes.is_empty(), was_refused) {
+            (true, false) => Looked::Same,
+            (true, true) => Looked::Mended,
+            (false, _) => Looked::Changed(changes),
+        }
     }
 
     fn refuse(&mut self, why: String, always: bool) -> Looked {

@@ -1,27 +1,13 @@
-//! What just happened, in words: the scheduler's events and what operators did, in a ring that forgets the oldest. It
-//! knows sentences and how grave they are, not what they are about.
+//! What just happened, in a ring that forgets the oldest, and as lines of the log. Whoever has something to tell tells
+//! it here; who wants to know asks for what came after what it knows.
 
-use keymux_policy::event::What;
+use crate::happening::{Happening, Kind, Level};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// Entries that are remembered.
 const ENTRIES_MAX: usize = 500;
-
-/// How grave something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Something is out.
-    Bad,
-    /// Something is short for a while.
-    Warn,
-    /// Something is back.
-    Good,
-    /// Something is different.
-    Info,
-}
 
 /// One entry.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +18,10 @@ pub struct Entry {
     pub at_unix_ms: u64,
     /// How grave.
     pub level: Level,
+    /// What kind of thing happened.
+    pub kind: Kind,
+    /// Whom or what it is about.
+    pub subject: String,
     /// A sentence.
     pub text: String,
 }
@@ -48,13 +38,20 @@ struct Entries {
 
 impl Timeline {
     /// One more.
-    pub fn push(&self, at_unix_ns: u64, level: Level, text: String) {
+    pub fn tell(&self, at_unix_ns: u64, happening: Happening) {
+        let Happening { kind, subject, text } = happening;
+        let row = kind.row();
+        match row.level {
+            Level::Bad | Level::Warn => tracing::warn!(kind = row.word, event = %text, "event"),
+            Level::Good | Level::Info => tracing::info!(kind = row.word, event = %text, "event"),
+        }
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
         if entries.ring.len() == ENTRIES_MAX {
             entries.ring.pop_front();
         }
-        let entry = Entry { id: entries.last, at_unix_ms: at_unix_ns / 1_000_000, level, text };
+        let (id, at_unix_ms) = (entries.last, at_unix_ns / 1_000_000);
+        let entry = Entry { id, at_unix_ms, level: row.level, kind, subject, text };
         entries.ring.push_back(entry);
     }
 
@@ -65,44 +62,15 @@ impl Timeline {
     }
 }
 
-/// How grave an event of the scheduler is.
-pub fn level(what: &What) -> Level {
-    match what {
-        What::BreakerOpened { .. }
-        | What::ProviderOpened { .. }
-        | What::KeyBenched { .. }
-        | What::AccountBenched { .. } => Level::Bad,
-        What::CapacityShut { .. } | What::QuotaShut { .. } | What::RetryBudgetSpent => Level::Warn,
-        What::BreakerClosed { .. }
-        | What::ProviderClosed { .. }
-        | What::KeyRestored { .. }
-        | What::AccountRestored { .. }
-        | What::CapacityRestored { .. } => Level::Good,
-        What::BreakerHalfOpen { .. } | What::LimitLearned { .. } | What::Reconfigured => Level::Info,
-    }
-}
-
-/// How grave an event of the ledger is: all are, but those that say that it is back.
-pub fn level_of_ledger(text: &str) -> Level {
-    if text.ends_with(" back") || text.ends_with(" again") { Level::Good } else { Level::Bad }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_ledger_that_is_back_is_good_news_and_all_else_of_it_is_bad() {
-        assert_eq!(level_of_ledger("ledger back"), Level::Good);
-        assert_eq!(level_of_ledger("ledger log writes again"), Level::Good);
-        assert_eq!(level_of_ledger("ledger away: no route to it; rows wait in the log"), Level::Bad);
-    }
-
-    #[test]
     fn who_asks_after_an_id_gets_what_came_since_and_the_oldest_are_forgotten() {
         let timeline = Timeline::default();
         for n in 1..=ENTRIES_MAX as u64 + 3 {
-            timeline.push(n * 1_000_000, Level::Info, format!("event {n}"));
+            timeline.tell(n * 1_000_000, Happening::new(Kind::ByOperator, "", format!("event {n}")));
         }
         let all = timeline.after(0);
         assert_eq!((all.len(), all[0].id, all[0].at_unix_ms), (ENTRIES_MAX, 4, 4));

@@ -4,6 +4,7 @@ use super::read::choice;
 use crate::clients::UnknownPrice;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
 use crate::ledger::Unavailable;
+use crate::webhook::Topic;
 use keymux_policy::Priority;
 use keymux_policy::budget::Reset;
 use keymux_policy::fleet::{Endpoint, OutputCharge, Strategy};
@@ -108,4 +109,19 @@ choice! { Unavailable, "way without a database",
 choice! { UnknownPrice, "way with unknown prices",
     "refuse" => UnknownPrice::Refuse,
     "serve" => UnknownPrice::Serve,
+}
+
+choice! { Topic, "event",
+    "key_out" => Topic::KeyOut,
+    "key_degraded" => Topic::KeyDegraded,
+    "key_expiring" => Topic::KeyExpiring,
+    "credit_low" => Topic::CreditLow,
+    "credit_out" => Topic::CreditOut,
+    "all_keys_out" => Topic::AllKeysOut,
+    "provider_down" => Topic::ProviderDown,
+    "budget" => Topic::Budget,
+    "refusing" => Topic::Refusing,
+    "ledger" => Topic::Ledger,
+    "reload" => Topic::Reload,
+    "webhook" => Topic::Webhook,
 }

@@ -7,7 +7,7 @@ export type KeyState = 'ready' | 'at its limit' | 'failing' | 'benched' | 'disab
 type LimitRow = [string, number, 'preset' | 'declared' | 'learned', boolean, string[]];
 type Row = readonly unknown[];
 
-export interface Happened { id: number; at_unix_ms: number; level: Level; text: string }
+export interface Happened { id: number; at_unix_ms: number; level: Level; kind: string; subject: string; text: string }
 
 interface Summary {
   mono_ms: number;

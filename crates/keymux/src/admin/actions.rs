@@ -1,8 +1,8 @@
 //! What operators do by the page or the API: take a key out, put it back, have a benched one tried again, read the
 //! configuration again. A switch outlives every reload and ends with the process: what is to last belongs in the file.
 
+use crate::happening::{Happening, Kind};
 use crate::serve::Gateway;
-use crate::timeline::Level;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -30,9 +30,8 @@ pub(super) fn on_key(gateway: &Gateway, provider: &str, key: &str, verb: &str) -
     };
     match said {
         Ok(what) => {
-            tracing::info!(provider, key, verb, "an operator changed a key");
             let text = format!("by an operator: {provider}/{key}: {what}");
-            gateway.timeline.push(gateway.clock.now().unix_ns, Level::Info, text);
+            gateway.tell(Happening::new(Kind::ByOperator, format!("{provider}/{key}"), text));
             Json(json!({ "done": what })).into_response()
         }
         Err(why) => (StatusCode::CONFLICT, why + "\n").into_response(),

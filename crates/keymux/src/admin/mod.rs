@@ -11,8 +11,6 @@ mod session;
 mod state;
 mod usage;
 
-pub use state::told;
-
 use crate::serve::Gateway;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, SET_COOKIE};

@@ -1,7 +1,7 @@
 //! The last requests as JSON: a list of them, and of each why it went where it went.
 
-use super::state::{dimension, key_name};
 use crate::explain::{Step, Told};
+use crate::happening::{dimension, key_name};
 use crate::live::Snapshot;
 use crate::observe::class_label;
 use crate::serve::Gateway;

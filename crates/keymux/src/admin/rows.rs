@@ -14,7 +14,8 @@
 //! A limit is `[dimension, size, source, daily, models]`; its level, and what waiting requests need of it, stand at the
 //! same place in `levels` and `queued`.
 
-use super::state::{dimension, source, state_word};
+use super::state::{source, state_word};
+use crate::happening::dimension;
 use crate::observe::{CLASSES, class_label};
 use keymux_policy::View;
 use keymux_policy::view::{AccountView, KeyView, LimitView, ModelView, Out, ProviderView};

@@ -1,10 +1,8 @@
-//! The state of everything, as JSON, and what an event says in words.
+//! The state of everything, as JSON.
 
-use crate::live::Snapshot;
+use crate::happening::dimension;
 use crate::observe::{CLASSES, class_label};
 use crate::serve::Gateway;
-use keymux_policy::event::What;
-use keymux_policy::fleet::{AccountId, Dimension, KeyId, ProviderId};
 use keymux_policy::view::{AccountView, EstimateView, KeyView, LimitView, Out, ProviderView, Source};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -131,18 +129,6 @@ pub(super) fn source(source: Source) -> &'static str {
     }
 }
 
-/// The word for what a limit counts.
-pub(super) fn dimension(dimension: Dimension) -> &'static str {
-    match dimension {
-        Dimension::Requests => "requests",
-        Dimension::InputTokens => "input tokens",
-        Dimension::OutputTokens => "output tokens",
-        Dimension::TotalTokens => "tokens",
-        Dimension::Concurrent => "concurrent",
-        Dimension::NanoUsd => "nano-dollars",
-    }
-}
-
 fn out(out: Option<Out>, now_ns: u64) -> Value {
     out.map_or(
         Value::Null,
@@ -152,53 +138,4 @@ fn out(out: Option<Out>, now_ns: u64) -> Value {
 
 fn left_ms(until_ns: u64, now_ns: u64) -> u64 {
     until_ns.saturating_sub(now_ns) / 1_000_000
-}
-
-/// An event in words.
-pub fn told(gateway: &Gateway, what: &What) -> String {
-    let snapshot = gateway.live.load();
-    let key = |id: &KeyId| key_name(&snapshot, *id);
-    let provider = |id: &ProviderId| provider_name(&snapshot, *id);
-    let account = |id: &AccountId| account_name(&snapshot, *id);
-    match what {
-        What::BreakerOpened { key: id, model, last, .. } => {
-            format!("breaker opened: {} {model} (last: {})", key(id), class_label(*last))
-        }
-        What::BreakerHalfOpen { key: id, model } => format!("breaker half open: {} {model}", key(id)),
-        What::BreakerClosed { key: id, model } => format!("breaker closed: {} {model}", key(id)),
-        What::ProviderOpened { provider: id, .. } => format!("provider out: {}", provider(id)),
-        What::ProviderClosed { provider: id } => format!("provider back: {}", provider(id)),
-        What::KeyBenched { key: id, why, .. } => format!("key benched: {} ({})", key(id), class_label(*why)),
-        What::KeyRestored { key: id } => format!("key restored: {}", key(id)),
-        What::AccountBenched { account: id, why, .. } => {
-            format!("account benched: {} ({})", account(id), class_label(*why))
-        }
-        What::AccountRestored { account: id } => format!("account restored: {}", account(id)),
-        What::CapacityShut { provider: id, model, .. } => format!("no capacity: {} {model}", provider(id)),
-        What::CapacityRestored { provider: id, model } => format!("capacity again: {} {model}", provider(id)),
-        What::LimitLearned { account: id, dimension: counted, size } => {
-            format!("limit learned: {} {size:.0} {}", account(id), dimension(*counted))
-        }
-        What::QuotaShut { account: id, dimension: counted, .. } => match counted {
-            Some(counted) => format!("quota used up: {} {}", account(id), dimension(*counted)),
-            None => format!("quota used up: {}", account(id)),
-        },
-        What::RetryBudgetSpent => "the retry budget is spent".to_owned(),
-        What::Reconfigured => "the configuration was replaced".to_owned(),
-    }
-}
-
-pub(super) fn key_name(snapshot: &Snapshot, id: KeyId) -> String {
-    match snapshot.key(id) {
-        Some(key) => format!("{}/{}", account_name(snapshot, key.account), key.name),
-        None => "a removed key".to_owned(),
-    }
-}
-
-fn provider_name(snapshot: &Snapshot, id: ProviderId) -> String {
-    snapshot.upstream(id).map_or_else(|| "a removed provider".to_owned(), |u| u.name.to_string())
-}
-
-fn account_name(snapshot: &Snapshot, id: AccountId) -> String {
-    snapshot.account_names.get(&id).cloned().unwrap_or_else(|| "a removed account".to_owned())
 }

@@ -1,9 +1,9 @@
 //! `keymux serve`: the gateway, until SIGTERM or Ctrl-C.
 
 use super::{Failure, color, levels, say, state, world};
+use crate::happening::{Happening, Kind};
 use crate::reload::{Looked, Reloader};
 use crate::serve::{BoundAddresses, Gateway, Running, start};
-use crate::timeline::Level;
 use crate::{observe, rt};
 use keymux_config::{Config, World, from_env, from_toml};
 use std::mem::take;
@@ -163,24 +163,23 @@ async fn until_told(
 fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {
     let shown = reloader.path.display().to_string();
     let parse = |text: &str, w: &World<'_>| from_toml(&shown, text, w);
-    let note = |level, text| gateway.timeline.push(gateway.clock.now().unix_ns, level, text);
+    let note = |kind, text| gateway.tell(Happening::new(kind, "configuration", text));
     match world::with(|w| reloader.look(gateway, w, parse, always)) {
-        Looked::Same if always => {
-            tracing::info!("reload: nothing has changed");
-            note(Level::Info, "reload: nothing has changed".to_owned());
-        }
+        Looked::Same if always => note(Kind::Reloaded, "reload: nothing has changed".to_owned()),
         Looked::Same => {}
+        Looked::Mended => {
+            note(Kind::Reloaded, "reload: the file says again what is in force".to_owned());
+        }
         Looked::Changed(changes) => {
             for change in changes {
-                tracing::info!("reload: {change}");
-                note(Level::Info, format!("reload: {change}"));
+                note(Kind::Reloaded, format!("reload: {change}"));
             }
         }
         Looked::Refused(why) => {
             tracing::error!("reload refused, the old configuration stays in force:\n{why}");
             // The whole of it, with the lines that it is about, is in the log.
             let first = why.lines().next().unwrap_or_default();
-            note(Level::Bad, format!("reload refused, the old configuration stays: {first}"));
+            note(Kind::ReloadRefused, format!("reload refused, the old configuration stays: {first}"));
         }
     }
 }

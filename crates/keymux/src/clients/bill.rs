@@ -4,9 +4,9 @@
 
 use super::{Client, Passed};
 use crate::errors::{Kind, Problem};
+use crate::happening::{self, Happening};
 use crate::serve::Gateway;
 use crate::story::Outcome;
-use crate::timeline::Level;
 use keymux_config::prices::{At, Price, Usage};
 use keymux_policy::budget::{Charge, Owner};
 use keymux_policy::tenants::Paid;
@@ -136,9 +136,8 @@ impl Bill {
             used.estimated = true;
         }
         if let Some(client) = client {
-            for event in told(&paid, client, record) {
-                tracing::warn!(%event, "event");
-                gateway.timeline.push(gateway.clock.now().unix_ns, Level::Warn, event);
+            for happening in told(&paid, client, record) {
+                gateway.tell(happening);
             }
         }
     }
@@ -180,8 +179,8 @@ impl Bill {
 }
 
 /// Budgets that are nearly or wholly spent, and bills that were higher than they could be.
-fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<String> {
-    let mut events: Vec<String> = Vec::new();
+fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<Happening> {
+    let mut events = Vec::new();
     for warning in &paid.warnings {
         let whose = match warning.owner {
             Owner::Client(_) => format!("key {}", client.name),
@@ -189,14 +188,18 @@ fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<String> {
         };
         let (spent, limit) =
             (super::denied::dollars(warning.spent_nano_usd), super::denied::dollars(warning.limit_nano_usd));
-        events.push(format!("budget {} % spent: {whose}, {spent} of {limit}", warning.percent));
+        let kind =
+            if warning.percent < 100 { happening::Kind::BudgetLow } else { happening::Kind::BudgetSpent };
+        let text = format!("budget {} % spent: {whose}, {spent} of {limit}", warning.percent);
+        events.push(Happening::new(kind, whose, text));
     }
     if let Some(held) = paid.billed_above {
         let (billed, held) = (super::denied::dollars(paid.charged_nano_usd), super::denied::dollars(held));
-        events.push(format!(
+        let text = format!(
             "billed above its bound: request {}, {} at {}: {billed} instead of at most {held}",
             record.id, record.key, record.provider
-        ));
+        );
+        events.push(Happening::new(happening::Kind::BilledAbove, record.provider.to_string(), text));
     }
     events
 }

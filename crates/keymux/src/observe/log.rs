@@ -1,6 +1,6 @@
 //! Logs: one line a request at its end, events as lines of their own. Never a body, never a credential.
 
-use crate::timeline;
+use crate::happening::Happening;
 use keymux_config::{Log, LogFormat, LogLevel};
 use keymux_store::Record;
 use tracing_subscriber::EnvFilter;
@@ -48,7 +48,7 @@ pub fn request_line(record: &Record) {
     );
 }
 
-/// Writes the events of the scheduler and the ledger as lines of their own, for ever, and keeps the calendar true.
+/// Tells of the events of the scheduler and the ledger, for ever, and keeps the calendar true.
 pub async fn events(gateway: std::sync::Arc<crate::serve::Gateway>) {
     let mut every = tokio::time::interval(std::time::Duration::from_millis(200));
     let mut events = Vec::new();
@@ -58,16 +58,14 @@ pub async fn events(gateway: std::sync::Arc<crate::serve::Gateway>) {
         gateway.clock.set_calendar();
         gateway.scheduler.take_events(&mut events);
         for event in events.drain(..) {
-            let text = crate::admin::told(&gateway, &event.what);
-            tracing::info!(event = %text, "event");
-            gateway.timeline.push(event.at.unix_ns, timeline::level(&event.what), text);
+            let happening = Happening::of(&event.what, &gateway.live.load());
+            gateway.timeline.tell(event.at.unix_ns, happening);
         }
         if let Some(store) = &gateway.store {
             let without = gateway.live.load().config.ledger.when_unavailable;
-            for text in watch.look(store, &gateway.ledger, without) {
-                tracing::warn!(event = %text, "event");
-                let level = timeline::level_of_ledger(&text);
-                gateway.timeline.push(gateway.clock.now().unix_ns, level, text);
+            let changes = watch.look(store, &gateway.ledger, without);
+            for happening in changes {
+                gateway.tell(happening);
             }
         }
     }

@@ -51,6 +51,7 @@ impl Machine {
     fn look(&self, reloader: &mut Reloader, gateway: &Arc<Gateway>) -> String {
         match self.see(|w| reloader.look(gateway, w, |text, w| from_toml(FILE, text, w), false)) {
             Looked::Same => "same".to_owned(),
+            Looked::Mended => "mended".to_owned(),
             Looked::Changed(changes) => changes.iter().map(|c| c.text.clone()).collect::<Vec<_>>().join("; "),
             Looked::Refused(why) => format!("refused: {why}"),
         }
@@ -79,6 +80,17 @@ fn a_secret_file_that_comes_back_is_taken_and_its_absence_told_once() {
     assert_eq!(machine.runs.get(), runs, "no program is run every two seconds");
     machine.write("/b", "sk-test-b");
     assert_eq!(machine.look(&mut reloader, &gateway), "key openai/b added; key openai/c added");
+    assert_eq!(machine.look(&mut reloader, &gateway), "same");
+}
+
+#[test]
+fn a_mistake_that_is_taken_back_is_told_as_mended() {
+    let machine = Machine::with(&[(FILE, &text("", LITERAL))]);
+    let (mut reloader, gateway) = machine.start();
+    machine.write(FILE, &text("drain = 3", LITERAL));
+    assert!(machine.look(&mut reloader, &gateway).starts_with("refused"));
+    machine.write(FILE, &text("", LITERAL));
+    assert_eq!(machine.look(&mut reloader, &gateway), "mended");
     assert_eq!(machine.look(&mut reloader, &gateway), "same");
 }
 

@@ -20,6 +20,7 @@ use crate::bound::Bound;
 use crate::clients::{Directory, Turnstile};
 use crate::clock::Clock;
 use crate::explain::Recent;
+use crate::happening::Happening;
 use crate::ledger::Gate;
 use crate::live::{Names, Snapshot};
 use crate::models::Lists;
@@ -148,6 +149,11 @@ impl Gateway {
             held_bytes: AtomicUsize::new(0),
             listens_on,
         }))
+    }
+
+    /// Tells of something that happened just now.
+    pub fn tell(&self, happening: Happening) {
+        self.timeline.tell(self.clock.now().unix_ns, happening);
     }
 
     /// Puts another configuration in force, whole or not at all.
