@@ -120,7 +120,8 @@ def _goodput(data: dict) -> list[Row]:
         rounds = [r["sides"] for r in row["rounds"]]
         mine = [sides[SUBJECT] for sides in rounds]
         ends = [f["p99_s"] / (s["oracle"]["p99_s"] + promised["p99_extra_s"]) for f, s in zip(mine, rounds, strict=True)]
-        wasted = [o["wasted"] for f in mine for o in f["onsets"]]
+        onsets = [o for f in mine for o in f["onsets"]]
+        wasted = [o["wasted"] for o in onsets]
         noisy = any(r["busy_share"] > company.FOREIGN_SHARE_MAX for r in row["rounds"])
         measured = [
             ("goodput", min(f["goodput"] for f in mine), promised["goodput_min"], True),
@@ -128,6 +129,8 @@ def _goodput(data: dict) -> list[Row]:
             ("errors", max(f["errors"] for f in mine), promised["errors_max"], False),
             ("429s per 100 answers", max(f["wasted_per_answer"] for f in mine) * 100, promised["wasted_per_answer_max"] * 100, False),
             ("p99 x the oracle's", max(ends), promised["p99_of_oracle_max"], False),
+            # A fault that no attempt ran into was no test.
+            ("faults that were never met", sum(not o["in_flight"] for o in onsets), 0, False),
             ("attempts wasted at a faulty key", max(wasted, default=0), promised["wasted_attempts_max"], False),
         ]
         rows = [Row(f"{row['title']}: {what}", value, limit, noisy=noisy, least=least) for what, value, limit, least in measured]
