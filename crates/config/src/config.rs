@@ -232,6 +232,8 @@ pub enum ModelsFetch {
 pub struct Account {
     /// Its name, unique at its provider. A key without an account has one of its own name.
     pub name: Arc<str>,
+    /// A person gave it: what its provider says of who owns its keys does not count.
+    pub named: bool,
     /// Its limits: the preset's, the provider's and its own.
     pub limits: Vec<LimitSpec>,
 }

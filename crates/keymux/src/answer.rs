@@ -23,7 +23,7 @@ use keymux_policy::{End, Now, Phase, Sign, Used};
 use keymux_wire::body::Envelope;
 use keymux_wire::error::{self, ErrorFacts};
 use keymux_wire::stream::StreamKind;
-use keymux_wire::{answer as wire_answer, limits};
+use keymux_wire::{answer as wire_answer, limits, owner};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -124,13 +124,16 @@ pub async fn receive(
     }
 }
 
-/// Tells the scheduler what the headers say about limits.
+/// Tells the scheduler what the headers say about limits, and about whose key it was where that is news.
 fn measure(context: &Context<'_>, head: &Head, held: &Held, unix_ns: u64) {
     let mut stated = Vec::new();
     limits::read(context.upstream.profile, head.fields(), unix_ns, &mut stated);
     if !stated.is_empty() {
         let measured: Vec<_> = stated.iter().map(evidence::of_limit).collect();
         held.head(&measured);
+    }
+    if let Some(owner) = owner::read(head.fields()).filter(|owner| context.key.tells_owner(*owner)) {
+        held.owned_by(owner);
     }
 }
 

@@ -54,6 +54,7 @@ pub enum Kind {
     CapacityShut,
     CapacityRestored,
     LimitLearned,
+    AccountJoined,
     QuotaShut,
     RetryBudgetSpent,
     Reconfigured,
@@ -116,6 +117,7 @@ impl Kind {
             Self::CapacityShut => ("capacity_shut", Warn, Nothing),
             Self::CapacityRestored => ("capacity_restored", Good, Nothing),
             Self::LimitLearned => ("limit_learned", Info, Nothing),
+            Self::AccountJoined => ("account_joined", Warn, Nothing),
             Self::QuotaShut => ("quota_used_up", Warn, Nothing),
             Self::RetryBudgetSpent => ("retry_budget_spent", Warn, Nothing),
             Self::Reconfigured => ("reconfigured", Info, Nothing),
@@ -206,6 +208,10 @@ impl Happening {
             What::LimitLearned { account: id, dimension: counted, size } => {
                 let what = format!(" {size:.0} {}", dimension(*counted));
                 with(Kind::LimitLearned, account(id), "limit learned", &what)
+            }
+            What::AccountJoined { account: id, into } => {
+                let what = format!(" shares the limits of {}, as its provider says", account(into));
+                with(Kind::AccountJoined, account(id), "one account", &what)
             }
             What::QuotaShut { account: id, dimension: counted, .. } => {
                 let what = counted.map(|counted| format!(" {}", dimension(counted))).unwrap_or_default();

@@ -255,6 +255,7 @@ mod tests {
             account: AccountId(0),
             credential: Some((HeaderName::from_static("x-key"), HeaderValue::from_static("sk-test-1"))),
             counters: Metrics::new().key("lab", "k"),
+            owner: std::sync::atomic::AtomicU64::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use keymux_policy::fleet::{
 use keymux_wire as wire;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One configuration, ready to serve.
@@ -83,6 +84,15 @@ pub struct KeyEntry {
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// Counters of this key.
     pub counters: crate::observe::KeyCounters,
+    /// The owner that its answers named last; 0: none yet.
+    pub owner: AtomicU64,
+}
+
+impl KeyEntry {
+    /// An answer names the key's owner. Tells whether that is news.
+    pub fn tells_owner(&self, owner: u64) -> bool {
+        self.owner.load(Ordering::Relaxed) != owner && self.owner.swap(owner, Ordering::Relaxed) != owner
+    }
 }
 
 /// Gives names their ids, for the life of the process.
@@ -188,6 +198,7 @@ impl Snapshot {
                 id: account_id,
                 provider: id,
                 name: account.name.clone(),
+                named: account.named,
                 limits: account.limits.clone(),
             });
             self.account_names.insert(account_id, format!("{}/{}", provider.name, account.name));
@@ -209,6 +220,7 @@ impl Snapshot {
                 account_name: provider.accounts[key.account].name.clone(),
                 credential: credential(provider, key)?,
                 counters: metrics.key(&provider.name, &key.name),
+                owner: AtomicU64::new(0),
             };
             put(&mut self.keys, key_id.0, Arc::new(entry));
             fleet.keys.push(KeySpec {

@@ -274,6 +274,14 @@ impl Held {
         }
     }
 
+    /// The answer's head names the owner of the key.
+    pub fn owned_by(&self, owner: u64) {
+        if let Some(lease) = &self.lease {
+            let (core, ()) = self.scheduler.act(|policy, now| policy.owned_by(now, lease.key, owner));
+            self.scheduler.release(core);
+        }
+    }
+
     /// The first output came.
     pub fn first_output(&self) {
         if let Some(lease) = &self.lease {
@@ -384,7 +392,13 @@ mod tests {
                 endpoints: EndpointSet::of(&[Endpoint::ChatCompletions]),
                 charging,
             }],
-            accounts: vec![AccountSpec { id: account, provider, name: "a".into(), limits: vec![limit] }],
+            accounts: vec![AccountSpec {
+                id: account,
+                provider,
+                name: "a".into(),
+                named: false,
+                limits: vec![limit],
+            }],
             keys: vec![KeySpec {
                 id: KeyId(0),
                 account,

@@ -97,7 +97,13 @@ fn add(fleet: &mut Fleet, index: u32, provider: ProviderId, dimensions: &[Dimens
         |d: &Dimension| LimitSpec { dimension: *d, shape, models: ModelSet::default(), preset: false };
     let limits = dimensions.iter().map(limit).collect();
     let (account, name) = (AccountId(index), format!("k{index}"));
-    fleet.accounts.push(AccountSpec { id: account, provider, name: name.as_str().into(), limits });
+    fleet.accounts.push(AccountSpec {
+        id: account,
+        provider,
+        name: name.as_str().into(),
+        named: false,
+        limits,
+    });
     fleet.keys.push(KeySpec {
         id: KeyId(index),
         account,

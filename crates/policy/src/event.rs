@@ -49,6 +49,8 @@ pub enum What {
         dimension: Option<Dimension>,
         until_mono_ns: u64,
     },
+    /// Two accounts of the configuration are found to be one: the keys of `account` share the limits of `into`.
+    AccountJoined { account: AccountId, into: AccountId },
     /// The global retry budget is spent.
     RetryBudgetSpent,
     /// The configuration was replaced.

@@ -163,6 +163,8 @@ pub struct AccountSpec {
     pub provider: ProviderId,
     /// Its name in the configuration (a key without an account names one after itself).
     pub name: Arc<str>,
+    /// A person gave it that name: it stays apart from others that have one, whatever its provider says.
+    pub named: bool,
     /// What it is limited to.
     pub limits: Vec<LimitSpec>,
 }

@@ -35,6 +35,7 @@ mod hash;
 mod health;
 mod measure;
 mod merge;
+mod owners;
 mod pick;
 mod places;
 mod poison;
@@ -72,6 +73,7 @@ pub struct Policy {
     rng: rng::Rng,
     pool: pool::Pool,
     routes: routes::Routes,
+    owners: owners::Owners,
     requests: request::Requests,
     room: queue::Room,
     ghosts: ghosts::Ghosts,
@@ -97,6 +99,7 @@ impl Policy {
             rng: rng::Rng::new(seed),
             pool: pool::Pool::default(),
             routes: routes::Routes::default(),
+            owners: owners::Owners::default(),
             requests: request::Requests::default(),
             room: queue::Room::default(),
             ghosts: ghosts::Ghosts::default(),

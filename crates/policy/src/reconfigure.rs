@@ -39,6 +39,14 @@ impl Policy {
     }
 
     pub(crate) fn configure(&mut self, now: Now, fleet: Fleet) {
+        self.owners.give(fleet);
+        self.settle_in(now, true);
+    }
+
+    /// Takes the configuration as it was given, with the accounts joined that are found to be one. `afresh`: routes that
+    /// nobody named and nobody uses are forgotten.
+    pub(crate) fn settle_in(&mut self, now: Now, afresh: bool) {
+        let fleet = self.owners.fleet();
         self.pool.settings = fleet.settings;
         self.routes.default_strategy = fleet.default_strategy;
         self.set_providers(&fleet.providers);
@@ -46,7 +54,7 @@ impl Policy {
         self.set_keys(now, &fleet.keys);
         self.lay_out();
         self.set_routes(fleet.routes);
-        self.refresh_adhoc();
+        self.refresh_adhoc(afresh);
         let last = self.pool.providers.iter().map(|(id, _)| id + 1).max();
         self.routes.connect(last.unwrap_or(0));
         self.room.new_markets(self.routes.markets());
@@ -147,9 +155,12 @@ impl Policy {
             (k.enabled, k.weight, k.models) = (spec.enabled, spec.weight, spec.models.clone());
             self.pool.rematch_key(spec.id);
         }
+        moved.sort_unstable();
+        moved.dedup();
+        let keys = self.pool.keys.iter().filter(|(_, k)| k.present);
+        let left: std::collections::BTreeSet<AccountId> = keys.map(|(_, k)| k.account).collect();
         for (from, to) in moved {
-            let left = self.pool.keys.iter().any(|(_, k)| k.present && k.account == from);
-            if !left && !self.pool.account(from).present {
+            if !left.contains(&from) && !self.pool.account(from).present {
                 self.merge_account(now, from, to);
             }
         }
@@ -247,11 +258,11 @@ impl Policy {
     }
 
     /// Unnamed routes: those in use are made anew over the keys that there are now, the others when they are asked for.
-    fn refresh_adhoc(&mut self) {
+    fn refresh_adhoc(&mut self, forget: bool) {
         let mut all: Vec<_> = self.routes.adhoc.iter().map(|(key, at)| (key.clone(), *at)).collect();
         all.sort_unstable_by_key(|(_, at)| *at);
         for (key, at) in all {
-            if self.routes.all[at].busy == 0 {
+            if forget && self.routes.all[at].busy == 0 {
                 self.routes.forget_adhoc(&mut self.pool, &key);
                 continue;
             }

@@ -72,6 +72,8 @@ pub struct SavedAccount {
     pub provider: Box<str>,
     /// The account's name.
     pub account: Box<str>,
+    /// Accounts of the configuration that were found to be this one, by their names.
+    pub also: Vec<Box<str>>,
     /// A rate limit has shut the whole account until then (Unix).
     pub shut_until_unix_ns: Option<u64>,
     /// Its limits, its keys' included.
@@ -92,7 +94,8 @@ impl Policy {
     pub fn save(&self, now: Now) -> Saved {
         let now = self.now.max_mono(now);
         let mut saved = Saved { at_unix_ns: now.unix_ns, accounts: Vec::new() };
-        for (_, a) in self.pool.accounts.iter().filter(|(_, a)| a.present) {
+        let mut joined = self.owners.joined_names();
+        for (id, a) in self.pool.accounts.iter().filter(|(_, a)| a.present) {
             let of_models = a.models.iter().flat_map(|am| &self.pool.account_models[*am].domains);
             let mut domains: Vec<usize> = a.domains.iter().chain(of_models).copied().collect();
             domains.sort_unstable();
@@ -103,6 +106,7 @@ impl Policy {
             let account = SavedAccount {
                 provider: Box::from(&*self.pool.provider(a.provider).name),
                 account: Box::from(&*a.name),
+                also: joined.remove(&AccountId(crate::route::to_u32(id))).unwrap_or_default(),
                 shut_until_unix_ns: shut,
                 limits: limits.collect(),
             };
@@ -117,7 +121,9 @@ impl Policy {
             let domains = key.domains.iter().filter_map(|d| self.pool.domains.get(*d));
             known.limits.extend(domains.flat_map(|d| save_limit(d, Some(&key.name), now)));
         }
-        saved.accounts.retain(|a| !a.limits.is_empty() || a.shut_until_unix_ns.is_some());
+        let says =
+            |a: &SavedAccount| !a.limits.is_empty() || a.shut_until_unix_ns.is_some() || !a.also.is_empty();
+        saved.accounts.retain(says);
         saved
     }
 
@@ -126,9 +132,12 @@ impl Policy {
         let now = self.tick(now);
         // A clock that was set back tells nothing of what has come back since.
         let gone_ns = now.unix_ns.saturating_sub(saved.at_unix_ns);
+        self.join_again(now, saved);
         for account in &saved.accounts {
             let found = self.pool.accounts.iter().find(|(_, a)| {
-                *a.name == *account.account && *self.pool.provider(a.provider).name == *account.provider
+                a.present
+                    && *a.name == *account.account
+                    && *self.pool.provider(a.provider).name == *account.provider
             });
             let Some((id, _)) = found else { continue };
             let id = AccountId(crate::route::to_u32(id));
@@ -142,6 +151,19 @@ impl Policy {
             self.pool.rematch_account(id);
         }
         self.room.touch();
+    }
+
+    /// Accounts that were found to be one before are so again, unless the configuration names them apart now.
+    fn join_again(&mut self, now: Now, saved: &Saved) {
+        for account in saved.accounts.iter().filter(|account| !account.also.is_empty()) {
+            let find = |name: &str| self.owners.find(&account.provider, name);
+            let Some(into) = find(&account.account) else { continue };
+            let also: Vec<_> = account.also.iter().filter_map(|name| find(name)).collect();
+            for from in also {
+                self.owners.pair(from, into);
+            }
+        }
+        self.regroup(now);
     }
 
     fn resume_limit(&mut self, now: Now, account: AccountId, limit: &SavedLimit, gone_ns: u64) {

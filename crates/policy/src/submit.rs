@@ -10,8 +10,10 @@ use crate::time::Now;
 impl Policy {
     /// A request arrives. `Go`: send it there; the lease must come back through [`Policy::finish`]. `Wait`: until
     /// [`Policy::poll`] names the ticket. `Refuse`: with the true time to come back, where there is one.
-    pub fn submit(&mut self, now: Now, ask: Ask) -> Decision {
+    pub fn submit(&mut self, now: Now, mut ask: Ask) -> Decision {
         let now = self.tick(now);
+        self.regroup(now);
+        ask.bound_to = ask.bound_to.map(|account| self.home(account));
         self.totals.submitted += 1;
         self.budget.request(now.mono_ns);
         if self.draining {

@@ -10,6 +10,7 @@ mod hostile;
 mod market;
 mod merging;
 mod overload;
+mod owners;
 mod poison;
 mod promises;
 mod quotas;

@@ -131,6 +131,7 @@ fn add_provider(sides: &mut Sides, p: usize, provider: &theirs::ProviderSpec, de
             id: account_id,
             provider: id,
             name: account.name.as_str().into(),
+            named: true,
             limits: if declared { limits.iter().flat_map(declare).collect() } else { Vec::new() },
         });
         let mut faults: Vec<_> = provider.faults.iter().chain(&account.faults).cloned().collect();

@@ -5,7 +5,7 @@
 //! [`error::Sign`] says "no money", not "bench the account".
 //!
 //! On a request's way: [`head`] reads its body once, [`affinity`] and [`estimate`] look at what the head points to,
-//! [`stored`] sees what lives at a provider, [`splice`] edits it. On an answer's way: [`limits`] and [`error`] read heads and refusals, [`sse`] finds events,
+//! [`stored`] sees what lives at a provider, [`splice`] edits it. On an answer's way: [`limits`], [`owner`] and [`error`] read heads and refusals, [`sse`] finds events,
 //! [`stream`] says what they mean, [`answer`] reads whole answers, [`usage`] what they cost. [`body`] writes our own
 //! errors. Particulars of one dialect stand together in `dialect/`.
 
@@ -19,6 +19,7 @@ pub mod error;
 pub mod estimate;
 pub mod head;
 pub mod limits;
+pub mod owner;
 mod scan;
 pub mod splice;
 pub mod sse;

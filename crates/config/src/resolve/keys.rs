@@ -110,7 +110,7 @@ fn accounts(
             let message = format!("there are two accounts named \"{shared}\"");
             found.error(name.place, message, "put all limits into one");
         }
-        accounts.list.push(Account { name: shared, limits: limits::over(owners.limits, own) });
+        accounts.list.push(Account { name: shared, named: true, limits: limits::over(owners.limits, own) });
     }
     accounts
 }
@@ -149,6 +149,7 @@ fn account_of(
             check_name("an account", named, named.place, found);
             let index = accounts.add(named.value.as_str().into(), owners);
             accounts.named.insert(index);
+            accounts.list[index].named = true;
             return index;
         }
         let known: Vec<&str> = accounts.list.iter().take(declared).map(|a| &*a.name).collect();
@@ -177,7 +178,7 @@ impl Accounts {
     fn add(&mut self, name: Arc<str>, owners: &Owners<'_>) -> usize {
         let index = self.list.len();
         self.index.insert(name.clone(), index);
-        self.list.push(Account { name, limits: owners.limits.to_vec() });
+        self.list.push(Account { name, named: false, limits: owners.limits.to_vec() });
         index
     }
 }

@@ -94,6 +94,7 @@ fn to_json(saved: &Saved) -> Value {
             json!({
                 "provider": a.provider,
                 "account": a.account,
+                "also": a.also,
                 "shut_until_unix_ns": a.shut_until_unix_ns,
                 "limits": a.limits.iter().map(limit_to_json).collect::<Vec<_>>(),
             })
@@ -135,6 +136,13 @@ fn of_json(value: &Value) -> Option<Saved> {
         Some(SavedAccount {
             provider: a["provider"].as_str()?.into(),
             account: a["account"].as_str()?.into(),
+            // Files from before have none.
+            also: a["also"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|n| n.as_str().map(Box::from))
+                .collect(),
             shut_until_unix_ns: a["shut_until_unix_ns"].as_u64(),
             limits: a["limits"].as_array()?.iter().map(limit_of_json).collect::<Option<_>>()?,
         })
@@ -206,8 +214,13 @@ mod tests {
             SavedLimit { key: Some("k".into()), ..limit(SavedMeter::Slots { limit: 3 }) },
             SavedLimit { shut_until_unix_ns: None, models: Vec::new(), ..limit(SavedMeter::Open) },
         ];
-        let account =
-            SavedAccount { provider: "p".into(), account: "a".into(), shut_until_unix_ns: None, limits };
+        let account = SavedAccount {
+            provider: "p".into(),
+            account: "a".into(),
+            also: vec!["b".into()],
+            shut_until_unix_ns: None,
+            limits,
+        };
         Saved { at_unix_ns: 1_800_000_000_123_456_789, accounts: vec![account] }
     }
 

@@ -54,7 +54,13 @@ pub(crate) fn provider(id: u32) -> ProviderSpec {
 pub(crate) fn add_account(fleet: &mut Fleet, provider: u32, keys: u32, limits: Vec<LimitSpec>) {
     let account = AccountId(u32::try_from(fleet.accounts.len()).unwrap());
     let name: Arc<str> = format!("a{}", account.0).into();
-    fleet.accounts.push(AccountSpec { id: account, provider: ProviderId(provider), name, limits });
+    fleet.accounts.push(AccountSpec {
+        id: account,
+        provider: ProviderId(provider),
+        name,
+        named: false,
+        limits,
+    });
     for _ in 0..keys {
         let id = KeyId(u32::try_from(fleet.keys.len()).unwrap());
         fleet.keys.push(KeySpec {

@@ -113,6 +113,7 @@ fn saved_levels_that_make_no_sense_shut_nothing() {
                 accounts: vec![SavedAccount {
                     provider: Box::from(&*view.providers[0].name),
                     account: Box::from(&*account.name),
+                    also: Vec::new(),
                     shut_until_unix_ns: None,
                     limits: vec![SavedLimit { from_refusals, ..limit(meter, shut) }],
                 }],
