@@ -7,6 +7,7 @@ use crate::lookup::Names;
 use crate::prices::Prices;
 use crate::problem::Problem;
 use crate::secret::{Secret, SecretSource};
+use crate::traces::Traces;
 use crate::url::{BaseUrl, ProxyUrl};
 use keymux_policy::fleet::{Charging, EndpointSet, LimitSpec, ModelSet, Settings, Strategy};
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ pub struct Config {
     pub server: Server,
     /// Where requests are written down.
     pub ledger: Ledger,
+    /// Where traces of them go.
+    pub traces: Traces,
     /// Whom to call. Never empty.
     pub providers: Vec<Provider>,
     /// Public model names, as declared. Then follow their variants (see [`Route::variant_of`]).
@@ -214,6 +217,8 @@ pub struct Provider {
     pub proxy: Option<ProxyUrl>,
     /// Whether `GET base/models` lists its models.
     pub models: ModelsFetch,
+    /// Whether calls to it carry the trace that they belong to.
+    pub trace_context: bool,
     /// The preset that it came from.
     pub preset: Option<&'static str>,
 }

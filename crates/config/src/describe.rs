@@ -93,6 +93,10 @@ impl Config {
         }
         let _ = writeln!(out, "state      {}", server.data_dir.display());
         let _ = writeln!(out, "ledger     {}", self.ledger.database);
+        if let Some(collector) = &self.traces.collector {
+            let share = self.traces.sample * 100.0;
+            let _ = writeln!(out, "traces     {} ({share:.0} % of requests)", collector.url);
+        }
         if let Some(proxy) = &server.proxy {
             let _ = writeln!(out, "proxy      {proxy}");
         }

@@ -44,6 +44,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Changes(Vec::new());
     server(&old.server, &new.server, &mut changes);
     ledger(&old.ledger, &new.ledger, &mut changes);
+    changes.if_other(&old.traces, &new.traces, "[traces]");
     providers(old, new, &mut changes);
     routes(old, new, &mut changes);
     clients(old, new, &mut changes);
@@ -170,6 +171,7 @@ fn provider_changes(old: &Provider, new: &Provider, changes: &mut Changes) {
     note(old.timeouts != new.timeouts, "timeouts");
     note(old.proxy != new.proxy, "proxy");
     note(old.models != new.models, "list_models");
+    note(old.trace_context != new.trace_context, "trace_context");
     if !what.is_empty() {
         changes.add(ChangeKind::Changed, format!("provider {name} changed: {}", what.join(", ")));
     }

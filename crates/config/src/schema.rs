@@ -3,7 +3,7 @@
 use crate::describe;
 use crate::presets::{self, PresetAuth};
 use crate::text::read::{Field, Section, Typed as _, Words as _, sentence};
-use crate::text::{file, ledger, money};
+use crate::text::{file, ledger, money, traces};
 use keymux_policy::fleet::EndpointSet;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -26,6 +26,7 @@ pub fn reference() -> String {
     section::<file::Tls>("`[server.tls]`", &mut out);
     section::<file::Log>("`[log]`", &mut out);
     section::<ledger::Ledger>("`[ledger]`", &mut out);
+    section::<traces::Traces>("`[traces]`", &mut out);
     section::<file::Provider>("`[[provider]]`", &mut out);
     section::<file::Key>("An entry of `keys`", &mut out);
     section::<file::Account>("`[[provider.account]]`", &mut out);

@@ -29,6 +29,15 @@ pub enum NotASecret {
 impl Secret {
     /// Takes a text as a secret; blanks and line breaks around it are dropped (files end in a line break).
     pub fn new(text: String) -> Result<Self, NotASecret> {
+        Self::checked(text, |b| b.is_ascii_graphic())
+    }
+
+    /// Takes the whole value of a header as a secret: unlike a key, it may hold blanks, as in `Bearer …`.
+    pub fn of_header(text: String) -> Result<Self, NotASecret> {
+        Self::checked(text, |b| b == b' ' || b.is_ascii_graphic())
+    }
+
+    fn checked(text: String, fits: fn(u8) -> bool) -> Result<Self, NotASecret> {
         let whole = Zeroizing::new(text);
         let trimmed = whole.trim();
         if trimmed.is_empty() {
@@ -37,7 +46,7 @@ impl Secret {
         if trimmed.chars().any(char::is_control) {
             return Err(NotASecret::Control);
         }
-        if !trimmed.bytes().all(|b| b.is_ascii_graphic()) {
+        if !trimmed.bytes().all(fits) {
             return Err(NotASecret::Foreign);
         }
         Ok(Self(Arc::new(Zeroizing::new(trimmed.to_owned()))))

@@ -249,7 +249,7 @@ fn in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     }
 }
 
-fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

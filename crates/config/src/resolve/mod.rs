@@ -12,6 +12,7 @@ mod provider;
 mod routes;
 mod secrets;
 mod server;
+mod traces;
 
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::ledger::Database;
@@ -31,6 +32,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     let ledger = ledger::resolve(file.ledger, &server.server.data_dir, world, found);
     let timeouts = patch(file.timeouts.as_ref()).over(&Timeouts::default());
     let defaults = provider::Defaults { server: &server.server, http_proxy: &server.http_proxy, timeouts };
+    let traces = traces::resolve(file.traces, &defaults, world, found);
     let typed = file.provider.unwrap_or_default();
     if typed.value.is_empty() && !found.has_errors() {
         let hint = "add at least: [[provider]] name = \"openrouter\" and keys = [ { name = \"main\", secret = \"env:OPENROUTER_API_KEY\" } ]";
@@ -77,6 +79,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     Some(Config {
         server,
         ledger,
+        traces,
         providers,
         routes,
         default_provider,

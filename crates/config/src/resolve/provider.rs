@@ -55,6 +55,7 @@ pub(super) fn resolve(
         timeouts: patch(typed.timeouts.as_ref()).over(&defaults.timeouts),
         proxy,
         models: if typed.list_models.is_none_or(|b| b.value) { ModelsFetch::List } else { ModelsFetch::Off },
+        trace_context: typed.trace_context.is_some_and(|b| b.value),
         preset: known,
         base,
     }
@@ -238,7 +239,8 @@ fn charging(typed: Option<At<file::Charging>>, base: Charging) -> Charging {
     }
 }
 
-fn inherited_proxy(base: &BaseUrl, defaults: &Defaults<'_>) -> Option<ProxyUrl> {
+/// The proxy that holds for this address unless something nearer says otherwise.
+pub(super) fn inherited_proxy(base: &BaseUrl, defaults: &Defaults<'_>) -> Option<ProxyUrl> {
     if is_loopback(&base.host) || bypasses_proxy(base, &defaults.server.no_proxy) {
         return None;
     }
@@ -300,6 +302,6 @@ fn headers(typed: Option<At<Pairs>>, found: &mut Findings) -> Vec<(String, Strin
 }
 
 /// A token of RFC 9110.
-fn is_header_name(name: &str) -> bool {
+pub(super) fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::money::{Client, Price, Prices, Team};
 use super::names::ShapeName;
 use super::read::section;
+use super::traces::Traces;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
 use crate::problem::At;
 use crate::text::node::{Node, Value};
@@ -25,6 +26,8 @@ section! {
         log: Log,
         /// Where requests, client keys and spending are written down.
         ledger: Ledger,
+        /// Where traces of requests go.
+        traces: Traces,
         /// Whom to call, with which keys.
         provider: Vec<At<Provider>>,
         /// Public model names and where they lead.
@@ -157,6 +160,8 @@ section! {
         proxy: String,
         /// Whether its models are asked for (GET `models`) and listed.
         list_models: bool = "true",
+        /// Whether calls to it carry `traceparent`, `tracestate` and `baggage`: for servers of your own. Others learn nothing of your traces.
+        trace_context: bool = "false",
         /// How it charges requests against its limits, where that differs from the preset.
         charging: Charging,
     }

@@ -9,5 +9,6 @@ mod lookup;
 mod problems;
 mod random;
 mod reload;
+mod traces;
 mod truth;
 mod world;
