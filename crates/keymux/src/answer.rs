@@ -407,7 +407,7 @@ fn pass_on(
 fn report(held: Held, failure: Failed, story: &mut Story, key: Option<&KeyEntry>) -> Answer {
     tracing::debug!(id = story.id(), detail = %failure.detail, "an attempt failed");
     let blame = keymux_policy::blame::judge(&failure.evidence);
-    story.failed(blame, failure.detail);
+    story.failed(blame, &failure.evidence, failure.detail);
     if let Some(key) = key {
         key.counters.attempt(Some(blame));
     }

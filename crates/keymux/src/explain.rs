@@ -2,9 +2,9 @@
 //! A ring that forgets the oldest, and those that went well before those that did not; it knows names, counts and
 //! times, never a body.
 
-use keymux_policy::Now;
 use keymux_policy::blame::Class;
 use keymux_policy::lease::Skipped;
+use keymux_policy::{Now, Sign};
 use keymux_store::Record;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +16,14 @@ const REQUESTS_MAX: usize = 1000;
 const TROUBLED_MAX: usize = 500;
 
 /// One request that is over.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Told {
     /// What every ledger would hold of it.
     pub record: Record,
     /// When it arrived.
     pub at: Now,
+    /// It asked for a stream.
+    pub stream: bool,
     /// Its attempts, in their order.
     pub steps: Vec<Step>,
     /// What keymux itself answered, where no provider's answer went out: a machine's word and a sentence.
@@ -29,7 +31,7 @@ pub struct Told {
 }
 
 /// One attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Step {
     /// Where it went.
     pub provider: Arc<str>,
@@ -50,6 +52,10 @@ pub struct Step {
     /// Whose fault it was, if it failed.
     pub blame: Option<Class>,
     /// What was seen of the failure.
+    pub sign: Option<Sign>,
+    /// The status of a failure that had one.
+    pub status: Option<u16>,
+    /// The failure in words.
     pub detail: Option<String>,
 }
 

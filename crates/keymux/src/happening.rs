@@ -76,6 +76,8 @@ pub enum Kind {
     ByOperator,
     WebhookFails,
     WebhookWorks,
+    TracesAway,
+    TracesBack,
 }
 
 impl Serialize for Kind {
@@ -139,6 +141,8 @@ impl Kind {
             Self::ByOperator => ("by_operator", Info, Nothing),
             Self::WebhookFails => ("webhook_fails", Warn, Opens(Topic::Webhook)),
             Self::WebhookWorks => ("webhook_works", Good, Closes(Topic::Webhook)),
+            Self::TracesAway => ("traces_away", Warn, Nothing),
+            Self::TracesBack => ("traces_back", Good, Nothing),
         };
         Row { word, level, effect }
     }

@@ -4,6 +4,7 @@
 use crate::http1::{Fields, is_listed};
 use crate::live::{KeyEntry, Upstream};
 use crate::reply::Reply;
+use crate::traces;
 use crate::upstream::Head;
 use http::HeaderName;
 
@@ -169,7 +170,11 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
                 .any(|(known, _)| is_it(known) && !ATTRIBUTION.contains(&known.as_str()))
     };
     for came in caller.lines() {
-        if !stays_here(came.0) && !is_of_this_hop(&hop, came.0) && !overruled(came.0) {
+        if !stays_here(came.0)
+            && !traces::is_context(came.0)
+            && !is_of_this_hop(&hop, came.0)
+            && !overruled(came.0)
+        {
             passed(out, came);
         }
     }
@@ -185,6 +190,33 @@ pub fn to_provider(out: &mut Vec<u8>, caller: &Fields, upstream: &Upstream, key:
     }
     if let Some((name, value)) = credential {
         field(out, name.as_str(), value.as_bytes());
+    }
+}
+
+/// What a provider is told of traces: nothing, unless the operator says that it may know. Whoever sees ids and baggage
+/// could tell which calls belong together, and they are of no use to who does not trace into the same collector. The
+/// ids are ours where there are spans of ours, else the caller's.
+pub fn trace_context(
+    out: &mut Vec<u8>,
+    caller: &Fields,
+    upstream: &Upstream,
+    ours: Option<(&traces::Trace, u32)>,
+) {
+    if !upstream.trace_context {
+        return;
+    }
+    if let Some((trace, attempt)) = ours {
+        field(out, "traceparent", trace.traceparent(attempt).as_bytes());
+        if let Some(state) = &trace.state {
+            field(out, "tracestate", state.as_bytes());
+        }
+    }
+    let hop: Vec<&[u8]> = caller.all("connection").collect();
+    for came in caller.lines().filter(|came| traces::is_context(came.0)) {
+        let is_replaced = ours.is_some() && came.0 != b"baggage";
+        if !is_replaced && !is_of_this_hop(&hop, came.0) {
+            passed(out, came);
+        }
     }
 }
 
@@ -244,6 +276,7 @@ mod tests {
             headers: Vec::new(),
             endpoints: EndpointSet::default(),
             timeouts: Timeouts::default(),
+            trace_context: false,
         }
     }
 

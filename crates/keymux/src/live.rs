@@ -68,6 +68,8 @@ pub struct Upstream {
     pub endpoints: EndpointSet,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Whether it is told of traces.
+    pub trace_context: bool,
 }
 
 /// A key, as requests carry it.
@@ -288,12 +290,7 @@ fn origin_name(origin: &Origin) -> String {
 
 fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Upstream, String> {
     let base = &provider.base;
-    let proxy = provider.proxy.as_ref().map(|p| Proxy {
-        https: p.https,
-        host: p.host.clone(),
-        port: p.port,
-        authorization: p.authorization.as_ref().map(|a| format!("Basic {}", a.expose())),
-    });
+    let proxy = provider.proxy.as_ref().map(Proxy::of);
     let origin = Origin { https: base.https, host: base.host.clone(), port: base.port, proxy };
     let origin_id = names.id(What::Origin, &origin_name(&origin)) as usize;
     let bad = |what: &str| format!("provider {}: {what} cannot be sent in HTTP", provider.name);
@@ -339,6 +336,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
         headers,
         endpoints: provider.endpoints,
         timeouts: provider.timeouts,
+        trace_context: provider.trace_context,
     })
 }
 

@@ -296,6 +296,8 @@ mod tests {
             probe: false,
             skipped: Vec::new(),
             blame,
+            sign: None,
+            status: None,
             detail: None,
         };
         let steps = vec![step(Some(Class::Quota)), step(Some(Class::Key)), step(None)];

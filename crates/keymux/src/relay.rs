@@ -292,7 +292,11 @@ impl Relay {
             }
         }
         self.story.end(outcome, self.status, used);
-        self.story.blamed(attempt.settle(end, used));
+        let seen = match &end {
+            End::Failed(evidence) => Some(evidence.clone()),
+            _ => None,
+        };
+        self.story.blamed(attempt.settle(end, used), seen.as_ref());
     }
 
     /// What was used so far: what the stream said, else what went by.

@@ -16,6 +16,7 @@ use crate::scheduler::{Answer, Held};
 use crate::serve::{Gone, Line, RequestHead, Worker};
 use crate::story::Story;
 use crate::surface::{self, Lost, Own, Surface};
+use crate::traces::Trace;
 use crate::upstream::Outgoing;
 use crate::{bound, guard, headers, keepalive, models, refuse};
 use bytes::Bytes;
@@ -139,7 +140,11 @@ async fn serve(
         Surface::Call(endpoint) => {
             let envelope = surface::envelope_of_normal(&path);
             gateway.ledger.admit()?;
-            let story = Story::begin(gateway, id.clone(), (endpoint, caller), now);
+            let mut story = Story::begin(gateway, id.clone(), (endpoint, caller), now);
+            let traces = &snapshot.config.traces;
+            if traces.collector.is_some() {
+                story.traced(Trace::begin(&head.fields, id, traces.sample));
+            }
             call(worker, &snapshot, (endpoint, envelope), (line, alarm), head, story).await
         }
         // Answered above.
@@ -225,7 +230,7 @@ pub async fn carry_out(
     let (read, mut plan) = planned.inspect_err(|problem| {
         story.refused(problem);
     })?;
-    story.asks_for(read.model());
+    story.asks_for(read.model(), read.stream());
     let bound = bound::bind(&worker.gateway, snapshot, &read, &mut plan, story.caller().map(|c| &**c)).await;
     bound.inspect_err(|problem| story.refused(problem))?;
     let passed = pass(worker, snapshot, (&read, &asked.body, &mut plan), &mut story, now).await;
@@ -334,7 +339,8 @@ async fn attempt(
         clients_wish: plan.clients_wish && left_ns < first_byte_ns,
     };
     let outgoing = plan::outgoing(snapshot, plan, read, &asked.body, &upstream, &lease.model);
-    let request = outbound(asked, &upstream, &key, outgoing.body);
+    let trace = story.trace().map(|trace| (trace, story.attempts()));
+    let request = outbound(asked, (&upstream, &key), trace, outgoing.body);
     let plain = Some(&held).filter(|_| !plan.ask.stream);
     match worker.dialer.send(&upstream, request, patience, plain, alarm).await {
         Err(failed) => answer::failed(held, failed, story, Some(&key)),
@@ -358,8 +364,8 @@ async fn attempt(
 /// The request as it goes out.
 fn outbound(
     asked: &Asked,
-    upstream: &crate::live::Upstream,
-    key: &crate::live::KeyEntry,
+    (upstream, key): (&crate::live::Upstream, &crate::live::KeyEntry),
+    trace: Option<(&Trace, u32)>,
     body: Bytes,
 ) -> Outgoing {
     let path = keymux_config::endpoint_path(asked.endpoint);
@@ -368,6 +374,7 @@ fn outbound(
     let mut head = Vec::with_capacity(1024 + body.len().min(Outgoing::TOGETHER_BYTES_MAX));
     headers::begin(&mut head, "POST", &[&upstream.target_base, "/", path, mark, query], upstream);
     headers::to_provider(&mut head, &asked.fields, upstream, key);
+    headers::trace_context(&mut head, &asked.fields, upstream, trace);
     headers::number_field(&mut head, "content-length", body.len() as u64);
     headers::end(&mut head, upstream);
     Outgoing::new(head, body)

@@ -8,10 +8,11 @@ use crate::explain::{Step, Told};
 use crate::live::{KeyEntry, Upstream};
 use crate::observe;
 use crate::serve::Gateway;
+use crate::traces::Trace;
 use keymux_config::prices::Price;
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
-use keymux_policy::{Lease, Now, Used};
+use keymux_policy::{Evidence, Lease, Now, Used};
 use keymux_store::Record;
 use keymux_wire::usage::Usage;
 use std::sync::atomic::Ordering;
@@ -55,6 +56,8 @@ pub struct Story {
     line_ns: u64,
     /// Who wants to know what became of it.
     witness: Option<Arc<OnceLock<Record>>>,
+    /// The trace that it belongs to, where there are any.
+    trace: Option<Box<Trace>>,
     told: Box<Told>,
 }
 
@@ -84,7 +87,7 @@ impl Story {
             status: 499,
             ..Record::default()
         };
-        let told = Box::new(Told { record, at, steps: Vec::new(), refusal: None });
+        let told = Box::new(Told { record, at, stream: false, steps: Vec::new(), refusal: None });
         Self {
             gateway: gateway.clone(),
             endpoint,
@@ -93,6 +96,7 @@ impl Story {
             bill: Box::default(),
             line_ns: 0,
             witness: None,
+            trace: None,
             told,
         }
     }
@@ -107,6 +111,16 @@ impl Story {
         self.witness = Some(by.clone());
     }
 
+    /// It belongs to this trace.
+    pub fn traced(&mut self, trace: Trace) {
+        self.trace = Some(Box::new(trace));
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+
     /// What the request says about itself.
     pub fn tagged(&mut self, tags: &[Arc<str>]) {
         self.told.record.tags.extend_from_slice(tags);
@@ -117,8 +131,9 @@ impl Story {
         &self.told.record.id
     }
 
-    /// The model, as the client wrote it.
-    pub fn asks_for(&mut self, model: &str) {
+    /// The model, as the client wrote it, and whether it is to answer by a stream.
+    pub fn asks_for(&mut self, model: &str, stream: bool) {
+        self.told.stream = stream;
         model.clone_into(&mut self.told.record.model);
     }
 
@@ -179,25 +194,29 @@ impl Story {
             probe: lease.probe,
             skipped: lease.skipped.clone(),
             blame: None,
+            sign: None,
+            status: None,
             detail: None,
         });
     }
 
     /// The attempt failed before anything of it was passed on.
-    pub fn failed(&mut self, blame: Class, detail: String) {
+    pub fn failed(&mut self, blame: Class, seen: &Evidence, detail: String) {
         self.bill.heard();
         let ended_ns = self.gateway.clock.mono_ns().saturating_sub(self.told.at.mono_ns);
         if let Some(step) = self.told.steps.last_mut() {
             step.ended_ns = Some(ended_ns);
             step.detail = Some(detail);
         }
-        self.blamed(Some(blame));
+        self.blamed(Some(blame), Some(seen));
     }
 
-    /// Whose fault the end of the attempt was, if it was no answer.
-    pub fn blamed(&mut self, blame: Option<Class>) {
+    /// Whose fault the end of the attempt was, and what was seen of it, if it was no answer.
+    pub fn blamed(&mut self, blame: Option<Class>, seen: Option<&Evidence>) {
         if let Some(step) = self.told.steps.last_mut() {
             step.blame = blame;
+            step.sign = seen.map(|seen| seen.sign);
+            step.status = seen.and_then(|seen| seen.status);
         }
     }
 
@@ -259,7 +278,7 @@ fn seconds(ns: u64) -> f64 {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let Self { gateway, endpoint, outcome, told, caller, bill, witness, .. } = self;
+        let Self { gateway, endpoint, outcome, told, caller, bill, witness, trace, .. } = self;
         let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
         gateway.metrics.request(*endpoint, outcome.label());
@@ -285,6 +304,9 @@ impl Drop for Story {
         if let Some(store) = &gateway.store {
             // Whether it was lost is told by the store's health.
             store.record(record.clone());
+        }
+        if let Some(trace) = trace.take() {
+            gateway.traces.over(trace, *endpoint, told);
         }
         gateway.pulse.ended(told, *outcome);
         gateway.recent.push(told);

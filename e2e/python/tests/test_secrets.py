@@ -32,6 +32,8 @@ def test_secrets_are_in_no_sink(workshop):
     upstream = workshop.upstream(answer)
     config = harness.SERVER.replace(harness.TOKEN, TOKEN_MARK).replace(harness.ADMIN_TOKEN, f"{TOKEN_MARK}-admin")
     config += '[log]\nrequests = true\nlevel = "trace"\n'
+    collector = workshop.upstream(raw.always(raw.response_bytes(b"")))
+    config += f'[traces]\nendpoint = "{collector.url}"\nheaders = {{ authorization = "literal:Bearer {TOKEN_MARK}" }}\n'
     config += harness.provider("lab", f"{upstream.url}/v1", n=3).replace("sk-test-lab", MARK)
     front = workshop.gateway(config)
     seen = []
@@ -56,6 +58,8 @@ def test_secrets_are_in_no_sink(workshop):
                 seen.append(error.read() + str(error.headers).encode())
     front.stop()
     seen.append(front.log().encode())
+    assert TOKEN_MARK in collector.requests[0].get("authorization")
+    seen += [request.body for request in collector.requests]
     files = [p for p in front.config.parent.rglob("*") if p.is_file() and p != front.config]
     seen += [p.read_bytes() for p in files]
     front.alive = lambda: True

@@ -194,6 +194,14 @@ impl Metrics {
         registry.register_collector(Box::new(ledger::Ledger(store)));
     }
 
+    /// Tells what becomes of traces.
+    pub fn count_traces(&self, traces: &crate::traces::Traces) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sent, dropped) = (traces.sent.clone(), traces.dropped.clone());
+        registry.register("traces_sent", "Requests whose spans a collector took", sent);
+        registry.register("traces_dropped", "Requests whose spans no collector took", dropped);
+    }
+
     /// The counters of a key.
     pub fn key(&self, provider: &str, key: &str) -> KeyCounters {
         let attempt = |outcome| {

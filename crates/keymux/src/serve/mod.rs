@@ -29,6 +29,7 @@ use crate::pulse::Pulse;
 use crate::reload::Wish;
 use crate::scheduler::Scheduler;
 use crate::timeline::Timeline;
+use crate::traces::Traces;
 use arc_swap::ArcSwap;
 use keymux_config::{Config, Secret};
 use keymux_policy::fleet::KeyId;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub pulse: Pulse,
     /// What just happened.
     pub timeline: Timeline,
+    /// Spans of requests, on their way to a collector.
+    pub traces: Traces,
     /// An operator's wish for another look at the configuration.
     pub reload: Wish,
     /// Models of the providers.
@@ -113,6 +116,8 @@ impl Gateway {
         if let Some(store) = &store {
             metrics.tell_of(store.clone());
         }
+        let traces = Traces::default();
+        metrics.count_traces(&traces);
         let mut names = Names::default();
         let log_requests = AtomicBool::new(config.server.log.requests);
         let head_bytes_max = AtomicUsize::new(config.server.head_bytes_max);
@@ -132,6 +137,7 @@ impl Gateway {
             recent: Recent::default(),
             pulse: Pulse::default(),
             timeline: Timeline::default(),
+            traces,
             reload: Wish::default(),
             lists: Lists::default(),
             store,

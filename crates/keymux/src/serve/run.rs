@@ -7,7 +7,7 @@ use crate::attempt::Dialer;
 use crate::clients::feed;
 use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
-use crate::{admin, ledger, rt};
+use crate::{admin, ledger, rt, traces};
 use keymux_config::{Config, Runtime, Secret};
 use keymux_store::Point;
 use std::future::Future;
@@ -124,7 +124,7 @@ pub fn start_with(
             threads.push(spawned("workers", serve)?);
         }
     }
-    threads.push(spawned("control", control(gateway.clone(), admin, stopped))?);
+    threads.push(spawned("control", control(gateway.clone(), admin, (connector, stopped)))?);
     Ok(Running { gateway, bound, stop, threads })
 }
 
@@ -168,7 +168,7 @@ fn worker_future(
 fn control(
     gateway: Arc<Gateway>,
     admin: Option<TcpListener>,
-    mut stopped: Stop,
+    (connector, stopped): (Connector, Stop),
 ) -> impl FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send {
     move || {
         Box::pin(async move {
@@ -177,9 +177,10 @@ fn control(
             rt::spawn(feed::follow(gateway.clone()));
             rt::spawn(crate::observe::events(gateway.clone()));
             if let Some(listener) = admin {
-                rt::spawn(admin::serve(gateway, listener));
+                rt::spawn(admin::serve(gateway.clone(), listener));
             }
-            let _ = stopped.wait_for(|stop| *stop).await;
+            // It ends when the gateway stops, after what is left to send.
+            traces::export(gateway, connector, stopped).await;
         })
     }
 }

@@ -4,12 +4,14 @@
 mod connect;
 mod h1;
 mod pool;
+mod post;
 mod proxy;
 mod tls;
 
 pub use connect::{ConnectError, Connector};
 pub use h1::{Connection, Exchange, Fault, Head, Outgoing};
 pub use pool::Pool;
+pub use post::{Letter, Poster};
 pub use tls::client_config;
 
 /// Where connections of one kind go. Two providers at one host with the same proxy share them.
@@ -36,6 +38,14 @@ pub struct Proxy {
     pub port: u16,
     /// `Proxy-Authorization`, ready to send.
     pub authorization: Option<String>,
+}
+
+impl Proxy {
+    /// A proxy of the configuration.
+    pub fn of(proxy: &keymux_config::ProxyUrl) -> Self {
+        let authorization = proxy.authorization.as_ref().map(|a| format!("Basic {}", a.expose()));
+        Self { https: proxy.https, host: proxy.host.clone(), port: proxy.port, authorization }
+    }
 }
 
 impl std::fmt::Debug for Proxy {
