@@ -16,6 +16,7 @@ pub mod attempt;
 pub mod batch;
 pub mod body;
 pub mod bound;
+pub mod checks;
 pub mod clients;
 pub mod dress;
 pub mod evidence;

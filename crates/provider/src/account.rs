@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::fault::Fault;
 use crate::record::Name;
 use crate::spec::ChargingSpec;
+use crate::spending::{SpendReset, Spending};
 use crate::time::{Now, SECOND};
 
 /// How long a prompt prefix stays in the cache without being read.
@@ -36,10 +37,26 @@ pub(crate) struct Key {
     pub(crate) account: usize,
     pub(crate) limiters: Vec<usize>,
     pub(crate) spend_cap: Option<u64>,
-    pub(crate) spent_nano_usd: u64,
+    pub(crate) spend_reset: Option<SpendReset>,
+    pub(crate) spent: Spending,
+    pub(crate) expires_ns: Option<u64>,
+    pub(crate) disabled: bool,
+    pub(crate) workspace: Option<Name>,
     pub(crate) faults: Vec<Fault>,
     /// Its line in the books.
     pub(crate) slot: usize,
+}
+
+impl Key {
+    /// It opens anything.
+    pub(crate) fn lives(&self, now: Now) -> bool {
+        !self.disabled && self.expires_ns.is_none_or(|at| now.mono_ns < at)
+    }
+
+    /// What is left of its own cap.
+    pub(crate) fn cap_left(&self, now: Now) -> Option<u64> {
+        self.spend_cap.map(|cap| cap.saturating_sub(self.spent.since(self.spend_reset, now)))
+    }
 }
 
 /// Which prefixes were seen lately, per model: what an account's prompt cache can answer from.

@@ -32,6 +32,7 @@ mod refusal;
 mod request;
 mod rng;
 mod spec;
+mod spending;
 mod steer;
 mod time;
 mod world;
@@ -46,6 +47,7 @@ pub use spec::{
     AccountSpec, Anchor, ChargingSpec, Dimension, KeySpec, LatencySpec, LimitShape, LimitSpec, ModelSpec,
     OutputLength, ProviderSpec, TotalTokens, WorldSpec,
 };
+pub use spending::SpendReset;
 pub use steer::Steer;
 pub use time::Now;
 pub use world::{FaultScope, Level, World, WorldError};

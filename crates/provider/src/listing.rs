@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use crate::account::Key;
 use crate::dialect::Dialect;
 use crate::json::{dollars, quote};
 use crate::record::Record;
 use crate::spec::ModelSpec;
+use crate::spending::SpendReset;
+use crate::time::{Now, rfc3339};
 
 /// 2026-01-01, when all models of this world were made.
 const CREATED: u64 = 1_767_225_600;
@@ -54,38 +57,45 @@ pub(crate) fn models(dialect: Dialect, models: &[ModelSpec]) -> String {
 
 /// What OpenRouter's `GET /key` knows.
 pub(crate) struct KeyFacts<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) now: Now,
+    pub(crate) key: &'a Key,
     pub(crate) account: &'a str,
-    pub(crate) cap_nano_usd: Option<u64>,
-    pub(crate) spent_nano_usd: u64,
     /// Used, limit and remaining of the daily free counter.
     pub(crate) free_daily: (u64, u64, u64),
     pub(crate) has_credit: bool,
 }
 
 pub(crate) fn key(facts: &KeyFacts<'_>) -> String {
-    let limit = facts.cap_nano_usd.map_or_else(|| "null".to_owned(), dollars);
-    let remaining = facts
-        .cap_nano_usd
-        .map_or_else(|| "null".to_owned(), |cap| dollars(cap.saturating_sub(facts.spent_nano_usd)));
-    let usage = dollars(facts.spent_nano_usd);
+    let KeyFacts { now, key, .. } = *facts;
+    let null = || "null".to_owned();
+    let limit = key.spend_cap.map_or_else(null, dollars);
+    let remaining = key.cap_left(now).map_or_else(null, dollars);
+    let spent = |reset| dollars(key.spent.since(reset, now));
+    let (all, day) = (spent(None), spent(Some(SpendReset::Daily)));
+    let (week, month) = (spent(Some(SpendReset::Weekly)), spent(Some(SpendReset::Monthly)));
+    let reset = key.spend_reset.map_or_else(null, |reset| quote(reset.word()));
     let account = quote(facts.account);
+    let workspace = key.workspace.as_ref().map_or_else(null, |name| quote(name));
+    let expires = key
+        .expires_ns
+        .map_or_else(null, |at| quote(&rfc3339(now.unix_ns.saturating_sub(now.mono_ns).saturating_add(at))));
     let mut text = format!(
-        r#"{{"data":{{"label":{},"limit":{limit},"limit_remaining":{remaining},"limit_reset":null,"usage":{usage},"usage_daily":{usage},"usage_weekly":{usage},"usage_monthly":{usage},"byok_usage":0,"byok_usage_daily":0,"byok_usage_weekly":0,"byok_usage_monthly":0,"include_byok_in_limit":false,"is_free_tier":{},"is_management_key":false,"is_provisioning_key":false,"creator_user_id":{account},"organization_id":{account},"workspace_id":null,"expires_at":null,"allowed_data_regions":["global"],"rate_limit":{{"requests":-1,"interval":"10s","note":"This field is deprecated and safe to ignore."}}"#,
-        quote(&format!("sk-or-v1-sim...{}", facts.name)),
+        r#"{{"data":{{"label":{},"limit":{limit},"limit_remaining":{remaining},"limit_reset":{reset},"usage":{all},"usage_daily":{day},"usage_weekly":{week},"usage_monthly":{month},"byok_usage":0,"byok_usage_daily":0,"byok_usage_weekly":0,"byok_usage_monthly":0,"include_byok_in_limit":false,"is_free_tier":{},"is_management_key":false,"is_provisioning_key":false,"creator_user_id":{account},"organization_id":{account},"workspace_id":{workspace},"expires_at":{expires},"allowed_data_regions":["global"],"rate_limit":{{"requests":-1,"interval":"10s","note":"This field is deprecated and safe to ignore."}}"#,
+        quote(&format!("sk-or-v1-sim...{}", key.name)),
         !facts.has_credit,
     );
     let (used, free, left) = facts.free_daily;
     let _ =
         write!(text, r#","free_model_daily_requests":{{"used":{used},"limit":{free},"remaining":{left}}}"#);
-    text.push_str(r#","budgets":["#);
-    if facts.cap_nano_usd.is_some() {
-        let _ = write!(
-            text,
-            r#"{{"scope":"key_limit","limit_usd":{limit},"spend_usd":{usage},"remaining_usd":{remaining},"reset_interval":null,"resets_at":null,"include_byok":false,"guardrail_id":null,"budget_id":null}}"#
-        );
-    }
-    text.push_str(r#"],"effective_budget":null}}"#);
+    let budget = key.spend_cap.map(|_| {
+        let resets_at = key.spend_reset.map_or_else(null, |reset| quote(&rfc3339(reset.next(now))));
+        let spent = spent(key.spend_reset);
+        format!(
+            r#"{{"scope":"key_limit","limit_usd":{limit},"spend_usd":{spent},"remaining_usd":{remaining},"reset_interval":{reset},"resets_at":{resets_at},"include_byok":false,"guardrail_id":null,"budget_id":null}}"#
+        )
+    });
+    let first = budget.clone().unwrap_or_else(null);
+    let _ = write!(text, r#","budgets":[{}],"effective_budget":{first}}}}}"#, budget.unwrap_or_default());
     text
 }
 

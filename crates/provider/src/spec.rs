@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dialect::{Dialect, HeaderFamily};
 use crate::fault::{FaultSpec, RateLimitTime};
+use crate::spending::SpendReset;
 
 /// Everything the gateway can be pointed at.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -144,6 +145,16 @@ pub struct KeySpec {
     pub secret: String,
     /// The key's own cap; reached, it is refused although the account has credit.
     pub spend_cap_nano_usd: Option<u64>,
+    /// When that cap begins again; None is never.
+    pub spend_reset: Option<SpendReset>,
+    /// What it spent before the world began, that very day.
+    pub spent_nano_usd: u64,
+    /// So long after the world began it expires, and is as unknown as any other.
+    pub expires_in_ms: Option<u64>,
+    /// Switched off by its owner: as unknown as any other.
+    pub disabled: bool,
+    /// The workspace of the account that it belongs to.
+    pub workspace: Option<String>,
     /// Limits of this key alone.
     pub limits: Vec<LimitSpec>,
     /// Faults that hit this key alone.

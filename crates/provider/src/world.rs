@@ -272,7 +272,7 @@ impl World {
             }
         }
         if let Some(key) = provider.keys.get_mut(open.key) {
-            key.spent_nano_usd += cost;
+            key.spent.add(now, cost);
         }
         if runs_on {
             let end = open.arrived_ns + open.course.end_at_ns.unwrap_or(elapsed);

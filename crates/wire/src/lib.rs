@@ -7,7 +7,7 @@
 //! On a request's way: [`head`] reads its body once, [`affinity`] and [`estimate`] look at what the head points to,
 //! [`stored`] sees what lives at a provider, [`splice`] edits it. On an answer's way: [`limits`], [`owner`] and [`error`] read heads and refusals, [`sse`] finds events,
 //! [`stream`] says what they mean, [`answer`] reads whole answers, [`usage`] what they cost. [`body`] writes our own
-//! errors. Particulars of one dialect stand together in `dialect/`.
+//! errors. [`key`] reads what a provider says of a key. Particulars of one dialect stand together in `dialect/`.
 
 pub mod affinity;
 pub mod answer;
@@ -18,6 +18,7 @@ mod dialect;
 pub mod error;
 pub mod estimate;
 pub mod head;
+pub mod key;
 pub mod limits;
 pub mod owner;
 mod scan;

@@ -109,6 +109,13 @@ pub(crate) fn next_month(unix_ns: u64) -> Option<u64> {
     midnight(next)
 }
 
+/// The next Monday's midnight in UTC, in nanoseconds since 1970.
+pub(crate) fn next_week(unix_ns: u64) -> Option<u64> {
+    let today = date(unix_ns)?;
+    let days = 7 - i64::from(today.weekday().to_monday_zero_offset());
+    midnight(today.checked_add(jiff::Span::new().days(days)).ok()?)
+}
+
 /// The next midnight in UTC, in nanoseconds since 1970.
 pub(crate) fn next_day(unix_ns: u64) -> Option<u64> {
     midnight(date(unix_ns)?.tomorrow().ok()?)
@@ -126,7 +133,7 @@ fn midnight(date: jiff::civil::Date) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SECOND_NS, WAIT_NS_MAX, duration, next_day, next_month, until};
+    use super::{SECOND_NS, WAIT_NS_MAX, duration, next_day, next_month, next_week, until};
 
     /// 2026-11-23T10:00:00Z.
     const NOW: u64 = 1_795_428_000 * SECOND_NS;
@@ -179,6 +186,10 @@ mod tests {
         assert_eq!(next_day(NOW), Some(1_795_478_400 * SECOND_NS));
         // 2026-12-01T00:00:00Z
         assert_eq!(next_month(NOW), Some(1_796_083_200 * SECOND_NS));
+        // A Monday: its week ends in seven days, and its first instant belongs to it.
+        assert_eq!(next_week(NOW), Some(1_795_996_800 * SECOND_NS));
+        assert_eq!(next_week(1_795_996_800 * SECOND_NS - 1), Some(1_795_996_800 * SECOND_NS));
+        assert_eq!(next_week(1_795_996_800 * SECOND_NS), Some(1_796_601_600 * SECOND_NS));
         assert_eq!(next_day(1_795_478_400 * SECOND_NS), Some((1_795_478_400 + 86_400) * SECOND_NS));
     }
 }

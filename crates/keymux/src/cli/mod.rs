@@ -7,6 +7,7 @@ mod clients;
 mod demo;
 mod gateway;
 mod health;
+mod keys;
 mod levels;
 mod progress;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Check(check::Args),
     /// Run a scenario in virtual time: what would come of a fleet, a load, a fault.
     Simulate(simulate::Args),
+    /// Check all provider keys at their providers, by calls that cost nothing.
+    Keys(keys::Args),
     /// Client keys of a running gateway: make, list, change, replace, end.
     Clients(Box<clients::Clients>),
     /// Teams of client keys.
@@ -86,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Clients(args) => clients::clients(&args),
         Command::Teams(args) => clients::teams(&args),
         Command::Usage(args) => usage::run(&args),

@@ -8,7 +8,8 @@ use crate::limit::Limiter;
 use crate::record::{Books, Name};
 use crate::rng::Rng;
 use crate::spec::{AccountSpec, Dimension, LimitSpec, ModelSpec, ProviderSpec, WorldSpec};
-use crate::time::Now;
+use crate::spending::Spending;
+use crate::time::{MS, Now};
 use crate::world::{Provider, World, WorldError};
 
 const RECORDS_KEPT: usize = 1_000_000;
@@ -111,7 +112,11 @@ fn add_account(
             account: index,
             limiters: key.limits.iter().map(|limit| add(limiters, limit)).collect(),
             spend_cap: key.spend_cap_nano_usd,
-            spent_nano_usd: 0,
+            spend_reset: key.spend_reset,
+            spent: Spending::begun(key.spent_nano_usd),
+            expires_ns: key.expires_in_ms.map(|ms| ms.saturating_mul(MS)),
+            disabled: key.disabled,
+            workspace: key.workspace.as_deref().map(Name::from),
             faults: timeline(&key.faults),
             slot: take_slot(slots),
         });

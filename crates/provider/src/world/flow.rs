@@ -45,6 +45,10 @@ impl World {
         let Some(who) = self.who(call.provider, call.secret) else {
             return self.refuse(now, call, Refusal::new(Why::BadKey, "bad_key"));
         };
+        let key = self.providers.get(call.provider).and_then(|p| p.keys.get(who.key));
+        if !key.is_some_and(|key| key.lives(now)) {
+            return self.refuse(now, call, Refusal::new(Why::BadKey, "dead_key"));
+        }
         let fault = match self.fault(now, call, who) {
             Some(FaultKind::Status { code, retry_after_ms }) if code >= 500 && call.endpoint.charged() => {
                 // Server errors come after admission: they cost a request.
@@ -120,7 +124,7 @@ impl World {
         let held_output = cap.min(account.charging.hold_cap_tokens) * n;
         let hold = call.input_tokens * input_price + held_output * output_price;
         let key = provider.keys.get(who.key).ok_or_else(missing)?;
-        let cap_left = key.spend_cap.map(|cap| cap.saturating_sub(key.spent_nano_usd));
+        let cap_left = key.cap_left(now);
         check_money(provider.dialect, account.credit, cap_left, hold, output_price)?;
 
         let cached = match (&call.steer, call.prompt) {

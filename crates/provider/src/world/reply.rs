@@ -141,7 +141,7 @@ impl World {
     /// Answers that cost nothing.
     pub(super) fn inform(&mut self, now: Now, call: &Call<'_>, who: Who, fault: Option<&FaultKind>) -> Reply {
         let at = self.providers.get(call.provider).map_or(0, |p| ms_f64(p.latency.refusal_ms));
-        let mut headers = self.headers(now, call, None, "");
+        let mut headers = self.headers(now, call, Some(who), "");
         headers.push(("content-type", "application/json".to_owned()));
         let status = fault.map_or(200, FaultKind::status);
         let plan = match fault.and_then(|fault| instead(fault, at, &mut headers)) {
@@ -233,10 +233,9 @@ impl World {
             (limiter.limit.saturating_sub(left), limiter.limit, left)
         });
         listing::key(&KeyFacts {
-            name: &key.name,
             account: &account.name,
-            cap_nano_usd: key.spend_cap,
-            spent_nano_usd: key.spent_nano_usd,
+            now,
+            key,
             free_daily,
             has_credit: account.credit.is_none_or(|credit| credit > 0),
         })
