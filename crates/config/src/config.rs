@@ -9,6 +9,7 @@ use crate::problem::Problem;
 use crate::secret::{Secret, SecretSource};
 use crate::traces::Traces;
 use crate::url::{BaseUrl, ProxyUrl};
+use crate::webhook::Webhook;
 use keymux_policy::fleet::{Charging, EndpointSet, LimitSpec, ModelSet, Settings, Strategy};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct Config {
     pub teams: Vec<Team>,
     /// Keys that clients call with.
     pub clients: Vec<Client>,
+    /// Whom to tell when something needs a person.
+    pub webhooks: Vec<Webhook>,
     /// What models cost.
     pub prices: Prices,
     /// What becomes of clients with a budget where the price is unknown.

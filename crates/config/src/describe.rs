@@ -4,6 +4,7 @@
 use crate::clients::{Client, Team, UnknownPrice};
 use crate::config::{Auth, Config, Key, ModelsFetch, Provider, Route};
 use crate::text::read::Words as _;
+use crate::webhook::{Gravity, Topic, Webhook};
 use keymux_policy::budget::{Budget, Reset};
 use keymux_policy::fleet::{Dimension, Endpoint, EndpointSet, LimitSpec, ModelSet, Shape};
 use std::fmt::Write as _;
@@ -35,6 +36,9 @@ impl Config {
             out.push_str("\nother models: only as provider:model; there is no default_provider\n");
         }
         self.client_lines(&mut out);
+        for hook in &self.webhooks {
+            webhook_lines(hook, &mut out);
+        }
         out
     }
 
@@ -167,6 +171,21 @@ fn provider_lines(provider: &Provider, is_default: bool, out: &mut String) {
             let _ = writeln!(out, "    key    {key}");
         }
     }
+}
+
+fn webhook_lines(hook: &Webhook, out: &mut String) {
+    let signed = if hook.secret.is_some() { ", signed" } else { "" };
+    let (name, url) = (&hook.name, &hook.url);
+    let _ = writeln!(out, "\nwebhook {name} ({}{signed}) {url} from {}", hook.kind.word(), hook.source);
+    if let Some(proxy) = &hook.proxy {
+        let _ = writeln!(out, "  through  {proxy}");
+    }
+    let all = hook.topics.len() == Topic::WORDS.len();
+    let words: Vec<&str> = hook.topics.iter().map(|topic| topic.word()).collect();
+    let what = if all { "everything".to_owned() } else { words.join(", ") };
+    let least = if hook.severity == Gravity::Critical { ", critical only" } else { "" };
+    let again = hook.remind_ms.map_or("never again".to_owned(), |ms| format!("again every {}", duration(ms)));
+    let _ = writeln!(out, "  told     {what}{least}, {again}");
 }
 
 fn client_lines(client: &Client, team: Option<&Team>, out: &mut String) {

@@ -4,6 +4,7 @@ use crate::clients::{Client, Team};
 use crate::config::{Account, Config, Key, Provider, Route, Server};
 use crate::ledger::Ledger;
 use crate::secret::Secret;
+use crate::webhook::Webhook;
 use keymux_policy::budget::Budget;
 use keymux_policy::fleet::LimitSpec;
 use std::collections::HashMap;
@@ -284,10 +285,27 @@ fn clients(old: &Config, new: &Config, changes: &mut Changes) {
         note(a.max_wait_ms != b.max_wait_ms, "max_wait");
         what
     });
+    named(&old.webhooks, &new.webhooks, ("webhook", |hook: &Webhook| &hook.name), changes, webhook_changes);
     changes.if_other(&old.prices.own, &new.prices.own, "[[price]]");
     let table = |c: &Config| (c.prices.table.source.clone(), c.prices.table.date.clone());
     changes.if_other(&table(old), &table(new), "the table of prices");
     changes.if_other(&old.unknown_price, &new.unknown_price, "prices.unknown");
+}
+
+fn webhook_changes(a: &Webhook, b: &Webhook) -> Vec<&'static str> {
+    let same_url = a.url.server == b.url.server && same(Some(&a.url.target), Some(&b.url.target));
+    let differences = [
+        (a.kind != b.kind, "kind"),
+        (!same_url, "url"),
+        (a.source != b.source, "where its url stands"),
+        (!same(a.secret.as_ref(), b.secret.as_ref()), "secret"),
+        (a.topics != b.topics, "events"),
+        (a.severity != b.severity, "severity"),
+        (a.gather_ms != b.gather_ms, "gather"),
+        (a.remind_ms != b.remind_ms, "remind"),
+        (a.proxy != b.proxy, "proxy"),
+    ];
+    differences.into_iter().filter_map(|(other, word)| other.then_some(word)).collect()
 }
 
 type Spending<'a> = (&'a Budget, &'a Vec<LimitSpec>);

@@ -41,7 +41,7 @@ pub use schema::{reference, schema};
 pub use secret::{NotASecret, Secret, SecretSource};
 pub use traces::{Collector, SpanNames, Traces};
 pub use url::{BadUrl, BaseUrl, ProxyUrl};
-pub use webhook::Topic;
+pub use webhook::{Gravity, HookKind, HookUrl, Topic, Webhook};
 pub use world::World;
 
 use problem::Findings;

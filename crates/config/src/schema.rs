@@ -3,7 +3,7 @@
 use crate::describe;
 use crate::presets::{self, PresetAuth};
 use crate::text::read::{Field, Section, Typed as _, Words as _, sentence};
-use crate::text::{file, ledger, money, traces};
+use crate::text::{file, ledger, money, traces, webhook};
 use keymux_policy::fleet::EndpointSet;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -36,6 +36,7 @@ pub fn reference() -> String {
     section::<file::TargetTable>("A target as a table", &mut out);
     section::<money::Team>("`[[team]]`", &mut out);
     section::<money::Client>("`[[client]]`", &mut out);
+    section::<webhook::Webhook>("`[[webhook]]`", &mut out);
     section::<money::Prices>("`[prices]`", &mut out);
     section::<money::Price>("`[[price]]`", &mut out);
     section::<money::PriceStep>("An entry of `above`", &mut out);

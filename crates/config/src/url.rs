@@ -131,6 +131,8 @@ pub enum BadUrl {
     Credentials,
     #[error("the address holds a query or a fragment")]
     Query,
+    #[error("the address holds a fragment")]
+    Fragment,
     #[error("the path holds empty or relative parts")]
     Path,
     #[error("the address holds blanks or characters that must be escaped")]

@@ -11,6 +11,7 @@ pub mod serve;
 
 pub mod admin;
 pub mod alarm;
+pub mod alerts;
 pub mod answer;
 pub mod attempt;
 pub mod batch;

@@ -13,6 +13,7 @@ mod routes;
 mod secrets;
 mod server;
 mod traces;
+mod webhooks;
 
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::ledger::Database;
@@ -53,6 +54,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     }
     warn_of_same_secret(&providers, &places, found);
     let default_provider = default_provider(file.default_provider, &providers, found);
+    let webhooks = webhooks::resolve(file.webhook.unwrap_or_default().value, &defaults, world, found);
     let (settings, default_strategy) = settings(file.settings, file.breaker, file.retry, file.room, found);
     let server = server.server;
     let defaults = routes::Defaults { strategy: default_strategy, max_wait_ms: server.max_wait_ms };
@@ -87,6 +89,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
         default_strategy,
         teams,
         clients,
+        webhooks,
         prices,
         unknown_price,
         warnings,

@@ -9,6 +9,7 @@ use super::money::{Client, Price, Prices, Team};
 use super::names::ShapeName;
 use super::read::section;
 use super::traces::Traces;
+use super::webhook::Webhook;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
 use crate::problem::At;
 use crate::text::node::{Node, Value};
@@ -36,6 +37,8 @@ section! {
         team: Vec<At<Team>>,
         /// Keys that clients call with.
         client: Vec<At<Client>>,
+        /// Whom to tell when something needs a person.
+        webhook: Vec<At<Webhook>>,
         /// Prices over the table's.
         price: Vec<At<Price>>,
         /// Where prices come from.

@@ -10,3 +10,4 @@ pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod read;
 pub(crate) mod traces;
+pub(crate) mod webhook;

@@ -4,7 +4,7 @@ use super::read::choice;
 use crate::clients::UnknownPrice;
 use crate::config::{Dialect, LimitHeaders, LogFormat, LogLevel, Runtime};
 use crate::ledger::Unavailable;
-use crate::webhook::Topic;
+use crate::webhook::{Gravity, HookKind, Topic};
 use keymux_policy::Priority;
 use keymux_policy::budget::Reset;
 use keymux_policy::fleet::{Endpoint, OutputCharge, Strategy};
@@ -109,6 +109,17 @@ choice! { Unavailable, "way without a database",
 choice! { UnknownPrice, "way with unknown prices",
     "refuse" => UnknownPrice::Refuse,
     "serve" => UnknownPrice::Serve,
+}
+
+choice! { HookKind, "kind of webhook",
+    "json" => HookKind::Json,
+    "slack" => HookKind::Slack,
+    "feishu" => HookKind::Feishu,
+}
+
+choice! { Gravity, "severity",
+    "warning" => Gravity::Warning,
+    "critical" => Gravity::Critical,
 }
 
 choice! { Topic, "event",

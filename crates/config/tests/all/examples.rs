@@ -71,6 +71,8 @@ fn what_everything_leaves_out_is_good_too() {
     assert_eq!(config.providers[1].accounts[0].limits.len(), 12);
     assert_eq!(config.routes[0].default_max_tokens, Some(4096));
     assert!(config.server.tls.is_some() && config.server.token.is_some());
+    let hook = &config.webhooks[0];
+    assert_eq!((hook.topics.len(), hook.url.to_string()), (12, "https://hooks.example.com/…".to_owned()));
 }
 
 /// Every setting appears in everything.toml, set or commented out.

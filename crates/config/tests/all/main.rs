@@ -11,4 +11,5 @@ mod random;
 mod reload;
 mod traces;
 mod truth;
+mod webhooks;
 mod world;

@@ -48,7 +48,11 @@ impl Table {
         let invented = self.every_var
             && (name.contains("KEY") || name.contains("TOKEN"))
             && !name.starts_with("KEYMUX_D");
-        self.vars.get(name).cloned().or_else(|| invented.then(|| format!("sk-test-{name}")))
+        let invent = || match name {
+            "KEYMUX_WEBHOOK" => "https://hooks.example.com/t".to_owned(),
+            _ => format!("sk-test-{name}"),
+        };
+        self.vars.get(name).cloned().or_else(|| invented.then(invent))
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {

@@ -10,8 +10,10 @@ mod rows;
 mod session;
 mod state;
 mod usage;
+mod webhooks;
 
 use crate::serve::Gateway;
+use crate::upstream::Connector;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, SET_COOKIE};
 use axum::http::{Method, StatusCode};
@@ -31,6 +33,8 @@ use std::sync::atomic::Ordering;
 #[derive(Clone)]
 struct Admin {
     gateway: Arc<Gateway>,
+    /// For messages that are tests.
+    connector: Connector,
     sessions: Arc<Sessions>,
     feed: Arc<Feed>,
 }
@@ -60,11 +64,11 @@ impl Admin {
 }
 
 /// Serves operators until the runtime ends.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+pub async fn serve(gateway: Arc<Gateway>, connector: Connector, listener: TcpListener) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let feed = Feed::new(gateway.clone());
     crate::rt::spawn(feed.clone().run());
-    let admin = Admin { gateway, sessions: Arc::new(Sessions::new(port)), feed };
+    let admin = Admin { gateway, connector, sessions: Arc::new(Sessions::new(port)), feed };
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/feed", get(feed_of))
@@ -75,6 +79,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
         .route("/admin/requests/{id}", get(request_of))
         .merge(clients::routes())
         .merge(usage::routes())
+        .merge(webhooks::routes())
         .layer(axum::middleware::from_fn_with_state(admin.clone(), guard));
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))

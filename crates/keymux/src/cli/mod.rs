@@ -15,6 +15,7 @@ mod simulate;
 mod state;
 mod table;
 mod usage;
+mod webhooks;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +57,8 @@ enum Command {
     Teams(clients::Teams),
     /// What was used and spent, by team, client, model, key and time.
     Usage(usage::Args),
+    /// Who is told when something needs a person: how they stand, and a test message.
+    Webhooks(webhooks::Args),
     /// Ask a running gateway whether it is well.
     Health(health::Args),
 }
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Clients(args) => clients::clients(&args),
         Command::Teams(args) => clients::teams(&args),
         Command::Usage(args) => usage::run(&args),
+        Command::Webhooks(args) => webhooks::run(&args),
         Command::Health(args) => health::run(&args),
     };
     match done {

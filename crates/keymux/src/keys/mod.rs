@@ -44,7 +44,7 @@ impl Trouble {
         Self { status: 400, code: "invalid_field", told }
     }
 
-    fn unknown(what: &str, name: &str) -> Self {
+    pub(crate) fn unknown(what: &str, name: &str) -> Self {
         let name: String = name.chars().take(120).collect();
         Self::new(404, "not_found", format!("There is no {what} `{name}`."))
     }

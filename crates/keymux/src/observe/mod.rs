@@ -235,6 +235,12 @@ impl Metrics {
         self.refusals.get_or_create(&Outcome { reason: kind.row().code }).inc();
     }
 
+    /// How often keymux refused for one of these reasons.
+    pub fn refused(&self, kinds: &[crate::errors::Kind]) -> u64 {
+        let of = |kind: &crate::errors::Kind| self.refusals.get(&Outcome { reason: kind.row().code });
+        kinds.iter().filter_map(|kind| of(kind).map(|counter| counter.get())).sum()
+    }
+
     /// Everything, as Prometheus reads it.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -15,6 +15,7 @@ pub use head::RequestHead;
 pub use line::{Gone, Line};
 pub use run::{Bound as BoundAddresses, Running, Stop, descriptors, start, start_with};
 
+use crate::alerts::Alerts;
 use crate::attempt::Dialer;
 use crate::bound::Bound;
 use crate::clients::{Directory, Turnstile};
@@ -64,6 +65,8 @@ pub struct Gateway {
     pub timeline: Timeline,
     /// Spans of requests, on their way to a collector.
     pub traces: Traces,
+    /// Who is told when something needs a person.
+    pub alerts: Alerts,
     /// An operator's wish for another look at the configuration.
     pub reload: Wish,
     /// Models of the providers.
@@ -138,6 +141,7 @@ impl Gateway {
             pulse: Pulse::default(),
             timeline: Timeline::default(),
             traces,
+            alerts: Alerts::default(),
             reload: Wish::default(),
             lists: Lists::default(),
             store,

@@ -164,7 +164,7 @@ fn worker_future(
     }
 }
 
-/// The control plane: the alarm of the waiting room, events to the log, the admin listener.
+/// The control plane: the alarm of the waiting room, events to the log and to people, the admin listener.
 fn control(
     gateway: Arc<Gateway>,
     admin: Option<TcpListener>,
@@ -176,8 +176,9 @@ fn control(
             rt::spawn(gateway.turnstile.clone().alarm());
             rt::spawn(feed::follow(gateway.clone()));
             rt::spawn(crate::observe::events(gateway.clone()));
+            rt::spawn(crate::alerts::run(gateway.clone(), connector.clone()));
             if let Some(listener) = admin {
-                rt::spawn(admin::serve(gateway.clone(), listener));
+                rt::spawn(admin::serve(gateway.clone(), connector.clone(), listener));
             }
             // It ends when the gateway stops, after what is left to send.
             traces::export(gateway, connector, stopped).await;

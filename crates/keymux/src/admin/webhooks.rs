@@ -1,0 +1,31 @@
+//! The webhooks over HTTP: how they stand, and a test for one of them.
+
+use super::Admin;
+use crate::alerts;
+use crate::keys::Trouble;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/admin/webhooks", get(list)).route("/admin/webhooks/{name}/test", post(test))
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Value> {
+    Json(admin.gateway.alerts.json(&admin.gateway.live.load().config.webhooks))
+}
+
+async fn test(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Trouble> {
+    let snapshot = admin.gateway.live.load_full();
+    let Some(hook) = snapshot.config.webhooks.iter().find(|hook| *hook.name == *name) else {
+        return Err(Trouble::unknown("webhook", &name));
+    };
+    match alerts::test(&admin.gateway, &admin.connector, hook).await {
+        Ok(()) => Ok(Json(json!({ "done": format!("delivered to {}", hook.url) }))),
+        Err(why) => {
+            let message = format!("The webhook `{name}` at {} did not take the test: {why}.", hook.url);
+            Err(Trouble::new(502, "undelivered", message))
+        }
+    }
+}
