@@ -11,6 +11,7 @@ mod describe;
 mod diff;
 mod env;
 mod ledger;
+pub mod litellm;
 mod lookup;
 mod presets;
 pub mod prices;

@@ -15,6 +15,8 @@ mod server;
 mod traces;
 mod webhooks;
 
+pub(crate) use provider::may_be_header;
+
 use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
 use crate::ledger::Database;
 use crate::lookup::Names;

@@ -286,9 +286,7 @@ fn headers(typed: Option<At<Pairs>>, found: &mut Findings) -> Vec<(String, Strin
         } else if headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(&name)) {
             found.error(name.place, format!("the header {} is set twice", name.value), "keep one of them");
         }
-        if !value.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic())
-            || value.trim() != value.value
-        {
+        if !is_header_value(&value) {
             let hint = "use ASCII without line breaks, and no blanks around it";
             found.error(
                 value.place,
@@ -299,6 +297,20 @@ fn headers(typed: Option<At<Pairs>>, found: &mut Findings) -> Vec<(String, Strin
         headers.push((name.value, value.value));
     }
     headers
+}
+
+/// Whether a header of this name and value may be set for a provider.
+pub(crate) fn may_be_header(name: &str, value: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    is_header_name(name)
+        && !RESERVED.contains(&lower.as_str())
+        && !CREDENTIALS.contains(&lower.as_str())
+        && is_header_value(value)
+}
+
+/// What can be sent unharmed as the value of a header.
+fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) && value.trim() == value
 }
 
 /// A token of RFC 9110.

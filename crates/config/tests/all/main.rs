@@ -5,6 +5,7 @@
 mod clients;
 mod env;
 mod examples;
+mod litellm;
 mod lookup;
 mod problems;
 mod random;

@@ -25,6 +25,11 @@ impl Table {
         Self { every_var: true, ..Self::vars(&[("HOME", "/home/u")]) }
     }
 
+    pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     pub(crate) fn file(mut self, path: &str, content: &str) -> Self {
         self.files.insert(path.to_owned(), content.to_owned());
         self

@@ -7,6 +7,7 @@ mod clients;
 mod demo;
 mod gateway;
 mod health;
+mod import;
 mod keys;
 mod levels;
 mod progress;
@@ -47,6 +48,8 @@ enum Command {
     Demo(demo::Args),
     /// Validate a configuration and say what it means, without starting.
     Check(check::Args),
+    /// Make a configuration of another gateway's: LiteLLM's proxy.
+    Import(import::Args),
     /// Run a scenario in virtual time: what would come of a fleet, a load, a fault.
     Simulate(simulate::Args),
     /// Check all provider keys at their providers, by calls that cost nothing.
@@ -91,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Batch(args) => batch::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Clients(args) => clients::clients(&args),
