@@ -25,11 +25,13 @@ class Kind:
     """`stream`: goes away in the middle of a stream; `plain`: before an answer in one piece has come."""
     cut: bool = False
     """The provider breaks off, so that nobody says what was used."""
+    patience: str = ""
+    """The caller lets keymux wait no longer than this."""
 
     @property
     def told(self) -> bool:
-        """Whether the provider gets as far as telling what it billed."""
-        return not (self.leaves or self.cut)
+        """Whether the provider gets as far as telling what it billed, if it tells at all."""
+        return not (self.leaves or self.cut or self.patience or "untold" in self.steer)
 
     def body(self, n: int, model: str) -> bytes:
         prompt = "sim: " + json.dumps({**self.steer, "note": note(n)})
@@ -93,6 +95,8 @@ class Caller:
         self.connect()
         sent = Sent(n, kind, self.client, time.time())
         headers = {"Authorization": f"Bearer {self.key}", "x-keymux-tags": note(n)}
+        if kind.patience:
+            headers["x-keymux-timeout"] = kind.patience
         if kind.path.startswith("messages"):
             headers["anthropic-version"] = "2023-06-01"
         try:

@@ -113,8 +113,8 @@ pub(crate) const PRESETS: &[Preset] = &[
         headers: LimitHeaders::OpenRouter,
         endpoints: OPENROUTER_ENDPOINTS,
         // The in-flight budget holds max_tokens and gives the rest back. A cancel stops most of the providers
-        // behind it, but not all.
-        charging: UNKNOWN_CHARGING,
+        // behind it, but not all, and nobody is told which.
+        charging: Charging { runs_on_after_cancel: true, ..UNKNOWN_CHARGING },
         // All free models of an account together; the daily cap (50 or 1,000) depends on what was ever bought and
         // is learned from its refusals.
         limits: &[(PresetLimit::PerMinute(20.0), &["*:free"])],

@@ -13,7 +13,7 @@ use crate::reply::Reply;
 use crate::scheduler::{Answer, Held};
 use crate::serve::Worker;
 use crate::story::{Outcome, Story};
-use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader};
+use crate::stream::{HOLD_BYTES_MAX, HOLD_EVENTS_MAX, StreamReader, tokens_guess};
 use crate::upstream::{Exchange, Head};
 use crate::{evidence, surface};
 use bytes::Bytes;
@@ -275,10 +275,27 @@ async fn whole(
         story.billed(usage);
     }
     story.first_output(now.mono_ns);
-    story.end(Outcome::Answered, head.status.as_u16(), used);
+    let told = used.or_else(|| counted(context.endpoint, &held, &body));
+    story.end(Outcome::Answered, head.status.as_u16(), told);
     story.over(now.mono_ns);
     settle(held, now, &context.key, used, first_output_ns);
     Tried::Over(Ok(dressed(context, head, &story, Body::Whole(body), None)))
+}
+
+/// What an answer has around its text.
+const FRAME_BYTES: u64 = 300;
+
+/// What an answer used that does not tell: its input as guessed, and its bytes for what it says.
+fn counted(endpoint: Endpoint, held: &Held, body: &[u8]) -> Option<Used> {
+    let output_tokens = match endpoint {
+        Endpoint::Embeddings => 0,
+        // One that tells nothing is still being made.
+        Endpoint::Responses => return None,
+        _ if stream_kind(endpoint).is_some() => tokens_guess(body.len() as u64, FRAME_BYTES).max(1),
+        _ => return None,
+    };
+    let input_tokens = held.lease()?.input_tokens;
+    Some(Used { input_tokens, cached_input_tokens: 0, output_tokens, cost_nano_usd: None, estimated: true })
 }
 
 fn settle(held: Held, now: Now, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
@@ -292,13 +309,14 @@ fn settle(held: Held, now: Now, key: &KeyEntry, used: Option<Used>, first_output
 }
 
 fn attempt_of(context: &Context<'_>, held: Held, first_output_ns: Option<u64>) -> Attempt {
+    let input_tokens = held.lease().map_or(0, |lease| lease.input_tokens);
     Attempt {
         worker: context.worker.clone(),
         held,
         upstream: context.upstream.clone(),
         key: context.key.clone(),
         first_output_ns,
-        input_tokens_guess: context.plan.ask.size.input_tokens,
+        input_tokens,
     }
 }
 

@@ -70,13 +70,14 @@ impl Failed {
 
 impl Dialer {
     /// Sends the request and waits for the head of its answer. With `plain`, the lease of a call whose answer comes
-    /// whole, it is also given up where the scheduler finds that its target hangs.
+    /// whole, it is also given up where the scheduler finds that its target hangs. `sent` is set when there is a
+    /// connection to send it on: until then nobody can bill it.
     pub async fn send(
         &self,
         upstream: &Upstream,
         request: Outgoing,
         patience: Patience,
-        plain: Option<&Held>,
+        (plain, sent): (Option<&Held>, &mut bool),
         alarm: &mut Alarm,
     ) -> Result<Answered, Failed> {
         let sent_ns = patience.from_ns;
@@ -87,6 +88,7 @@ impl Dialer {
                 // Rare, and large.
                 None => (Box::pin(self.open(upstream, patience.connect)).await?, self.clock.mono_ns()),
             };
+            *sent = true;
             let until_ns = from_ns.saturating_add(nanos(patience.first_byte));
             // Handed on from step to step, so it lies still.
             let mut exchange = Box::new(Exchange::new(connection, request));

@@ -264,6 +264,7 @@ mod tests {
 
     fn upstream() -> Upstream {
         Upstream {
+            runs_on_after_cancel: false,
             id: ProviderId(0),
             name: "lab".into(),
             shown: HeaderValue::from_static("lab"),

@@ -70,6 +70,8 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// Whether it is told of traces.
     pub trace_context: bool,
+    /// A stream that is cancelled goes on there, and is billed.
+    pub runs_on_after_cancel: bool,
 }
 
 /// A key, as requests carry it.
@@ -337,6 +339,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
         endpoints: provider.endpoints,
         timeouts: provider.timeouts,
         trace_context: provider.trace_context,
+        runs_on_after_cancel: provider.charging.runs_on_after_cancel,
     })
 }
 

@@ -368,8 +368,11 @@ async fn fetch(
     let from_ns = worker.gateway.clock.mono_ns();
     let patience = Patience { from_ns, connect: PATIENCE, first_byte: PATIENCE, clients_wish: false };
     let mut alarm = Alarm::new(worker.gateway.clock.clone());
-    let mut answered =
-        worker.dialer.send(upstream, request, patience, None, &mut alarm).await.map_err(|f| f.detail)?;
+    let mut answered = worker
+        .dialer
+        .send(upstream, request, patience, (None, &mut false), &mut alarm)
+        .await
+        .map_err(|f| f.detail)?;
     let status = answered.head.status;
     let idle_ns = crate::clock::nanos(PATIENCE);
     let pauses = Pauses { alarm: &mut alarm, idle_ns, until_ns: u64::MAX };

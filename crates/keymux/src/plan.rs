@@ -70,6 +70,8 @@ pub struct Plan {
     pub clients_wish: bool,
     /// The cap on the output of each answer that its client's budget needs, where the request has none.
     pub cap: Option<u64>,
+    /// Its answer is made also if nobody waits for it.
+    pub background: bool,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
     pub fn worth(&mut self, worth: Worth, read: &Read<'_>) {
         self.ask.cost_max_nano_usd = worth.bound_nano_usd;
         self.cap = worth.cap;
+        self.background = worth.background;
         if let (Some(cap), Read::Json(head)) = (worth.cap, read) {
             self.ask.size.output_tokens_max = Some(cap.saturating_mul(head.n.unwrap_or(1).max(1)));
         }
@@ -135,7 +138,7 @@ impl Plan {
             providers,
             stream: read.stream(),
         };
-        Ok(Self { ask, route, until_ns, clients_wish, cap: None })
+        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false })
     }
 
     /// The account to which every target belongs, if there is only one.

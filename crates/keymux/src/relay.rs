@@ -32,7 +32,7 @@ pub struct Attempt {
     /// When the first output came, after it was sent.
     pub first_output_ns: Option<u64>,
     /// Guess of the input tokens, for an answer that ends without a bill.
-    pub input_tokens_guess: u64,
+    pub input_tokens: u64,
 }
 
 impl Attempt {
@@ -241,6 +241,9 @@ impl Relay {
             return None;
         }
         let used = self.counted();
+        if matches!(sign, Sign::IdleTimeout | Sign::TotalTimeout | Sign::ClientTimeout) {
+            self.story.cancelled();
+        }
         let evidence = crate::attempt::Failed::new(Phase::Stream, sign, "").evidence;
         let told = self.events.as_ref().map(|events| {
             let message = match sign {
@@ -302,11 +305,12 @@ impl Relay {
     /// What was used so far: what the stream said, else what went by.
     fn counted(&self) -> Option<Used> {
         let attempt = self.attempt.as_ref()?;
-        let seen = self.events.as_ref()?.reader.seen();
-        let mut used = seen.usage.as_ref().map(evidence::of_usage).unwrap_or_default();
-        used.input_tokens = used.input_tokens.max(attempt.input_tokens_guess);
-        // Providers send about one token an event.
-        used.output_tokens = used.output_tokens.max(u64::from(seen.events));
+        let reader = &self.events.as_ref()?.reader;
+        let mut used = reader.seen().usage.as_ref().map(evidence::of_usage).unwrap_or_default();
+        if used.input_tokens == 0 {
+            used.input_tokens = attempt.input_tokens;
+        }
+        used.output_tokens = used.output_tokens.max(reader.output_tokens_guess());
         used.estimated = true;
         Some(used)
     }

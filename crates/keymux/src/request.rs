@@ -5,6 +5,7 @@ use crate::alarm::Alarm;
 use crate::answer::{self, Tried};
 use crate::attempt::{Failed, Patience};
 use crate::body::{self, Body, Taken};
+use crate::clients::bill::Call;
 use crate::clients::{self, Client, Entry};
 use crate::errors::{Kind, Problem};
 use crate::http1::Fields;
@@ -324,7 +325,9 @@ async fn attempt(
     let timeouts = plan.timeouts(snapshot, &upstream);
     story.attempt(&upstream, &key, lease, now_ns);
     let price = snapshot.price(upstream.id, &lease.model);
-    if let Err(problem) = story.goes_out(price, plan.ask.size.input_tokens, now_ns) {
+    let goes_on = !plan.ask.stream || plan.background || upstream.runs_on_after_cancel;
+    let call = Call { price, input_tokens: lease.input_tokens, goes_on };
+    if let Err(problem) = story.goes_out(call, now_ns) {
         story.refused(&problem);
         return Tried::Over(Err(problem));
     }
@@ -342,7 +345,7 @@ async fn attempt(
     let trace = story.trace().map(|trace| (trace, story.attempts()));
     let request = outbound(asked, (&upstream, &key), trace, outgoing.body);
     let plain = Some(&held).filter(|_| !plan.ask.stream);
-    match worker.dialer.send(&upstream, request, patience, plain, alarm).await {
+    match worker.dialer.send(&upstream, request, patience, (plain, story.is_sent()), alarm).await {
         Err(failed) => answer::failed(held, failed, story, Some(&key)),
         Ok(answered) => {
             let context = answer::Context {

@@ -1,7 +1,7 @@
 //! What is told of one request when it is over: to the log, the metrics and the ring of recent requests, and later to
 //! the ledger. It ends with its drop, however the request ends.
 
-use crate::clients::bill::Bill;
+use crate::clients::bill::{Bill, Call};
 use crate::clients::{Client, Passed};
 use crate::errors::Problem;
 use crate::explain::{Step, Told};
@@ -9,7 +9,6 @@ use crate::live::{KeyEntry, Upstream};
 use crate::observe;
 use crate::serve::Gateway;
 use crate::traces::Trace;
-use keymux_config::prices::Price;
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Evidence, Lease, Now, Used};
@@ -148,17 +147,22 @@ impl Story {
     ///
     /// # Errors
     /// It may not.
-    pub fn goes_out(
-        &mut self,
-        price: Option<Arc<Price>>,
-        input_tokens_guess: u64,
-        now_ns: u64,
-    ) -> Result<(), Problem> {
+    pub fn goes_out(&mut self, call: Call, now_ns: u64) -> Result<(), Problem> {
         self.bill.reserve(&self.gateway, &mut self.told.record)?;
         let at = self.told.at;
         let unix_ns = at.unix_ns + now_ns.saturating_sub(at.mono_ns);
-        self.bill.sent(price, input_tokens_guess, unix_ns);
+        self.bill.begun(call, unix_ns);
         Ok(())
+    }
+
+    /// To be set when the attempt is on its way to its provider.
+    pub fn is_sent(&mut self) -> &mut bool {
+        self.bill.is_sent()
+    }
+
+    /// keymux ends the attempt before its answer has come to its end, for its client or for its own patience.
+    pub fn cancelled(&mut self) {
+        self.bill.cancelled();
     }
 
     /// What the provider says that it used, beyond what the scheduler needs to know.
@@ -202,6 +206,9 @@ impl Story {
 
     /// The attempt failed before anything of it was passed on.
     pub fn failed(&mut self, blame: Class, seen: &Evidence, detail: String) {
+        if blame == Class::Client {
+            self.bill.cancelled();
+        }
         self.bill.heard();
         let ended_ns = self.gateway.clock.mono_ns().saturating_sub(self.told.at.mono_ns);
         if let Some(step) = self.told.steps.last_mut() {

@@ -16,6 +16,14 @@ pub const HOLD_BYTES_MAX: usize = 256 << 10;
 /// Largest event that is read; a larger one passes unread.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of text that are taken for a token.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// A guess at the tokens of so much JSON, of which so much may be names, ids and braces.
+pub fn tokens_guess(bytes: u64, around: u64) -> u64 {
+    bytes.saturating_sub(around).div_ceil(BYTES_A_TOKEN)
+}
+
 /// What has gone by.
 pub struct StreamReader {
     scanner: Scanner,
@@ -35,8 +43,11 @@ pub struct Seen {
     pub output: bool,
     /// Events before the first output.
     pub held: u32,
-    /// Events that carried something, for an estimate of the tokens of a stream that was cut.
-    pub events: u32,
+    /// Events that carried something, and their bytes.
+    events: u32,
+    bytes: u64,
+    /// What an event has around its text, as far as the shortest one tells.
+    frame: u64,
     /// What it used, as far as it was said.
     pub usage: Option<Usage>,
     /// The answer's id.
@@ -60,6 +71,13 @@ impl StreamReader {
             output: false,
             held: 0,
             events: 0,
+            bytes: 0,
+            // One that is longer says something, be it the only one.
+            frame: match kind {
+                StreamKind::Messages => 80,
+                StreamKind::Responses => 300,
+                StreamKind::Chat | StreamKind::Completions => 500,
+            },
             usage: None,
             id: None,
             inside: false,
@@ -78,6 +96,14 @@ impl StreamReader {
     /// Whether the stream came to a proper end.
     pub fn is_complete(&self) -> bool {
         self.seen.done || self.seen.finished
+    }
+
+    /// A guess at the tokens that went by, for a stream that nobody tells the usage of: at least one an event, more where
+    /// events are longer than the shortest.
+    pub fn output_tokens_guess(&self) -> u64 {
+        let Seen { events, bytes, frame, .. } = self.seen;
+        let events = u64::from(events);
+        events.max(tokens_guess(bytes, frame.saturating_mul(events)))
     }
 
     /// Takes a chunk, hands on what may leave.
@@ -140,11 +166,12 @@ impl Seen {
         self.inside = event.oversized && !event.complete;
         if event.oversized {
             self.output = true;
+            self.bytes += event.raw_len as u64;
             return false;
         }
         self.held += u32::from(!self.output);
         if self.output && is_mere_output(self.kind, event) {
-            self.events += 1;
+            self.count(event);
             return false;
         }
         let meaning = read(self.kind, event);
@@ -161,15 +188,26 @@ impl Seen {
         match meaning.kind {
             Kind::Output => {
                 self.output = true;
-                self.events += 1;
+                self.count(event);
             }
             Kind::Done => self.done = true,
             Kind::Error(facts) => self.error = Some(facts),
             Kind::UsageOnly => return self.take_usage,
-            Kind::Other if self.output => self.events += 1,
+            Kind::Other if self.output => self.count(event),
+            // An opening chunk without a word shows best how long one is.
+            Kind::Silence if self.kind == StreamKind::Chat && !self.output && !event.comment_only => {
+                self.frame = self.frame.min(event.data.len() as u64);
+            }
             Kind::Silence | Kind::Other => {}
         }
         false
+    }
+
+    fn count(&mut self, event: &Event<'_>) {
+        let bytes = event.data.len() as u64;
+        self.events += 1;
+        self.bytes += bytes;
+        self.frame = self.frame.min(bytes);
     }
 }
 
@@ -239,7 +277,36 @@ mod tests {
         let (_, reader) = passed(&STREAM[..cut], false, &[11]);
         assert!(!reader.is_complete());
         assert!(reader.seen().output);
-        assert_eq!(reader.seen().events, 1);
+        assert_eq!(reader.output_tokens_guess(), 1);
+    }
+
+    #[test]
+    fn tokens_are_guessed_from_what_is_long_about_events() {
+        let guess = |kind, events: &[String]| {
+            let mut reader = StreamReader::new(kind, false);
+            for event in events {
+                reader.feed(&Bytes::from(format!("data: {event}\n\n")), &mut |_| {});
+            }
+            reader.output_tokens_guess()
+        };
+        let chat = |text: &str| {
+            format!(r#"{{"id":"{:0>60}","choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#, 1)
+        };
+        let message = |text: &str| {
+            format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+            )
+        };
+        assert_eq!(guess(StreamKind::Chat, &vec![chat("word "); 40]), 40, "one an event at least");
+        // An opening chunk shows how much of the others is text.
+        let long = "many words ".repeat(8);
+        let opened = [vec![chat("")], vec![chat(&long); 10]].concat();
+        assert_eq!(guess(StreamKind::Chat, &opened), 10 * long.len() as u64 / 4);
+        // A whole answer in one event, with nothing to measure it by.
+        let all = guess(StreamKind::Chat, &[chat(&"x".repeat(4_000))]);
+        assert!((850..=1_000).contains(&all), "{all}");
+        let all = guess(StreamKind::Messages, &vec![message(&long); 10]);
+        assert!((200..=230).contains(&all), "{all}");
     }
 
     #[test]

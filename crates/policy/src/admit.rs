@@ -113,16 +113,18 @@ impl Policy {
         };
         let t = &self.pool.targets[target];
         self.affinity.served(request.conversation(), t.key, t.account, now.mono_ns);
+        let model = &self.pool.models[t.model];
         let lease = Lease {
             slot: request.id,
             key: t.key,
             account: t.account,
             provider: t.provider,
-            model: self.pool.models[t.model].name.clone(),
+            model: model.name.clone(),
             attempt: request.attempt,
             waited_ns: request.waited_ns,
             waited_for: request.place.waits_for,
             probe,
+            input_tokens: model.stats.input_tokens(&request.ask.size),
             first_byte_timeout_ns: self.first_byte_timeout(now, &request, target),
             skipped,
         };

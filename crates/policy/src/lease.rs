@@ -24,6 +24,8 @@ pub struct Lease {
     pub waited_ns: u64,
     /// This attempt probes a breaker or a bench.
     pub probe: bool,
+    /// Its input in tokens, as far as answers of this model told how far guesses are off.
+    pub input_tokens: u64,
     /// The adaptive first-byte time-out, where enough is known to have one. Never above the configured one.
     pub first_byte_timeout_ns: Option<u64>,
     /// What kept it waiting, if anything did: of several, the last.

@@ -30,6 +30,8 @@ pub struct Steer {
     pub text: Option<String>,
     /// Text full of words that a careless parser stumbles over (`"usage"`, `data: [DONE]`, `"error"`).
     pub tricky: bool,
+    /// Tell nothing of what was used (chat and completions): `"usage":null`.
+    pub untold: bool,
     /// Call this tool of the request.
     pub tool: Option<String>,
     /// Any words; they stand in the call's record, by which a test finds it again.

@@ -36,24 +36,47 @@ impl Mark {
     /// # Errors
     /// [`Kind::Missing`] if it was there and is gone.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        let Some(file) = self.file.as_ref().filter(|file| !file.exists()) else { return Ok(()) };
-        match std::fs::read_to_string(&self.note) {
-            Ok(was) if was.trim() == self.says => {
-                let what = format!(
-                    "{} is gone, and the ledger was in it: put it back (is its volume there?), or remove {} to begin \
-                     an empty one, in which all budgets are whole and no client key is known",
-                    file.display(),
-                    self.note.display()
-                );
-                Err(Fault::new(Kind::Missing, what))
-            }
+        match &self.file {
+            Some(file) if !file.exists() => self.lost(
+                &format!("{} is gone, and the ledger was in it", file.display()),
+                "is its volume there?",
+            ),
             _ => Ok(()),
         }
     }
 
-    /// The database is open.
+    /// Before tables are made in a database that has none.
+    ///
+    /// # Errors
+    /// [`Kind::Missing`] if it had them.
+    pub(crate) fn check_empty(&self) -> Result<(), Fault> {
+        let what = match &self.file {
+            Some(file) => format!("{} is empty, and the ledger was in it", file.display()),
+            None => "the database is empty, and the ledger was in it".to_owned(),
+        };
+        self.lost(&what, "is it the right one?")
+    }
+
+    fn lost(&self, what: &str, perhaps: &str) -> Result<(), Fault> {
+        if !self.stands() {
+            return Ok(());
+        }
+        let what = format!(
+            "{what}: put it back ({perhaps}), or remove {} to begin an empty one, in which all budgets are whole and no \
+             client key is known",
+            self.note.display()
+        );
+        Err(Fault::new(Kind::Missing, what))
+    }
+
+    /// Whether the ledger is known to have been where it is now looked for.
+    fn stands(&self) -> bool {
+        std::fs::read_to_string(&self.note).is_ok_and(|was| was.trim() == self.says)
+    }
+
+    /// The ledger is in the database.
     pub(crate) fn keep(&self) {
-        if std::fs::read_to_string(&self.note).is_ok_and(|was| was.trim() == self.says) {
+        if self.stands() {
             return;
         }
         // Without the note a loss goes unnoticed; a disk that refuses these bytes is told of by the log.

@@ -154,6 +154,7 @@ pub(crate) struct Shared {
     pub retention: Retention,
     pub probe: fn(Point),
     open: Box<Open>,
+    mark: Mark,
     away: Mutex<Option<(Fault, u64)>>,
     applied: AtomicU64,
     damaged: AtomicU64,
@@ -188,7 +189,11 @@ impl Shared {
     /// A connection that may write rows, on the schema of this version.
     pub(crate) fn connect(&self) -> Result<Box<dyn Sql>, Fault> {
         let mut db = (self.open)(true)?;
+        if migrate::is_new(&mut *db)? {
+            self.mark.check_empty()?;
+        }
         migrate::migrate(&mut *db, STEPS)?;
+        self.mark.keep();
         Ok(db)
     }
 
@@ -227,17 +232,18 @@ pub struct Store {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn opener(target: Target, tls: Option<Arc<rustls::ClientConfig>>, log: &Path) -> Box<Open> {
-    let file = if let Target::Sqlite(path) = &target { Some(path.as_path()) } else { None };
-    let mark = Mark::beside(log, file);
+fn mark(target: &Target, log: &Path) -> Mark {
+    let file = if let Target::Sqlite(path) = target { Some(path.as_path()) } else { None };
+    Mark::beside(log, file)
+}
+
+fn opener(target: Target, tls: Option<Arc<rustls::ClientConfig>>, mark: Mark) -> Box<Open> {
     Box::new(move |alone| {
         mark.check()?;
-        let db: Box<dyn Sql> = match &target {
+        Ok(match &target {
             Target::Sqlite(path) => Box::new(Sqlite::open(path, alone)?),
             Target::Postgres(url) => Box::new(Postgres::open(url, alone, tls.as_ref())?),
-        };
-        mark.keep();
-        Ok(db)
+        })
     })
 }
 
@@ -249,7 +255,8 @@ impl Store {
     /// If another instance has the log or the database, the schema is not ours, or the file of the database was there
     /// the last time and is gone.
     pub fn open(options: Options) -> Result<(Self, Recovery), OpenError> {
-        let open = opener(options.target.clone(), options.tls.clone(), &options.log);
+        let mark = mark(&options.target, &options.log);
+        let open = opener(options.target.clone(), options.tls.clone(), mark);
         Self::open_with(options, open)
     }
 
@@ -268,6 +275,7 @@ impl Store {
             retention: options.retention,
             probe: options.probe,
             open,
+            mark: mark(&options.target, &options.log),
             away: Mutex::new(None),
             applied: AtomicU64::new(0),
             damaged: AtomicU64::new(found.damaged_bytes),

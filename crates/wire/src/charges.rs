@@ -6,6 +6,7 @@
 //! of a request's text is its length; no price is known here.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::fmt;
 
 /// Shorter strings than this are not taken for media, in bytes.
@@ -39,6 +40,8 @@ pub struct Charges {
     pub audio_out: bool,
     /// The answer may hold images.
     pub image_out: bool,
+    /// It is made also if nobody waits for it.
+    pub background: bool,
 }
 
 /// Reads a JSON body. `None` if it is none.
@@ -180,8 +183,17 @@ fn top<'de, A: MapAccess<'de>>(
         "fallbacks" => Place::Fallbacks,
         "modalities" => Place::Modalities,
         "best_of" => {
-            let n = map.next_value::<Option<serde_json::Number>>()?;
-            charges.best_of = charges.best_of.max(n.and_then(|n| n.as_u64()));
+            match map.next_value::<Option<Value>>()? {
+                None => {}
+                Some(Value::Number(n)) if n.is_u64() => charges.best_of = charges.best_of.max(n.as_u64()),
+                // Who knows what a provider makes of `1e3`.
+                Some(_) => charges.unbounded.push(name.to_owned()),
+            }
+            return Ok(None);
+        }
+        "background" => {
+            let given = map.next_value::<Option<Value>>()?;
+            charges.background |= given.is_some_and(|given| given != Value::Bool(false));
             return Ok(None);
         }
         "audio" | "speed" | "plugins" | "web_search_options" | "mcp_servers" | "container" | "preset" => {
@@ -260,6 +272,8 @@ mod tests {
             (r#"{"tools":[{"type":"function","t\u0079pe":"file_search"}]}"#, "file_search"),
             (r#"{"web_search_options":{}}"#, "web_search_options"),
             (r#"{"preset":"p"}"#, "preset"),
+            (r#"{"best_of":1e3}"#, "best_of"),
+            (r#"{"best_of":"3"}"#, "best_of"),
         ] {
             assert_eq!(of(body).unbounded, [name], "{body}");
         }
@@ -300,5 +314,14 @@ mod tests {
                 && charges.continues
         );
         assert!(!of(r#"{"prompt":["a","b"],"cache_control":{"ttl":"5m"}}"#).cache_hour);
+        for (body, goes_on) in [
+            (r#"{"backgr\u006fund":true}"#, true),
+            (r#"{"background":"yes"}"#, true),
+            (r#"{"background":true,"background":false}"#, true),
+            (r#"{"background":false}"#, false),
+            (r#"{"background":null,"metadata":{"background":true}}"#, false),
+        ] {
+            assert_eq!(of(body).background, goes_on, "{body}");
+        }
     }
 }

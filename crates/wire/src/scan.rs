@@ -254,8 +254,9 @@ impl<'a> Scan<'a> {
     /// The name of a member that nobody asks for, and the colon behind it.
     fn name_of_any(&mut self) -> Option<()> {
         let start = self.at + 1;
-        self.string()?;
-        self.has_types |= self.text.as_bytes()[start..self.at - 1] == *b"type";
+        let plain = self.string()?;
+        // A name with an escape in it may be any.
+        self.has_types |= !plain || self.text.as_bytes()[start..self.at - 1] == *b"type";
         self.space();
         self.eat(b':').then_some(())
     }

@@ -1,5 +1,6 @@
 """Ten thousand requests of every kind: the ledger says what the provider billed, to the token and to the nano-dollar.
-Where nobody can know (a stream that was cut, a caller that went away), the row says that it is an estimate."""
+Where nobody can know (a stream that was cut, a caller that went away, a provider that does not tell), the row says that
+it is an estimate, and a budget is charged no less than the bill."""
 
 import json
 import threading
@@ -46,8 +47,14 @@ CHAT = [
     Kind("stream, cut cleanly", more=STREAM, steer={**LONG, "fault": {"truncate": {"clean": True}}}, cut=True),
     Kind("stream, reset", more=USAGE, steer={**LONG, "fault": {"reset": {"after_events": 7}}}, cut=True),
     Kind("stream, error inside", more=STREAM, steer={**LONG, "fault": {"error_event": {"after_events": 6}}}, cut=True),
-    Kind("stream, caller leaves", more=STREAM, steer={**LONG, "per_token_ms": 1}, leaves="stream"),
+    Kind("stream, caller leaves", more=STREAM, steer={**LONG, "per_token_ms": 4}, leaves="stream"),
     Kind("plain, caller leaves", steer={"delay_ms": 30}, leaves="plain"),
+    Kind("plain, caller has no patience", steer={"delay_ms": 60}, patience="20ms"),
+    Kind("plain, untold", steer={"untold": True}),
+    Kind("plain, n = 3, untold", more={"n": 3}, steer={"untold": True}),
+    Kind("plain, tool, untold", more=CHAT_TOOL, steer={"untold": True}),
+    Kind("stream, untold", more=STREAM, steer={"untold": True}),
+    Kind("stream, several tokens an event, untold", more=STREAM, steer={"untold": True, **LONG, "tokens_per_event": 7}),
 ]
 RESPONSES = [
     Kind("responses", "responses"),
@@ -64,10 +71,23 @@ MESSAGES = [
     Kind("messages stream", "messages", {"max_tokens": 200, **STREAM}),
     Kind("messages stream, cached", "messages", {"max_tokens": 200, "system": [{"type": "text", "text": "s", **CACHE}], **STREAM}, CACHED_PART),
     Kind("messages stream, cut", "messages", {"max_tokens": 200, **STREAM}, {**LONG, "fault": {"truncate": {"after_events": 9}}}, cut=True),
-    Kind("messages stream, caller leaves", "messages", {"max_tokens": 200, **STREAM}, {**LONG, "per_token_ms": 1}, leaves="stream"),
+    Kind("messages stream, caller leaves", "messages", {"max_tokens": 200, **STREAM}, {**LONG, "per_token_ms": 4}, leaves="stream"),
+]
+# At a provider whom a cancel does not stop.
+GOING_ON = [
+    Kind("stream"),
+    Kind("stream, caller leaves", more=STREAM, steer={**LONG, "per_token_ms": 1}, leaves="stream"),
+    Kind("stream, caller has no patience", more=STREAM, steer={**LONG, "per_token_ms": 1}, patience="30ms"),
+    Kind("plain, caller leaves", steer={**LONG, "delay_ms": 30}, leaves="plain"),
 ]
 OTHERS = [Kind("completions", "completions"), Kind("completions stream", "completions", STREAM), Kind("embeddings", "embeddings")]
-BY_PROVIDER = {"openai": CHAT + RESPONSES + OTHERS, "anthropic": MESSAGES, "openrouter": CHAT + RESPONSES + MESSAGES + OTHERS[2:]}
+BY_PROVIDER = {
+    "openai": CHAT + RESPONSES + OTHERS,
+    "anthropic": MESSAGES,
+    "openrouter": CHAT + RESPONSES + MESSAGES + OTHERS[2:],
+    "goes-on": GOING_ON,
+}
+DIALECTS = {name: "openai" if name == "goes-on" else name for name in BY_PROVIDER}
 KINDS = [(provider, kind) for provider, kinds in BY_PROVIDER.items() for kind in kinds]
 FAULTY = 8
 """One round in so many has faults: were there more of them, the keys would rightly be benched, and nobody served."""
@@ -88,17 +108,25 @@ def world_spec() -> dict:
     accounts = lambda name: [{"name": f"a-{i}", "key": [key(name, i)]} for i in range(1, 9)]
     return {
         "provider": [
-            {"name": name, "dialect": name, "model": [model], "account": accounts(name), "latency": latency}
-            for name in BY_PROVIDER
+            {
+                "name": name,
+                "dialect": dialect,
+                "model": [model],
+                "account": accounts(name),
+                "latency": latency,
+                "cancel_stops_billing": name != "goes-on",
+            }
+            for name, dialect in DIALECTS.items()
         ]
     }
 
 
 def config(world: str) -> str:
     text = harness.SERVER
-    for name in BY_PROVIDER:
+    for name, dialect in DIALECTS.items():
         base = f"{world}/{name}/api/v1" if name == "openrouter" else f"{world}/{name}/v1"
-        text += harness.provider(name, base, dialect=name, n=8)
+        more = "charging = { runs_on_after_cancel = true }" if name == "goes-on" else ""
+        text += harness.provider(name, base, dialect=dialect, n=8, more=more)
     usd = f"input = {INPUT / 1000}\ncache_read = {CACHED / 1000}\noutput = {OUTPUT / 1000}"
     text += f'\n[[price]]\nmodel = "*:m"\n{usd}\n'
     text += '\n[[client]]\nname = "budgeted"\nsecret = "literal:km-test-budgeted"\nbudget = 100_000.0\n'
@@ -184,6 +212,8 @@ def test_the_ledger_says_what_the_provider_billed_for_each_kind_of_request(works
         generated = not row["generation"] or not bill["ids"] or row["generation"] == bill["ids"][-1]
         if not (named and generated and row["client"] == one.client and (exact if one.kind.told else exact or row["estimated"])):
             wrong.append((one, row, bill, off))
+        if row["estimated"] and one.client == "config:budgeted" and off["cost"] < 0:
+            wrong.append((one, row, bill, "a budget is charged less than the bill"))
         if one.kind.told and row["estimated"]:
             wrong.append((one, row, bill, "estimated, although the provider said"))
     with capsys.disabled():

@@ -249,7 +249,7 @@ section! {
         cached_input_free: bool,
         /// Whether refused requests count too.
         refused_count: bool,
-        /// Whether a cancelled call goes on at the provider and keeps its slot.
+        /// Whether a stream that is cancelled goes on at the provider: it keeps its slot, and a budget pays all that was held for it.
         runs_on_after_cancel: bool,
     }
 }

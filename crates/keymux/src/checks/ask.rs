@@ -167,7 +167,7 @@ impl<'a> Checker<'a> {
         let patience = Patience { from_ns, connect: limit, first_byte: limit, clients_wish: false };
         let mut alarm = Alarm::new(clock.clone());
         let request = request(subject, way);
-        let sent = self.dialer.send(upstream, request, patience, None, &mut alarm).await;
+        let sent = self.dialer.send(upstream, request, patience, (None, &mut false), &mut alarm).await;
         let mut answered = sent.map_err(|failed| failed.detail)?;
         let pauses = Pauses { alarm: &mut alarm, idle_ns: nanos(limit), until_ns: u64::MAX };
         let body = collect(&mut *answered.exchange, ANSWER_BYTES_MAX, pauses).await;

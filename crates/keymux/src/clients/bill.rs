@@ -1,6 +1,6 @@
 //! What a request came to, and who pays: the provider's own figure where it sends one, else tokens times the price
-//! table, else what was counted on the way, else all that was held. Charged and written down as one figure, so that the
-//! ledger and the budgets cannot part.
+//! table, else what was counted on the way and some more, else all that was held. Charged and written down as one
+//! figure, so that the ledger and the budgets cannot part. Why so stands in `docs/decisions` on answers without a bill.
 
 use super::{Client, Passed};
 use crate::errors::{Kind, Problem};
@@ -14,18 +14,40 @@ use keymux_store::{CostSource, Record, Reservation, Used};
 use keymux_wire::usage::Usage as Said;
 use std::sync::Arc;
 
+/// Tokens of a stream that were made and never came: a tenth of a second of a fast one.
+const ON_THE_WAY_TOKENS: u64 = 32;
+
+/// What a budget is charged for tokens that were counted and not told: half as many again.
+fn cautious(tokens: u64) -> u64 {
+    tokens.saturating_add(tokens.div_ceil(2))
+}
+
+/// An attempt, as far as its cost goes.
+#[derive(Default)]
+pub struct Call {
+    /// What its target charges.
+    pub price: Option<Arc<Price>>,
+    /// A guess of its input tokens.
+    pub input_tokens: u64,
+    /// Its answer is made to its end, and billed, also if nobody waits for it any more.
+    pub goes_on: bool,
+}
+
 /// A request's money while it goes on.
 #[derive(Default)]
 pub struct Bill {
     passed: Option<Passed>,
     bound_nano_usd: u64,
-    /// The price of what the last attempt asked for.
-    price: Option<Arc<Price>>,
-    /// The tier that served it, as the provider says.
+    /// The last attempt.
+    call: Call,
+    begun_unix_s: u64,
+    /// It was sent, and nothing was heard of it yet.
+    out: bool,
+    /// It was ended here before its end.
+    cancelled: bool,
+    /// The tier that served it, and its input tokens, as the provider says.
     tier: Option<Box<str>>,
-    sent_unix_s: u64,
-    /// An attempt is out of which nothing was heard yet; a guess of its input tokens.
-    out: Option<u64>,
+    told_input: bool,
 }
 
 impl Bill {
@@ -35,22 +57,32 @@ impl Bill {
         self.bound_nano_usd = bound_nano_usd.unwrap_or(0);
     }
 
-    /// An attempt goes out.
-    pub fn sent(&mut self, price: Option<Arc<Price>>, input_tokens_guess: u64, unix_ns: u64) {
-        self.price = price;
-        self.tier = None;
-        self.sent_unix_s = unix_ns / 1_000_000_000;
-        self.out = Some(input_tokens_guess);
+    /// An attempt begins.
+    pub fn begun(&mut self, call: Call, unix_ns: u64) {
+        self.call = call;
+        self.begun_unix_s = unix_ns / 1_000_000_000;
+        (self.out, self.cancelled, self.told_input, self.tier) = (false, false, false, None);
+    }
+
+    /// To be set when it is on its way to its provider.
+    pub fn is_sent(&mut self) -> &mut bool {
+        &mut self.out
+    }
+
+    /// keymux ends it before its end. What its provider makes of that it cannot know.
+    pub fn cancelled(&mut self) {
+        self.cancelled = true;
     }
 
     /// It is over, and told of.
     pub fn heard(&mut self) {
-        self.out = None;
+        self.out &= self.cancelled;
     }
 
     /// What the provider says it used, in all kinds.
     pub fn said(&mut self, said: &Said, used: &mut Used) {
         self.tier.clone_from(&said.service_tier);
+        self.told_input = said.input_tokens > 0;
         used.cache_write_tokens = said.cache_write_tokens;
         used.input_audio_tokens = said.input_audio_tokens;
         used.reasoning_tokens = said.reasoning_tokens;
@@ -104,20 +136,22 @@ impl Bill {
         (client, gateway): (Option<&Client>, &Gateway),
         record: &mut Record,
     ) {
-        if let (Some(guess), Outcome::ClientGone) = (self.out, outcome) {
+        self.cancelled |= outcome == Outcome::ClientGone;
+        if self.out && self.cancelled {
             // Nobody stayed to hear what came of it: its input at least was read.
-            record.used.input_tokens = record.used.input_tokens.max(guess);
+            record.used.input_tokens = record.used.input_tokens.max(self.call.input_tokens);
             record.used.estimated = true;
         }
-        self.price(outcome, record);
+        let passed = self.passed.take();
+        let held = passed.as_ref().is_some_and(Passed::holds_money);
+        self.price(outcome, held, record);
         let used = &mut record.used;
-        let Some(passed) = self.passed.take() else { return };
+        let Some(passed) = passed else { return };
         record.charged_unix_ms = passed.opened_unix_ms();
         if record.attempts == 0 {
             // It never went out, and asked nothing of anybody.
             return drop(passed);
         }
-        let held = passed.holds_money();
         if let (true, Some(store), Some(hold), Some(cost)) =
             (held, gateway.store.as_ref(), record.holds.last(), used.cost_nano_usd)
         {
@@ -136,13 +170,13 @@ impl Bill {
             used.estimated = true;
         }
         if let Some(client) = client {
-            for happening in told(&paid, client, record) {
+            for happening in events(&paid, client, record) {
                 gateway.tell(happening);
             }
         }
     }
 
-    fn price(&self, outcome: Outcome, record: &mut Record) {
+    fn price(&self, outcome: Outcome, held: bool, record: &mut Record) {
         let used = &mut record.used;
         if used.cost_nano_usd.is_some() {
             used.cost_source = CostSource::Provider;
@@ -150,36 +184,55 @@ impl Bill {
         }
         let tokens = used.input_tokens + used.output_tokens;
         let nothing = match outcome {
-            Outcome::Refused | Outcome::ProviderError => true,
+            Outcome::Refused | Outcome::ProviderError => !self.out,
             // Counting is free, and says nothing of what it used.
             Outcome::Answered => record.endpoint.ends_with("count_tokens"),
-            Outcome::ClientGone => tokens == 0,
+            Outcome::ClientGone => !self.out && tokens == 0,
             Outcome::Broken => false,
         };
         if nothing {
             (used.cost_nano_usd, used.cost_source) = (Some(0), CostSource::Prices);
-        } else if let (Some(price), 1..) = (&self.price, tokens) {
-            let usage = Usage {
-                input_tokens: used.input_tokens,
-                output_tokens: used.output_tokens,
-                cache_read_tokens: used.cached_input_tokens,
-                cache_write_tokens: used.cache_write_tokens,
-                input_audio_tokens: used.input_audio_tokens,
-                output_audio_tokens: used.output_audio_tokens,
-                reasoning_tokens: used.reasoning_tokens,
-                ..Usage::default()
+        } else if let (Some(price), 1.., false) =
+            (&self.call.price, tokens, held && self.cancelled && self.call.goes_on)
+        {
+            let at = At { unix_s: self.begun_unix_s, tier: self.tier.as_deref(), fast: false };
+            used.cost_nano_usd = if held && used.estimated {
+                price.cost(&self.at_most(outcome, used), &at).map(|cost| cost.min(self.bound_nano_usd))
+            } else {
+                price.cost(&told(used), &at)
             };
-            let at = At { unix_s: self.sent_unix_s, tier: self.tier.as_deref(), fast: false };
-            used.cost_nano_usd = price.cost(&usage, &at);
             if used.cost_nano_usd.is_some() {
                 used.cost_source = CostSource::Prices;
             }
         }
     }
+
+    /// Rather more than what was counted, so that a budget is not overrun by what the count missed.
+    fn at_most(&self, outcome: Outcome, used: &Used) -> Usage {
+        let on_the_way = if outcome == Outcome::Answered { 0 } else { ON_THE_WAY_TOKENS };
+        Usage {
+            input_tokens: if self.told_input { used.input_tokens } else { cautious(used.input_tokens) },
+            output_tokens: cautious(used.output_tokens) + on_the_way,
+            ..told(used)
+        }
+    }
+}
+
+fn told(used: &Used) -> Usage {
+    Usage {
+        input_tokens: used.input_tokens,
+        output_tokens: used.output_tokens,
+        cache_read_tokens: used.cached_input_tokens,
+        cache_write_tokens: used.cache_write_tokens,
+        input_audio_tokens: used.input_audio_tokens,
+        output_audio_tokens: used.output_audio_tokens,
+        reasoning_tokens: used.reasoning_tokens,
+        ..Usage::default()
+    }
 }
 
 /// Budgets that are nearly or wholly spent, and bills that were higher than they could be.
-fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<Happening> {
+fn events(paid: &Paid, client: &Client, record: &Record) -> Vec<Happening> {
     let mut events = Vec::new();
     for warning in &paid.warnings {
         let whose = match warning.owner {
@@ -202,4 +255,78 @@ fn told(paid: &Paid, client: &Client, record: &Record) -> Vec<Happening> {
         events.push(Happening::new(happening::Kind::BilledAbove, record.provider.to_string(), text));
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::tests::{PRICED, snapshot};
+
+    const BOUND: u64 = 900_000;
+
+    /// A call of a hundred tokens at a dollar a million for input and ten for output, and so many tokens counted.
+    fn bill(goes_on: bool, tokens: (u64, u64)) -> (Bill, Record) {
+        let snapshot = snapshot(PRICED);
+        let price = snapshot.price(snapshot.provider_ids[0], &"m".into());
+        let mut bill = Bill { bound_nano_usd: BOUND, ..Bill::default() };
+        bill.begun(Call { price, input_tokens: 100, goes_on }, 0);
+        *bill.is_sent() = true;
+        let (input_tokens, output_tokens) = tokens;
+        let used = Used { input_tokens, output_tokens, estimated: true, ..Used::default() };
+        (bill, Record { attempts: 1, endpoint: "chat/completions".into(), used, ..Record::default() })
+    }
+
+    fn cost((bill, mut record): (Bill, Record), outcome: Outcome, held: bool) -> Option<u64> {
+        bill.price(outcome, held, &mut record);
+        record.used.cost_nano_usd
+    }
+
+    #[test]
+    fn what_was_counted_is_charged_with_caution_to_budgets_and_as_it_is_elsewhere() {
+        let of = |outcome, held| cost(bill(false, (100, 20)), outcome, held);
+        assert_eq!(of(Outcome::Answered, false), Some(100 * 1_000 + 20 * 10_000));
+        assert_eq!(of(Outcome::Answered, true), Some(150 * 1_000 + 30 * 10_000));
+        assert_eq!(of(Outcome::Broken, true), Some(150 * 1_000 + 62 * 10_000));
+        // Never more than was held, or others' money would go.
+        assert_eq!(cost(bill(false, (100, 90)), Outcome::Broken, true), Some(BOUND));
+        let (mut told, mut record) = bill(false, (100, 20));
+        told.said(&Said { input_tokens: 100, ..Said::default() }, &mut record.used);
+        assert_eq!(cost((told, record), Outcome::Answered, true), Some(100 * 1_000 + 30 * 10_000));
+        let (exact, mut record) = bill(false, (100, 20));
+        record.used.estimated = false;
+        assert_eq!(cost((exact, record), Outcome::Answered, true), Some(100 * 1_000 + 20 * 10_000));
+    }
+
+    #[test]
+    fn what_goes_on_after_a_cancel_costs_a_budget_all_that_was_held() {
+        for outcome in [Outcome::ClientGone, Outcome::Broken, Outcome::Refused] {
+            let cancelled = |goes_on| {
+                let (mut bill, record) = bill(goes_on, (100, 20));
+                bill.cancelled();
+                bill.heard();
+                (bill, record)
+            };
+            // Nobody knows the cost, so it is charged as held.
+            assert_eq!(cost(cancelled(true), outcome, true), None, "{outcome:?}");
+            assert_eq!(cost(cancelled(true), outcome, false), Some(300_000), "{outcome:?}");
+            assert_eq!(cost(cancelled(false), outcome, true), Some(770_000), "{outcome:?}");
+        }
+        // It ended by itself, or its provider told: nothing is in the dark.
+        assert!(cost(bill(true, (100, 20)), Outcome::Answered, true).is_some());
+        let (mut told, mut record) = bill(true, (100, 20));
+        told.cancelled();
+        record.used.cost_nano_usd = Some(7);
+        assert_eq!(cost((told, record), Outcome::ClientGone, true), Some(7));
+    }
+
+    #[test]
+    fn a_failure_and_what_was_never_sent_cost_nothing() {
+        let (mut failed, record) = bill(true, (0, 0));
+        failed.heard();
+        assert_eq!(cost((failed, record), Outcome::Refused, true), Some(0));
+        let (mut unsent, record) = bill(true, (0, 0));
+        *unsent.is_sent() = false;
+        unsent.cancelled();
+        assert_eq!(cost((unsent, record), Outcome::ClientGone, true), Some(0));
+    }
 }

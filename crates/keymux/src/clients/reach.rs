@@ -92,7 +92,14 @@ impl Client {
         (read, body): (&Read<'_>, &[u8]),
         to: &Destination,
     ) -> Result<(), Problem> {
-        let (Read::Json(_), Some(charges)) = (read, charges::read(body)) else { return Ok(()) };
+        let Read::Json(_) = read else { return Ok(()) };
+        let Some(charges) = charges::read(body) else {
+            let message = format!(
+                "The key `{}` may use certain models only, and this body is nested too deep to see which it names.",
+                self.name
+            );
+            return Err(Problem::new(Kind::NotAllowed, message).at("model_not_allowed", None));
+        };
         for name in &charges.fallbacks {
             self.check_model(snapshot, name, to)?;
         }

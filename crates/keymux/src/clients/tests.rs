@@ -42,7 +42,7 @@ fn config(more: &str) -> Config {
     from_toml("test", &text, &world).map_err(|p| p.render("test", &text, false)).unwrap()
 }
 
-fn snapshot(more: &str) -> Snapshot {
+pub(super) fn snapshot(more: &str) -> Snapshot {
     Snapshot::new(config(more), &mut Names::default(), &Metrics::new()).unwrap().0
 }
 
@@ -222,7 +222,7 @@ fn the_guard_lets_in_who_has_a_key_and_says_why_it_does_not() {
     assert_eq!(ask(&directory, Some("key-five")), Err((401, Some("invalid_api_key"))));
 }
 
-const PRICED: &str = r#"
+pub(super) const PRICED: &str = r#"
 [[provider]]
 name = "agg"
 dialect = "openrouter"
@@ -295,9 +295,18 @@ fn where_no_cap_is_named_the_budget_decides_and_what_has_no_bound_is_refused() {
     for body in [
         r#"{"model":"one:m","max_tokens":5,"plugins":[{"id":"web"}],"messages":[]}"#,
         r#"{"model":"one:m","max_tokens":5,"previous_response_id":"r","messages":[]}"#,
+        r#"{"model":"one:m","max_tokens":5,"best_of":1e3,"messages":[]}"#,
     ] {
         assert_eq!(worth(&snapshot, Terms::default(), body, u64::MAX), Err("cost_not_bounded"), "{body}");
     }
+    // What is too deep to be walked hides nothing.
+    let (open, close) = ("[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        r#"{{"model":"one:m","max_tokens":5,"messages":[],"x":{open}{close},"plugins":[{{"id":"web"}}]}}"#
+    );
+    assert_eq!(worth(&snapshot, Terms::default(), &deep, u64::MAX), Err("cost_not_bounded"));
+    let background = r#"{"model":"one:m","max_tokens":5,"background":true,"messages":[]}"#;
+    assert!(worth(&snapshot, Terms::default(), background, u64::MAX).unwrap().background);
     let unpriced = self::snapshot("");
     let body = r#"{"model":"one:m","max_tokens":5,"messages":[]}"#;
     assert_eq!(worth(&unpriced, Terms::default(), body, u64::MAX), Err("cost_not_bounded"));

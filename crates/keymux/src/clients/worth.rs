@@ -25,6 +25,8 @@ pub struct Worth {
     pub bound_nano_usd: Option<u64>,
     /// The cap on the output of each of its answers that has to be written into it.
     pub cap: Option<u64>,
+    /// It is made, and billed, also if nobody waits for it.
+    pub background: bool,
 }
 
 /// Works it out for a client with a budget, if its budget can be held to at all.
@@ -59,12 +61,15 @@ pub fn of(
     (unix_s, left_nano_usd): (u64, u64),
 ) -> Result<Worth, Problem> {
     if plan.ask.endpoint == Endpoint::CountTokens {
-        return Ok(Worth { bound_nano_usd: Some(0), cap: None });
+        return Ok(Worth { bound_nano_usd: Some(0), ..Worth::default() });
     }
     let Read::Json(head) = read else {
         return Err(unbounded("It is a form, and what its files cost is not known before."));
     };
-    let charges = charges::read(body).unwrap_or_default();
+    // What was read as a head and cannot be walked (nested too deep, say) may hide anything.
+    let Some(charges) = charges::read(body) else {
+        return Err(unbounded("It is nested too deep, or is not JSON throughout."));
+    };
     let names = targets(snapshot, client, plan, head, &charges);
     let mut prices = Vec::with_capacity(names.len());
     for (provider, model) in names {
@@ -92,7 +97,7 @@ pub fn of(
     let request = Request { output_tokens_max: Some(0), ..request(head, body, &charges) };
     let answers = head.n.max(charges.best_of).unwrap_or(1).max(1);
     let given = match head.kind {
-        BodyKind::Embeddings => return bounded(&prices, &request, unix_s, None),
+        BodyKind::Embeddings => return bounded(&prices, &request, unix_s, Worth::default()),
         BodyKind::Other => None,
         _ => Some(head.output_cap()),
     };
@@ -105,7 +110,8 @@ pub fn of(
     };
     let each = given.or(written).unwrap_or(0);
     let request = Request { output_tokens_max: Some(each.saturating_mul(answers)), ..request };
-    bounded(&prices, &request, unix_s, written)
+    let worth = Worth { cap: written, background: charges.background, ..Worth::default() };
+    bounded(&prices, &request, unix_s, worth)
 }
 
 fn unbounded(why: &str) -> Problem {
@@ -117,11 +123,11 @@ fn bounded(
     prices: &[Arc<Price>],
     request: &Request<'_>,
     unix_s: u64,
-    cap: Option<u64>,
+    worth: Worth,
 ) -> Result<Worth, Problem> {
     let bounds: Option<Vec<u64>> = prices.iter().map(|price| price.bound(request, unix_s)).collect();
     match bounds.and_then(|bounds| bounds.into_iter().max()) {
-        Some(bound) => Ok(Worth { bound_nano_usd: Some(bound), cap }),
+        Some(bound) => Ok(Worth { bound_nano_usd: Some(bound), ..worth }),
         None if request.files > 0 || request.continues => {
             Err(unbounded("Part of its input lies in files or at the provider, and its length is not known."))
         }

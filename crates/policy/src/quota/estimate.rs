@@ -132,6 +132,12 @@ impl ModelStats {
         self.reported[usize::from(wide)].of(1.0, 2_000.0)
     }
 
+    /// A request's input, as answers would report it.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a guess of tokens is small")]
+    pub(crate) fn input_tokens(&self, size: &Size) -> u64 {
+        (size.input_tokens as f64 * self.usage_ratio(size.wide)).ceil() as u64
+    }
+
     /// Input tokens that are charged at admission for each one guessed: as refusals told, else as answers report.
     pub(crate) fn input_ratio(&self, wide: bool) -> f64 {
         let told = self.told[usize::from(wide)];
@@ -360,6 +366,8 @@ mod tests {
         }
         assert!((stats.input_ratio(false) - 0.8).abs() < 0.02, "{}", stats.input_ratio(false));
         assert!((stats.input_ratio(true) - 2.5).abs() < 0.05, "{}", stats.input_ratio(true));
+        let guess = stats.input_tokens(&Size { input_tokens: 200, ..wide });
+        assert!((490..=500).contains(&guess), "{guess}");
         assert!(stats.off().answers == 600 && stats.off().share < 0.02, "{:?}", stats.off());
         (0..100).for_each(|_| stats.learn(&SIZE, &Used { input_tokens: 1_600, ..USED }));
         assert!((0.1..0.5).contains(&stats.off().share), "what is asked changed: {:?}", stats.off());

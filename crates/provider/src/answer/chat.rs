@@ -19,6 +19,9 @@ pub(crate) fn finish_reason(answer: &Answer) -> &'static str {
 
 /// The usage object. OpenRouter's carries the cost.
 pub(crate) fn usage(answer: &Answer) -> String {
+    if answer.untold {
+        return "null".to_owned();
+    }
     let (input, output) = (answer.input, answer.output);
     let mut text = format!(
         r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{}"#,

@@ -27,6 +27,7 @@ pub(crate) enum Finish {
 
 /// Everything that is needed to write an answer in any dialect.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off the call")]
 pub(crate) struct Answer {
     pub(crate) dialect: Dialect,
     pub(crate) endpoint: Endpoint,
@@ -37,6 +38,7 @@ pub(crate) struct Answer {
     pub(crate) words: Words,
     pub(crate) n: u32,
     pub(crate) include_usage: bool,
+    pub(crate) untold: bool,
     pub(crate) finish: Finish,
     pub(crate) input: u64,
     pub(crate) cached: u64,

@@ -368,6 +368,7 @@ fn answer(
     let n = call.n.max(1);
     let each = course.output_tokens / u64::from(n);
     let reasoning_each = (course.reasoning_tokens / u64::from(n)).min(each);
+    let untold = steer.is_some_and(|s| s.untold);
     let fresh = course.input_tokens - course.cached_tokens.min(course.input_tokens);
     let price = |m: &crate::spec::ModelSpec| {
         fresh * m.input_nano_usd
@@ -383,7 +384,8 @@ fn answer(
         seed,
         words,
         n,
-        include_usage: call.include_usage,
+        include_usage: call.include_usage && !untold,
+        untold,
         finish,
         input: course.input_tokens,
         cached: course.cached_tokens,

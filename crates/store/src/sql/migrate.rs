@@ -10,9 +10,18 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("clients", include_str!("../../migrations/0002_clients.sql")),
 ];
 
+/// Where steps are recorded.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";
+
+/// Whether no step was ever made in it.
+pub(crate) fn is_new(db: &mut dyn Sql) -> Result<bool, Fault> {
+    db.script(TABLE)?;
+    Ok(db.rows("SELECT number FROM migrations LIMIT 1", &[])?.is_empty())
+}
+
 /// Brings the database to the last step.
 pub(crate) fn migrate(db: &mut dyn Sql, steps: &[(&str, &str)]) -> Result<(), Fault> {
-    db.script("CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)")?;
+    db.script(TABLE)?;
     let mut done = 0;
     for mut row in db.rows("SELECT number, name, checksum FROM migrations ORDER BY number", &[])? {
         let (number, name, checksum) = (row.int()?, row.text()?, row.text()?);

@@ -98,6 +98,40 @@ fn a_database_that_is_gone_is_not_begun_anew() {
 }
 
 #[test]
+fn a_file_that_was_emptied_is_not_begun_anew() {
+    let place = Place::sqlite();
+    let (store, _) = place.open();
+    record(&store, 0..10);
+    assert!(store.wait_drained(LONG));
+    drop(store);
+    // What is left of a file after some crashes of a file system, and a database for SQLite.
+    std::fs::write(place.db(), b"").unwrap();
+    for suffix in ["db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(place.db().with_extension(suffix));
+    }
+    let Err(OpenError::Database(fault)) = Store::open(place.options()) else { panic!("it began at zero") };
+    assert_eq!(fault.kind, Kind::Missing);
+    assert!(fault.what.contains("is empty") && fault.what.contains("ledger.place"), "{fault}");
+    std::fs::remove_file(place.folder.path().join("ledger.place")).unwrap();
+    assert_eq!(all(&place.open().0).0, 0, "who means it may begin anew");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: scripts/stores"]
+fn a_database_on_a_server_that_was_emptied_is_not_begun_anew() {
+    let place = Place::postgres();
+    let (store, _) = place.open();
+    record(&store, 0..10);
+    assert!(store.wait_drained(LONG));
+    drop(store);
+    place.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    let Err(OpenError::Database(fault)) = Store::open(place.options()) else { panic!("it began at zero") };
+    assert_eq!(fault.kind, Kind::Missing, "{fault}");
+    std::fs::remove_file(place.folder.path().join("ledger.place")).unwrap();
+    assert_eq!(all(&place.open().0).0, 0, "who means it may begin anew");
+}
+
+#[test]
 fn another_file_and_a_folder_that_was_moved_are_no_loss() {
     let place = Place::sqlite();
     drop(place.open());

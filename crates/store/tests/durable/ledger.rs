@@ -7,9 +7,12 @@ use std::sync::Arc;
 on_both! {
     rows_come_back_as_they_were_and_only_to_their_client
     a_row_that_comes_twice_counts_once
+    a_log_that_is_read_again_counts_once
+    sums_of_hours_and_days_go_on_over_a_restart_at_the_turn_of_a_month
     sums_are_told_apart_by_what_is_asked_for
     spend_is_by_the_day_that_bears_it
     old_rows_go_while_their_sums_and_all_spend_stay
+    new_rows_come_in_between_two_steps_of_retention
     a_second_instance_is_refused
     a_foreign_or_newer_schema_is_left_alone
     clients_live_through_every_change
@@ -58,6 +61,74 @@ fn a_row_that_comes_twice_counts_once(place: &Place) {
     assert_eq!((all.requests, all.cost_nano_usd, all.input_tokens), (3, 6, 300));
     let spend: u64 = ask(store.spend(None)).unwrap().iter().filter(|s| s.team).map(|s| s.cost_nano_usd).sum();
     assert_eq!(spend, 6);
+}
+
+fn a_log_that_is_read_again_counts_once(place: &Place) {
+    // All of it, as after a power failure that took what the log knew of the database.
+    let mut away = place.options();
+    away.target = Target::Sqlite(place.folder.path().join("not there").join("ledger.db"));
+    let (store, _) = Store::open(away).unwrap();
+    for n in 0..1200 {
+        assert!(store.record(request(n, NOON + n * 10_000)));
+    }
+    let open = Reservation {
+        request: "req-open".into(),
+        client: "ck-0".into(),
+        at_unix_ms: NOON,
+        ..Reservation::default()
+    };
+    store.reserve(&Reservation { cost_nano_usd: 7, ..open }).unwrap();
+    assert!(store.wait_until(LONG, |h| h.buffered == 0 && h.fill.rows == 1200));
+    drop(store);
+    let (log, copy) = (place.options().log, place.folder.path().join("copy"));
+    std::fs::copy(&log, &copy).unwrap();
+    let mut seen = Vec::new();
+    for again in [false, true] {
+        let (store, found) = place.open();
+        assert_eq!((found.rows, found.unknown.len()), (1200, 1), "again: {again}");
+        assert!(store.wait_drained(LONG), "{:?}", store.health());
+        let mut spend = ask(store.spend(None)).unwrap();
+        spend.sort_by(|a, b| (a.team, &a.name).cmp(&(b.team, &b.name)));
+        seen.push((total(&store, &[By::Hour, By::Client]), spend));
+        drop(store);
+        std::fs::copy(&copy, &log).unwrap();
+    }
+    assert_eq!(seen[0], seen[1]);
+    let sum = |team: bool| seen[0].1.iter().filter(|s| s.team == team).map(|s| s.cost_nano_usd).sum::<u64>();
+    assert_eq!((sum(true), sum(false)), ((0..1200).sum(), (0..1200).sum::<u64>() + 7));
+    assert_eq!(seen[0].0.iter().map(|u| u.requests).sum::<u64>(), 1201);
+}
+
+fn sums_of_hours_and_days_go_on_over_a_restart_at_the_turn_of_a_month(place: &Place) {
+    // Midnight before the first of December 2023, a Friday: another hour, day and month, and the same week.
+    const TURN: u64 = 1_701_388_800_000;
+    let (store, _) = place.open();
+    record_all(&store, [request(3, TURN - 1), request(6, TURN), request(9, TURN - 3_600_001)]);
+    drop(store);
+    let (store, _) = place.open();
+    // One that was held before the turn ends after it, and after the restart.
+    let late = Record { started_unix_ms: TURN - 5, charged_unix_ms: TURN - 2, ..request(12, TURN) };
+    record_all(&store, [late, request(15, TURN + 1), request(18, TURN + 3_600_000)]);
+    drop(store);
+    let (store, _) = place.open();
+    let sums = |by: By| {
+        let all = total(&store, &[by]);
+        all.iter()
+            .map(|u| (u.names[0].parse().unwrap(), u.requests, u.cost_nano_usd))
+            .collect::<Vec<(u64, u64, u64)>>()
+    };
+    let (hour, day) = (TURN / 3_600_000, TURN / DAY);
+    assert_eq!(sums(By::Hour), [(hour - 2, 1, 9), (hour - 1, 2, 15), (hour, 2, 21), (hour + 1, 1, 18)]);
+    assert_eq!(sums(By::Day), [(day - 1, 3, 24), (day, 3, 39)]);
+    let of =
+        |since| ask(store.spend(since)).unwrap().iter().find(|s| s.name == "ck-0").map(|s| s.cost_nano_usd);
+    assert_eq!((of(Some(day)), of(Some(day - 1)), of(None)), (Some(39), Some(63), Some(63)));
+    assert_eq!(ask(store.spend_by_day(false, "ck-0")).unwrap().len(), 2);
+    let month = |since: u64, until: u64| {
+        let query = UsageQuery { since_unix_ms: since, until_unix_ms: Some(until), ..UsageQuery::default() };
+        ask(store.usage(query)).unwrap()[0].cost_nano_usd
+    };
+    assert_eq!((month(0, TURN - 1), month(TURN, u64::MAX / 2)), (24, 39));
 }
 
 fn sums_are_told_apart_by_what_is_asked_for(place: &Place) {
@@ -142,6 +213,36 @@ fn old_rows_go_while_their_sums_and_all_spend_stay(place: &Place) {
     assert_eq!(total(&store, &[By::Key])[0].names, ["key-2"]);
 }
 
+fn new_rows_come_in_between_two_steps_of_retention(place: &Place) {
+    let (store, _) = place.open();
+    record_all(&store, (0..3500).map(|n| request(n, NOON)));
+    drop(store);
+    // Before each look for old rows the clock is asked, and it answers when it is told to.
+    let (go, wait) = std::sync::mpsc::sync_channel::<()>(0);
+    let wait = std::sync::Mutex::new(wait);
+    let mut options = place.options();
+    options.clock = Arc::new(move || {
+        // Nobody holds it back any more once the test is over.
+        let _ = wait.lock().unwrap().recv();
+        NOON + 45 * DAY
+    });
+    let (store, _) = Store::open(options).unwrap();
+    let there =
+        |n: u64| ask(store.generation(&format!("ck-{}", n % 3), &format!("req-{n}"))).unwrap().is_some();
+    for step in 1..=3 {
+        assert!(store.record(request(6000 + step, NOON + 45 * DAY)));
+        assert!(store.wait_until(LONG, |h| h.buffered == 0));
+        go.send(()).unwrap();
+        assert!(store.wait_drained(LONG), "a new row waits for all the old ones");
+        assert!(there(6000 + step) && !there(step * 1000 - 1), "a thousand at a time");
+        assert!(there(step * 1000), "one step is small");
+    }
+    drop(go);
+    while there(3499) {}
+    let all = &total(&store, &[])[0];
+    assert_eq!((all.requests, all.cost_nano_usd), (3503, (0..3500).sum::<u64>() + 6001 + 6002 + 6003));
+}
+
 fn a_second_instance_is_refused(place: &Place) {
     let (store, _) = place.open();
     let mut options = place.options();
@@ -156,24 +257,16 @@ fn a_second_instance_is_refused(place: &Place) {
 
 fn a_foreign_or_newer_schema_is_left_alone(place: &Place) {
     drop(place.open());
-    let sql = |sql: &str| match place.target() {
-        Target::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
-        Target::Postgres(url) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-                tokio::select! { r = client.batch_execute(sql) => r.unwrap(), _ = connection => panic!("closed") }
-            });
-        }
-    };
     let refused = |part: &str| {
         let Err(OpenError::Database(fault)) = Store::open(place.options()) else { panic!("opened") };
         assert_eq!(fault.kind, Kind::Schema);
         assert!(fault.what.contains(part), "{fault}");
     };
-    sql("INSERT INTO migrations (number, name, checksum) VALUES (99, 'later', 'x')");
+    place.sql("INSERT INTO migrations (number, name, checksum) VALUES (99, 'later', 'x')");
     refused("99");
-    sql("DELETE FROM migrations WHERE number = 99; UPDATE migrations SET checksum = 'x' WHERE number = 1");
+    place.sql(
+        "DELETE FROM migrations WHERE number = 99; UPDATE migrations SET checksum = 'x' WHERE number = 1",
+    );
     refused("step 1");
 }
 

@@ -42,6 +42,26 @@ impl Place {
         self.folder.path().join("ledger.db")
     }
 
+    /// Runs statements past the store.
+    pub(crate) fn sql(&self, sql: &str) {
+        match self.target() {
+            Target::Sqlite(path) => {
+                rusqlite::Connection::open(path).expect("it opens").execute_batch(sql).expect("it runs");
+            }
+            Target::Postgres(url) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(async {
+                    let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+                    let (client, connection) = connected.expect("a connection");
+                    tokio::select! {
+                        done = client.batch_execute(sql) => done.expect("it runs"),
+                        _ = connection => panic!("closed"),
+                    }
+                });
+            }
+        }
+    }
+
     pub(crate) fn options(&self) -> Options {
         let mut options =
             Options::new(self.target(), self.folder.path().join("ledger.log"), Arc::new(|| NOON));
