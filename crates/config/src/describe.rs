@@ -350,3 +350,18 @@ fn number(n: f64) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_has_a_path_and_a_place_in_the_list_of_all() {
+        let paths = Endpoint::WORDS.iter().map(|(_, endpoint)| *endpoint);
+        assert!(
+            paths.eq(Endpoint::ALL),
+            "keymux_policy::fleet::Endpoint::ALL is not complete, or in another order"
+        );
+        assert!(Endpoint::ALL.iter().enumerate().all(|(at, endpoint)| *endpoint as usize == at));
+    }
+}

@@ -299,9 +299,6 @@ fn counted(endpoint: Endpoint, held: &Held, body: &[u8]) -> Option<Used> {
 }
 
 fn settle(held: Held, now: Now, key: &KeyEntry, used: Option<Used>, first_output_ns: Option<u64>) {
-    if let Some(used) = used {
-        key.counters.tokens(used.input_tokens, used.output_tokens);
-    }
     key.counters.attempt(None);
     let outcome = keymux_policy::Outcome { end: End::Done, used, committed: true, first_output_ns };
     // An answered request has no next step.

@@ -36,10 +36,21 @@ pub enum Effect {
     Nothing,
 }
 
-/// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the table below says it")]
-pub enum Kind {
+macro_rules! kinds {
+    ($($kind:ident,)*) => {
+        /// What kind of thing happened.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "the table below says it")]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            /// All of them, in their order.
+            pub const ALL: [Self; [$(Self::$kind),*].len()] = [$(Self::$kind),*];
+        }
+    };
+}
+
+kinds! {
     BreakerOpened,
     BreakerHalfOpen,
     BreakerClosed,

@@ -252,6 +252,7 @@ pub fn query_from_caller(query: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::body::Body;
+    use crate::live::Times;
     use crate::observe::Metrics;
     use crate::upstream::Origin;
     use http::header::{HeaderName, HeaderValue};
@@ -278,6 +279,7 @@ mod tests {
             endpoints: EndpointSet::default(),
             timeouts: Timeouts::default(),
             trace_context: false,
+            times: Times::new(&"lab".into(), std::iter::empty(), &Metrics::default()),
         }
     }
 
@@ -288,7 +290,7 @@ mod tests {
             account_name: "a".into(),
             account: AccountId(0),
             credential: Some((HeaderName::from_static("x-key"), HeaderValue::from_static("sk-test-1"))),
-            counters: Metrics::new().key("lab", "k"),
+            counters: Metrics::default().key(&"lab".into(), &"k".into()),
             owner: std::sync::atomic::AtomicU64::default(),
         }
     }

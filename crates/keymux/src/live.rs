@@ -1,6 +1,7 @@
 //! The configuration as the data path uses it: one immutable snapshot, replaced whole. Names become ids here, and an
 //! id stays with its name over every reload, so that what the scheduler learned about a key survives.
 
+use crate::observe::{KeyCounters, Metrics, ModelCounters, OTHER, TargetTimes};
 use crate::upstream::{Origin, Proxy};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use keymux_config::prices::Price;
@@ -11,7 +12,7 @@ use keymux_policy::fleet::{
 };
 use keymux_wire as wire;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +32,10 @@ pub struct Snapshot {
     pub key_ids: Vec<Vec<KeyId>>,
     /// By the index of the configuration's routes.
     pub route_ids: Vec<RouteId>,
+    /// By the same; a variant counts for the route that it is made of.
+    pub route_counters: Vec<Arc<ModelCounters>>,
+    /// Of all names that are no route's.
+    pub other_counters: Arc<ModelCounters>,
     /// Prices that were looked up.
     prices: Mutex<PricesOf>,
 }
@@ -72,6 +77,34 @@ pub struct Upstream {
     pub trace_context: bool,
     /// A stream that is cancelled goes on there, and is billed.
     pub runs_on_after_cancel: bool,
+    /// How long it took.
+    pub times: Times,
+}
+
+/// The times of a provider's models: of those that routes lead to each for itself, of all others together, for their
+/// names come from clients.
+pub struct Times {
+    models: BTreeMap<Arc<str>, Arc<TargetTimes>>,
+    other: Arc<TargetTimes>,
+}
+
+impl Times {
+    /// Those of a provider, with these models apart.
+    pub fn new(provider: &Arc<str>, models: impl Iterator<Item = Arc<str>>, metrics: &Metrics) -> Self {
+        let named = |model: Arc<str>| (model.clone(), metrics.target(provider, model));
+        let other = metrics.target(provider, OTHER.into());
+        Self { models: models.chain([OTHER.into()]).map(named).collect(), other }
+    }
+
+    /// Those of a model.
+    pub fn model(&self, model: &str) -> &Arc<TargetTimes> {
+        self.models.get(model).unwrap_or(&self.other)
+    }
+
+    /// All of them, with the name to show.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &TargetTimes)> {
+        self.models.iter().map(|(model, times)| (&**model, &**times))
+    }
 }
 
 /// A key, as requests carry it.
@@ -87,7 +120,7 @@ pub struct KeyEntry {
     /// The credential, marked sensitive.
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// Counters of this key.
-    pub counters: crate::observe::KeyCounters,
+    pub counters: Arc<KeyCounters>,
     /// The owner that its answers named last; 0: none yet.
     pub owner: AtomicU64,
 }
@@ -132,11 +165,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// A header or secret that HTTP cannot carry, in words that name it.
-    pub fn new(
-        config: Config,
-        names: &mut Names,
-        metrics: &crate::observe::Metrics,
-    ) -> Result<(Self, Fleet), String> {
+    pub fn new(config: Config, names: &mut Names, metrics: &Metrics) -> Result<(Self, Fleet), String> {
         let mut snapshot = Self {
             upstreams: Vec::new(),
             keys: Vec::new(),
@@ -144,6 +173,8 @@ impl Snapshot {
             provider_ids: Vec::new(),
             key_ids: Vec::new(),
             route_ids: Vec::new(),
+            route_counters: Vec::new(),
+            other_counters: metrics.route(&OTHER.into()),
             prices: Mutex::default(),
             config,
         };
@@ -173,6 +204,8 @@ impl Snapshot {
                 strategy: route.strategy,
             });
             snapshot.route_ids.push(id);
+            let declared = route.variant_of.and_then(|at| snapshot.config.routes.get(at)).unwrap_or(route);
+            snapshot.route_counters.push(metrics.route(&declared.model));
         }
         Ok((snapshot, fleet))
     }
@@ -181,12 +214,15 @@ impl Snapshot {
         &mut self,
         provider: &Provider,
         names: &mut Names,
-        metrics: &crate::observe::Metrics,
+        metrics: &Metrics,
         fleet: &mut Fleet,
     ) -> Result<Vec<KeyId>, String> {
         let id = ProviderId(names.id(What::Provider, &provider.name));
+        let index = self.provider_ids.len();
         self.provider_ids.push(id);
-        let upstream = upstream(id, provider, names)?;
+        let targets = self.config.routes.iter().flat_map(|route| route.tiers.iter().flatten());
+        let models = targets.filter(|target| target.provider == index).map(|target| target.model.clone());
+        let upstream = upstream(id, provider, names, Times::new(&provider.name, models, metrics))?;
         put(&mut self.upstreams, id.0, Arc::new(upstream));
         fleet.providers.push(ProviderSpec {
             id,
@@ -242,6 +278,11 @@ impl Snapshot {
         Ok(keys)
     }
 
+    /// What is counted of a route; `None`: of a name that is none's.
+    pub fn counters(&self, route: Option<usize>) -> &Arc<ModelCounters> {
+        route.and_then(|route| self.route_counters.get(route)).unwrap_or(&self.other_counters)
+    }
+
     /// The provider of this id.
     pub fn upstream(&self, id: ProviderId) -> Option<&Arc<Upstream>> {
         self.upstreams.get(id.0 as usize)?.as_ref()
@@ -290,7 +331,12 @@ fn origin_name(origin: &Origin) -> String {
     format!("{origin:?} {credential:?}")
 }
 
-fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Upstream, String> {
+fn upstream(
+    id: ProviderId,
+    provider: &Provider,
+    names: &mut Names,
+    times: Times,
+) -> Result<Upstream, String> {
     let base = &provider.base;
     let proxy = provider.proxy.as_ref().map(Proxy::of);
     let origin = Origin { https: base.https, host: base.host.clone(), port: base.port, proxy };
@@ -340,6 +386,7 @@ fn upstream(id: ProviderId, provider: &Provider, names: &mut Names) -> Result<Up
         timeouts: provider.timeouts,
         trace_context: provider.trace_context,
         runs_on_after_cancel: provider.charging.runs_on_after_cancel,
+        times,
     })
 }
 

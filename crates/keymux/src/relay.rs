@@ -40,9 +40,6 @@ impl Attempt {
     fn settle(self, end: End, used: Option<Used>) -> Option<Class> {
         let outcome =
             keymux_policy::Outcome { end, used, committed: true, first_output_ns: self.first_output_ns };
-        if let Some(used) = used {
-            self.key.counters.tokens(used.input_tokens, used.output_tokens);
-        }
         let blame = match self.held.finish(outcome) {
             crate::scheduler::Answer::Done(settled) => settled.blame,
             _ => None,

@@ -127,6 +127,11 @@ impl Reloader {
         }
     }
 
+    /// Whether the file as it stands is refused.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
     fn refuse(&mut self, why: String, always: bool) -> Looked {
         if !always && self.refused.as_ref() == Some(&why) {
             return Looked::Same;

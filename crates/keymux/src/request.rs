@@ -232,6 +232,7 @@ pub async fn carry_out(
         story.refused(problem);
     })?;
     story.asks_for(read.model(), read.stream());
+    story.planned(snapshot.counters(plan.route), plan.ask.class);
     let bound = bound::bind(&worker.gateway, snapshot, &read, &mut plan, story.caller().map(|c| &**c)).await;
     bound.inspect_err(|problem| story.refused(problem))?;
     let passed = pass(worker, snapshot, (&read, &asked.body, &mut plan), &mut story, now).await;
@@ -242,7 +243,6 @@ pub async fn carry_out(
         let held = match answer {
             Answer::Go(held) => held,
             Answer::Wait(waiting) => {
-                let _waits = worker.gateway.wait();
                 answer = waiting.decided().await;
                 now_ns = worker.gateway.clock.mono_ns();
                 continue;
@@ -287,10 +287,7 @@ async fn pass(
     let (said, then) = match gateway.turnstile.enter(want) {
         Entry::Go(passed) => (Ok(passed), now),
         Entry::Refuse(denial) => (Err(denial), now),
-        Entry::Wait(waiting) => {
-            let _waits = gateway.wait();
-            (waiting.called().await, gateway.clock.now())
-        }
+        Entry::Wait(waiting) => (waiting.called().await, gateway.clock.now()),
     };
     let passed = said.map_err(|denial| clients::denied::problem(&denial, &client, then.unix_ns))?;
     story.passed(passed, bound_nano_usd, then.mono_ns.saturating_sub(now.mono_ns));

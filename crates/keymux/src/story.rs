@@ -6,12 +6,12 @@ use crate::clients::{Client, Passed};
 use crate::errors::Problem;
 use crate::explain::{Step, Told};
 use crate::live::{KeyEntry, Upstream};
-use crate::observe;
+use crate::observe::{self, ModelCounters, TargetTimes};
 use crate::serve::Gateway;
 use crate::traces::Trace;
 use keymux_policy::blame::Class;
 use keymux_policy::fleet::Endpoint;
-use keymux_policy::{Evidence, Lease, Now, Used};
+use keymux_policy::{Evidence, Lease, Now, Priority, Used};
 use keymux_store::Record;
 use keymux_wire::usage::Usage;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn label(self) -> &'static str {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] =
+        [Self::Answered, Self::ProviderError, Self::Refused, Self::Broken, Self::ClientGone];
+
+    /// The word for it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::ProviderError => "provider_error",
@@ -44,11 +49,22 @@ impl Outcome {
     }
 }
 
+/// What is added up when it is over.
+#[derive(Default)]
+struct Counted {
+    /// Of the name that is asked for; `None`: it was not read.
+    model: Option<Arc<ModelCounters>>,
+    class: Priority,
+    /// Of the last attempt.
+    target: Option<(Arc<KeyEntry>, Arc<TargetTimes>)>,
+}
+
 /// One request's story.
 pub struct Story {
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
     outcome: Outcome,
+    counted: Counted,
     caller: Option<Arc<Client>>,
     bill: Box<Bill>,
     /// Time in the lines of its client and team.
@@ -91,6 +107,7 @@ impl Story {
             gateway: gateway.clone(),
             endpoint,
             outcome: Outcome::ClientGone,
+            counted: Counted::default(),
             caller,
             bill: Box::default(),
             line_ns: 0,
@@ -136,6 +153,12 @@ impl Story {
         model.clone_into(&mut self.told.record.model);
     }
 
+    /// It is known where it goes and in which class it waits.
+    pub fn planned(&mut self, counters: &Arc<ModelCounters>, class: Priority) {
+        self.counted.model = Some(counters.clone());
+        self.counted.class = class;
+    }
+
     /// The request has passed its client's limits.
     pub fn passed(&mut self, passed: Passed, bound_nano_usd: Option<u64>, waited_ns: u64) {
         self.line_ns = waited_ns;
@@ -178,7 +201,11 @@ impl Story {
     }
 
     /// An attempt begins.
-    pub fn attempt(&mut self, upstream: &Upstream, key: &KeyEntry, lease: &Lease, now_ns: u64) {
+    pub fn attempt(&mut self, upstream: &Upstream, key: &Arc<KeyEntry>, lease: &Lease, now_ns: u64) {
+        self.counted.target = Some((key.clone(), upstream.times.model(&lease.model).clone()));
+        if lease.attempt > 1 {
+            self.gateway.metrics.retry();
+        }
         let record = &mut self.told.record;
         record.account = key.account_name.clone();
         record.generation = None;
@@ -241,7 +268,12 @@ impl Story {
     pub fn first_output(&mut self, now_ns: u64) {
         let took_ns = now_ns.saturating_sub(self.told.at.mono_ns);
         self.told.record.first_output_ns = Some(took_ns);
-        self.gateway.metrics.first_output_seconds.observe(seconds(took_ns));
+        if let Some(model) = &self.counted.model {
+            model.first_output.observe(took_ns);
+        }
+        if let (Some((_, times)), Some(step)) = (&self.counted.target, self.told.steps.last()) {
+            times.first_output.observe(took_ns.saturating_sub(step.begun_ns));
+        }
     }
 
     /// It was over at this instant, of which nobody need ask the clock again.
@@ -279,28 +311,40 @@ impl Story {
     }
 }
 
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
+impl Counted {
+    /// The request is over, and its record is complete.
+    fn close(&self, gateway: &Gateway, (endpoint, outcome): (Endpoint, Outcome), told: &Told) {
+        let record = &told.record;
+        let other = || gateway.live.load().other_counters.clone();
+        let model = self.model.clone().unwrap_or_else(other);
+        model.ended(endpoint, outcome);
+        model.request.observe(record.total_ns);
+        if record.queue_ns > 0 {
+            gateway.metrics.waited(self.class, record.queue_ns);
+        }
+        let Some((key, times)) = &self.target else { return };
+        key.counters.used(&record.used);
+        if let (Outcome::Answered, Some(step)) = (outcome, told.steps.last()) {
+            times.answered.observe(record.total_ns.saturating_sub(step.begun_ns));
+        }
+    }
 }
 
 impl Drop for Story {
     fn drop(&mut self) {
-        let Self { gateway, endpoint, outcome, told, caller, bill, witness, trace, .. } = self;
+        let Self { gateway, endpoint, outcome, counted, told, caller, bill, witness, trace, .. } = self;
         let (arrived_ns, record) = (told.at.mono_ns, &mut told.record);
         gateway.metrics.in_flight.dec();
-        gateway.metrics.request(*endpoint, outcome.label());
         record.outcome = outcome.label().into();
         if record.total_ns == 0 {
             record.total_ns = gateway.clock.mono_ns().saturating_sub(arrived_ns);
-        }
-        gateway.metrics.request_seconds.observe(seconds(record.total_ns));
-        if record.queue_ns > 0 {
-            gateway.metrics.wait_seconds.observe(seconds(record.queue_ns));
         }
         if let Some(step) = told.steps.last_mut() {
             step.ended_ns.get_or_insert(record.total_ns);
         }
         bill.close(*outcome, (caller.as_deref(), gateway), record);
+        counted.close(gateway, (*endpoint, *outcome), told);
+        let record = &mut told.record;
         if let Some(witness) = witness {
             // A story ends once.
             let _ = witness.set(record.clone());

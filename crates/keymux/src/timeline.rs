@@ -27,13 +27,19 @@ pub struct Entry {
 }
 
 /// The last entries.
-#[derive(Default)]
 pub struct Timeline(Mutex<Entries>);
 
-#[derive(Default)]
 struct Entries {
     last: u64,
     ring: VecDeque<Entry>,
+    /// Of each kind since the start.
+    counts: [u64; Kind::ALL.len()],
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self(Mutex::new(Entries { last: 0, ring: VecDeque::new(), counts: [0; Kind::ALL.len()] }))
+    }
 }
 
 impl Timeline {
@@ -47,12 +53,19 @@ impl Timeline {
         }
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
+        entries.counts[kind as usize] += 1;
         if entries.ring.len() == ENTRIES_MAX {
             entries.ring.pop_front();
         }
         let (id, at_unix_ms) = (entries.last, at_unix_ns / 1_000_000);
         let entry = Entry { id, at_unix_ms, level: row.level, kind, subject, text };
         entries.ring.push_back(entry);
+    }
+
+    /// How many of each kind were told.
+    pub fn counts(&self) -> impl Iterator<Item = (Kind, u64)> + use<> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner).counts;
+        Kind::ALL.into_iter().zip(counts)
     }
 
     /// Those after an id, oldest first.

@@ -39,6 +39,27 @@ pub enum Endpoint {
     AudioTranslations,
 }
 
+impl Endpoint {
+    /// All of them, in their order.
+    pub const ALL: [Self; 15] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+        Self::CountTokens,
+        Self::Moderations,
+        Self::Rerank,
+        Self::ImagesGenerations,
+        Self::ImagesEdits,
+        Self::ImagesVariations,
+        Self::Images,
+        Self::AudioSpeech,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+    ];
+}
+
 /// A set of [`Endpoint`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSet(u32);

@@ -228,7 +228,7 @@ def test_a_wait_is_part_of_the_request_and_comes_before_its_attempt(workshop):
         first = pool.submit(ask, front, "lab:m")
         upstream.wait_for(1)
         second = pool.submit(ask, front, "lab:m")
-        until(lambda: "keymux_waiting_requests 1" in front.metrics())
+        until(lambda: 'keymux_waiting_requests{class="normal"} 1' in front.metrics())
         go.set()
         _, (before,) = collector.wait(first.result())
         server, (client,) = collector.wait(second.result())

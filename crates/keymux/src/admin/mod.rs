@@ -12,6 +12,8 @@ mod state;
 mod usage;
 mod webhooks;
 
+pub(crate) use state::{KeyState, key_state};
+
 use crate::serve::Gateway;
 use crate::upstream::Connector;
 use axum::extract::{Path, Query, Request, State};
@@ -215,11 +217,7 @@ fn clients_waiting(gateway: &Gateway, view: &keymux_policy::View) -> Vec<(String
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let gateway = &admin.gateway;
-    if let Some(error) = gateway.scheduler.input_error() {
-        gateway.metrics.input_estimate_error.set(error);
-    }
-    let text = gateway.metrics.render();
+    let text = crate::observe::scrape(&admin.gateway);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 

@@ -95,17 +95,56 @@ fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
     })
 }
 
+/// How a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Ready,
+    AtItsLimit,
+    Failing,
+    Benched,
+    Disabled,
+}
+
+impl KeyState {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ready, Self::AtItsLimit, Self::Failing, Self::Benched, Self::Disabled];
+
+    /// For people.
+    fn word(self) -> &'static str {
+        match self {
+            Self::AtItsLimit => "at its limit",
+            other => other.label(),
+        }
+    }
+
+    /// For metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::AtItsLimit => "limited",
+            Self::Failing => "failing",
+            Self::Benched => "benched",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// How a key is, in a word.
 pub(super) fn state_word(view: &KeyView, account: &AccountView) -> &'static str {
+    key_state(view, account).word()
+}
+
+/// How a key is.
+pub(crate) fn key_state(view: &KeyView, account: &AccountView) -> KeyState {
     let open = view.models.iter().any(|m| m.breaker_open_until.is_some());
     let shut =
         view.quota.is_some() || account.quota.is_some() || view.models.iter().any(|m| m.quota.is_some());
     match (view.enabled, view.benched.or(account.benched)) {
-        (false, _) => "disabled",
-        (true, Some(_)) => "benched",
-        (true, None) if open => "failing",
-        (true, None) if shut => "at its limit",
-        (true, None) => "ready",
+        (false, _) => KeyState::Disabled,
+        (true, Some(_)) => KeyState::Benched,
+        (true, None) if open => KeyState::Failing,
+        (true, None) if shut => KeyState::AtItsLimit,
+        (true, None) => KeyState::Ready,
     }
 }
 

@@ -164,7 +164,9 @@ fn look(reloader: &mut Reloader, gateway: &Arc<Gateway>, always: bool) {
     let shown = reloader.path.display().to_string();
     let parse = |text: &str, w: &World<'_>| from_toml(&shown, text, w);
     let note = |kind, text| gateway.tell(Happening::new(kind, "configuration", text));
-    match world::with(|w| reloader.look(gateway, w, parse, always)) {
+    let looked = world::with(|w| reloader.look(gateway, w, parse, always));
+    gateway.metrics.config_refused(reloader.is_refused());
+    match looked {
         Looked::Same if always => note(Kind::Reloaded, "reload: nothing has changed".to_owned()),
         Looked::Same => {}
         Looked::Mended => {

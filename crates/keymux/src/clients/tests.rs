@@ -43,7 +43,7 @@ fn config(more: &str) -> Config {
 }
 
 pub(super) fn snapshot(more: &str) -> Snapshot {
-    Snapshot::new(config(more), &mut Names::default(), &Metrics::new()).unwrap().0
+    Snapshot::new(config(more), &mut Names::default(), &Metrics::default()).unwrap().0
 }
 
 fn stored(id: &str, key: &str, version: u64) -> store::Client {

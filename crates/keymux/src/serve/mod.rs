@@ -98,15 +98,6 @@ pub struct Gateway {
     listens_on: IpAddr,
 }
 
-/// Counts a waiter while it lives.
-pub struct Waits<'a>(&'a Metrics);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.dec();
-    }
-}
-
 impl Gateway {
     /// A gateway of this configuration, which writes into `store`. `seed` feeds the scheduler's dice.
     pub fn new(
@@ -115,12 +106,7 @@ impl Gateway {
         seed: u64,
         (clock, store): (Clock, Option<Arc<Store>>),
     ) -> Result<Arc<Self>, String> {
-        let metrics = Metrics::new();
-        if let Some(store) = &store {
-            metrics.tell_of(store.clone());
-        }
-        let traces = Traces::default();
-        metrics.count_traces(&traces);
+        let (metrics, traces) = (Metrics::default(), Traces::default());
         let mut names = Names::default();
         let log_requests = AtomicBool::new(config.server.log.requests);
         let head_bytes_max = AtomicUsize::new(config.server.head_bytes_max);
@@ -220,12 +206,6 @@ impl Gateway {
     pub fn admin_token(&self) -> Option<Secret> {
         let live = self.live.load();
         live.config.server.admin_token.as_ref().or_else(|| self.admin_token.get()).cloned()
-    }
-
-    /// Counts a waiter.
-    pub fn wait(&self) -> Waits<'_> {
-        self.metrics.waiting.inc();
-        Waits(&self.metrics)
     }
 }
 

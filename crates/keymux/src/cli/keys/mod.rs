@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         say_error(&format!("warning: {}", warning.message));
     }
     let (snapshot, _) =
-        Snapshot::new(config, &mut Names::default(), &Metrics::new()).map_err(Failure::Mend)?;
+        Snapshot::new(config, &mut Names::default(), &Metrics::default()).map_err(Failure::Mend)?;
     let dialer = Dialer { pool: Pool::default(), connector, clock: Clock::start() };
     let look = Look { args, snapshot, dialer, probes, keys };
     let runtime = rt::single().map_err(|e| Failure::Failed(e.to_string()))?;
