@@ -38,6 +38,7 @@ pub mod redact;
 pub mod refuse;
 pub mod relay;
 pub mod reload;
+pub mod replay;
 pub mod reply;
 pub mod request;
 pub mod rt;

@@ -193,7 +193,7 @@ fn destination(snapshot: &Snapshot, model: &str) -> Result<(Destination, Option<
     }
 }
 
-fn size(read: &Read<'_>, body: &Bytes) -> Size {
+pub(crate) fn size(read: &Read<'_>, body: &Bytes) -> Size {
     let body_bytes = body.len() as u64;
     match read {
         Read::Json(head) => {

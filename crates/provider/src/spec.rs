@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dialect::{Dialect, HeaderFamily};
+use crate::dialect::{Dialect, HeaderFamily, glob_matches};
 use crate::fault::{FaultSpec, RateLimitTime};
 use crate::spending::SpendReset;
 
@@ -228,6 +228,13 @@ pub struct LimitSpec {
     pub settlement_ms: u64,
     /// `concurrent` and `in_flight_money`: what the refusal's `Retry-After` says.
     pub retry_after_ms: Option<u64>,
+}
+
+impl LimitSpec {
+    /// Whether calls for this model meet it.
+    pub fn applies_to(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|glob| glob_matches(glob, model))
+    }
 }
 
 impl Default for LimitSpec {

@@ -3,7 +3,8 @@
 
 use crate::rng::Rng;
 use crate::spec::{
-    Arrivals, Class, Limits, Network, Patience, Route, Scenario, Stranger, StrategyName, Tokens, Traffic,
+    Arrivals, Class, Limits, Network, Patience, Place, Route, Scenario, Stranger, StrategyName, Tokens,
+    Traffic,
 };
 use keymux_provider::{
     AccountSpec, Anchor, ChargingSpec, Dialect, Dimension, FaultKind, FaultSpec, HeaderFamily, KeySpec,
@@ -175,7 +176,7 @@ fn fault(seconds: f64, rng: &mut Rng) -> FaultSpec {
 }
 
 fn routes(providers: &[ProviderSpec], rng: &mut Rng) -> Vec<Route> {
-    let names = || providers.iter().map(|p| p.name.clone());
+    let names = || providers.iter().map(|p| Place::named(&p.name));
     let strategies = [
         StrategyName::Headroom,
         StrategyName::RoundRobin,
@@ -193,7 +194,7 @@ fn routes(providers: &[ProviderSpec], rng: &mut Rng) -> Vec<Route> {
     }
     if rng.chance(0.4) {
         let p = &providers[0];
-        let only = vec![vec![format!("{}/{}", p.name, p.accounts[0].name)]];
+        let only = vec![vec![Place::named(&format!("{}/{}", p.name, p.accounts[0].name))]];
         routes.push(Route { name: "one".to_owned(), tiers: only, strategy: StrategyName::Headroom });
     }
     routes

@@ -5,6 +5,7 @@ use crate::oracle::{self, Oracle, amount, horizon_s};
 use crate::run::{Fate, Record, Run};
 use crate::spec::{Scenario, SpecError};
 use crate::time::{MS, ns_of, s_of};
+use crate::utilisation::{self, Utilisation};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,12 @@ pub struct KeyLine {
     pub limited: u64,
     /// Failed for another reason.
     pub failed: u64,
+    /// Requests that it answered.
+    pub answered: u64,
+    /// Their mean wait, in milliseconds.
+    pub wait_ms: f64,
+    /// How full its account was; `None` where that has no limits.
+    pub utilisation: Option<Utilisation>,
     /// Accepted in each sixtieth of the scenario's time (and after it, as long as it takes).
     pub over_time: Vec<u32>,
 }
@@ -65,6 +72,8 @@ pub struct ClientLine {
     pub errors: u64,
     /// Mean wait of those that were answered, in milliseconds.
     pub wait_ms: f64,
+    /// 95 of 100 of them waited no longer than this, in milliseconds.
+    pub wait_p95_ms: f64,
     /// Its max-min share of what was possible, in the scenario's units.
     pub share: f64,
     /// What a clairvoyant FIFO would have given it, in the scenario's units.
@@ -78,6 +87,7 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("goodput", "answered, as a share of what the limits could have admitted at most (fluid bound)"),
     ("fifo_goodput", "the same of a clairvoyant FIFO: how close the fluid bound is to what can be reached"),
     ("answered", "answered, as a share of what came"),
+    ("fifo_answered", "the same of a clairvoyant FIFO"),
     ("refused", "refused for want of quota, as a share of what came"),
     ("refused_late", "of the refusals, those that came after waiting"),
     ("hopeful", "told to wait although the forecast misses the deadline, as a share of what came"),
@@ -90,6 +100,10 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("limited", "refusals by limits"),
     ("failed", "attempts that failed for another reason than a limit"),
     ("failed_most", "failed attempts of the key that had most"),
+    (
+        "utilisation",
+        "how full accounts were, of the fullest of their limits, on the average of those that have any",
+    ),
     ("timeouts", "attempts that were given up for being silent"),
     ("benches", "times that a breaker opened or a key, account or provider was benched"),
     ("spread", "how much more the busiest key answered than the idlest"),
@@ -138,8 +152,41 @@ pub struct Judged {
 }
 
 /// Runs a scenario with one seed.
+///
+/// # Errors
+/// The scenario does not fit together.
 pub fn simulate(scenario: &Scenario, seed: u64) -> Result<Figures, SpecError> {
+    replay(scenario, seed, |_| {})
+}
+
+/// A request of a run that was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'a> {
+    /// The tag of the line of a replay that it was.
+    pub tag: u32,
+    /// Where it was answered.
+    pub provider: &'a str,
+    /// The provider's name of the model.
+    pub model: &'a str,
+    /// When the answer ended, in seconds from the beginning.
+    pub ended_s: f64,
+}
+
+/// The same, for whoever wants to know of each request that was answered.
+///
+/// # Errors
+/// The scenario does not fit together.
+pub fn replay(
+    scenario: &Scenario,
+    seed: u64,
+    mut served: impl FnMut(&Served<'_>),
+) -> Result<Figures, SpecError> {
     let record = Run::new(scenario, seed)?.run();
+    for r in record.reqs.iter().filter(|r| r.fate == Fate::Answered) {
+        let provider = &record.sides.world.providers[record.sides.keys[r.key].provider].name;
+        let model = r.model.as_deref().unwrap_or_default();
+        served(&Served { tag: r.tag, provider, model, ended_s: s_of(r.ended_ns) });
+    }
     let oracle = oracle::ask(scenario, &record, seed);
     Ok(figures(scenario, &record, &oracle, seed))
 }
@@ -172,6 +219,7 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     by_name.insert("requests", came);
     by_name.insert("goodput", ratio(done, oracle.possible));
     by_name.insert("answered", ratio(all_answered, offered));
+    by_name.insert("fifo_answered", ratio(fifo, offered));
     by_name.insert("refused", ratio(refused, came));
     by_name.insert("refused_late", ratio(t.refused_late as f64, refused));
     by_name.insert("hopeful", ratio(t.hopeful as f64, came));
@@ -204,20 +252,44 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     shares(scenario, record, oracle, &mut by_name);
     times(&answered, oracle, &mut by_name);
     by_name.insert("violations", record.violations.len() as f64);
-    let (keys, clients) = lines(record, oracle);
+    let utilisation = utilisation::of_accounts(scenario, record);
+    let usable = |a: &usize| record.sides.keys.iter().any(|k| k.account == *a);
+    let limited: Vec<f64> =
+        (0..utilisation.len()).filter(usable).filter_map(|a| Some(utilisation[a].as_ref()?.mean)).collect();
+    by_name.insert("utilisation", ratio(limited.iter().sum(), limited.len() as f64));
+    let (keys, clients) = lines(record, oracle, &utilisation);
     let met = met(record);
     Figures { seed, by_name, keys, clients, violations: record.violations.clone(), met, digest: t.digest }
 }
 
-fn lines(record: &Record, oracle: &Oracle) -> (Vec<KeyLine>, Vec<ClientLine>) {
-    let keys = record.tally.keys.iter().map(|k| KeyLine {
+fn lines(
+    record: &Record,
+    oracle: &Oracle,
+    utilisation: &[Option<Utilisation>],
+) -> (Vec<KeyLine>, Vec<ClientLine>) {
+    let mut of_keys = vec![(0_u64, 0.0); record.tally.keys.len()];
+    let mut of_clients = vec![Vec::new(); record.tally.clients.len()];
+    for r in record.reqs.iter().filter(|r| r.fate == Fate::Answered) {
+        let wait_ns = r.sent_ns.saturating_sub(r.came_ns);
+        let (answered, waited) = &mut of_keys[r.key];
+        *answered += 1;
+        *waited += wait_ns as f64 / MS as f64;
+        of_clients[usize::try_from(r.client).unwrap_or(0)].push(wait_ns);
+    }
+    let keys = record.tally.keys.iter().enumerate().map(|(n, k)| KeyLine {
         name: k.name.clone(),
         calls: k.calls,
         accepted: k.accepted,
         limited: k.limited,
         failed: k.failed,
+        answered: of_keys[n].0,
+        wait_ms: ratio(of_keys[n].1, of_keys[n].0 as f64),
+        utilisation: utilisation[record.sides.keys[n].account].clone(),
         over_time: k.over_time.clone(),
     });
+    for waits in &mut of_clients {
+        waits.sort_unstable();
+    }
     let clients = record.tally.clients.iter().enumerate().map(|(c, t)| ClientLine {
         name: t.name.clone(),
         offered: t.offered,
@@ -225,6 +297,7 @@ fn lines(record: &Record, oracle: &Oracle) -> (Vec<KeyLine>, Vec<ClientLine>) {
         refused: t.refused,
         errors: t.errors,
         wait_ms: ratio(t.wait_ns as f64 / MS as f64, t.answered as f64),
+        wait_p95_ms: percentile(&of_clients[c], 0.95),
         share: oracle.shares.get(c).copied().unwrap_or(0.0),
         fifo: oracle.fifo.by_client.get(c).copied().unwrap_or(0.0),
     });

@@ -1,15 +1,15 @@
 //! From a scenario to both sides of it: the world as the providers enforce it, and the fleet as the gateway knows it.
 
-use crate::spec::{Limits, Scenario, SpecError, StrategyName};
+use crate::spec::{KeyTerms, Limits, Place, Scenario, SpecError};
 use crate::time::{DAY, MS};
 use keymux_policy::fleet::{
     self as ours, AccountId, Charging, Endpoint, EndpointSet, Fleet, KeyId, Member, ModelSet, OutputCharge,
-    ProviderId, RouteId, RouteSpec, Shape, Strategy,
+    ProviderId, RouteId, RouteSpec, Shape,
 };
 use keymux_provider::{self as theirs, Anchor, ChargingSpec, LimitShape, TotalTokens, WorldSpec};
 use std::sync::Arc;
 
-/// The one model that everybody serves: which model it is makes no difference to anything here.
+/// The model of places that name none: everybody serves it.
 pub(crate) const MODEL: &str = "m";
 
 /// A key, as both sides know it.
@@ -32,11 +32,18 @@ pub(crate) struct Account {
     pub(crate) faults: Vec<theirs::FaultSpec>,
 }
 
-/// A route, as the accounts that may serve it.
+/// A route, as the accounts that may serve it, each with its name of the model.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteOf {
     pub(crate) name: String,
-    pub(crate) accounts: Vec<usize>,
+    pub(crate) accounts: Vec<(usize, Arc<str>)>,
+}
+
+impl Account {
+    /// The limits that requests of this model meet there.
+    pub(crate) fn limits_of(&self, model: &str) -> impl Iterator<Item = (usize, &theirs::LimitSpec)> {
+        self.limits.iter().enumerate().filter(move |(_, l)| l.applies_to(model))
+    }
 }
 
 /// Both sides of a scenario.
@@ -61,6 +68,9 @@ pub(crate) fn sides(scenario: &Scenario) -> Result<Sides, SpecError> {
     }
     let mut sides =
         Sides { world, fleet: Fleet::default(), keys: Vec::new(), accounts: Vec::new(), routes: Vec::new() };
+    if let Some(settings) = &scenario.settings {
+        sides.fleet.settings = settings.clone();
+    }
     if let Some(max) = scenario.waiters_max {
         let room = &mut sides.fleet.settings.room;
         (room.waiters_max, room.per_client_max, room.per_route_max) = (max, max, max);
@@ -68,7 +78,7 @@ pub(crate) fn sides(scenario: &Scenario) -> Result<Sides, SpecError> {
     }
     for (p, provider) in sides.world.providers.clone().iter().enumerate() {
         let limits = scenario.limits_of.get(&provider.name).copied().unwrap_or(scenario.limits);
-        add_provider(&mut sides, p, provider, limits == Limits::Declared);
+        add_provider(&mut sides, (p, provider), scenario, limits == Limits::Declared);
     }
     if sides.keys.is_empty() {
         return Err(wrong(
@@ -80,7 +90,7 @@ pub(crate) fn sides(scenario: &Scenario) -> Result<Sides, SpecError> {
 }
 
 /// The providers with all accounts in place.
-fn providers(scenario: &Scenario) -> Result<Vec<theirs::ProviderSpec>, SpecError> {
+pub(crate) fn providers(scenario: &Scenario) -> Result<Vec<theirs::ProviderSpec>, SpecError> {
     let mut providers = scenario.providers.clone();
     for copies in &scenario.accounts {
         let found = providers.iter_mut().find(|p| p.name == copies.provider);
@@ -114,7 +124,12 @@ fn providers(scenario: &Scenario) -> Result<Vec<theirs::ProviderSpec>, SpecError
     Ok(providers)
 }
 
-fn add_provider(sides: &mut Sides, p: usize, provider: &theirs::ProviderSpec, declared: bool) {
+fn add_provider(
+    sides: &mut Sides,
+    (p, provider): (usize, &theirs::ProviderSpec),
+    scenario: &Scenario,
+    declared: bool,
+) {
     let id = ProviderId(to_u32(p));
     sides.fleet.providers.push(ours::ProviderSpec {
         id,
@@ -139,18 +154,19 @@ fn add_provider(sides: &mut Sides, p: usize, provider: &theirs::ProviderSpec, de
             faults.extend(only.faults.iter().cloned());
         }
         for key in &account.keys {
+            let name = format!("{}/{}", provider.name, key.name);
+            let KeyTerms { weight, models } = scenario.keys.get(&name).cloned().unwrap_or_default();
             sides.fleet.keys.push(ours::KeySpec {
                 id: KeyId(to_u32(sides.keys.len())),
                 account: account_id,
                 provider: id,
                 name: key.name.as_str().into(),
-                weight: 1.0,
+                weight,
                 enabled: true,
-                models: ModelSet::default(),
+                models: ModelSet(models.into_iter().map(String::into_boxed_str).collect()),
                 limits: if declared { key.limits.iter().flat_map(declare).collect() } else { Vec::new() },
             });
-            let (name, secret) = (format!("{}/{}", provider.name, key.name), key.secret.clone());
-            sides.keys.push(Key { name, secret, provider: p, account: a });
+            sides.keys.push(Key { name, secret: key.secret.clone(), provider: p, account: a });
         }
         sides.accounts.push(Account {
             name: format!("{}/{}", provider.name, account.name),
@@ -163,16 +179,13 @@ fn add_provider(sides: &mut Sides, p: usize, provider: &theirs::ProviderSpec, de
 }
 
 fn add_routes(sides: &mut Sides, scenario: &Scenario) -> Result<(), SpecError> {
-    let all = vec![sides.world.providers.iter().map(|p| p.name.clone()).collect()];
-    let only = crate::spec::Route { name: "chat".to_owned(), tiers: all, strategy: StrategyName::Headroom };
-    let routes = if scenario.routes.is_empty() { vec![only] } else { scenario.routes.clone() };
-    for (r, route) in routes.iter().enumerate() {
+    for (r, route) in scenario.routes().iter().enumerate() {
         let mut accounts = Vec::new();
         let mut tiers = Vec::new();
         for tier in &route.tiers {
             let mut members = Vec::new();
-            for name in tier {
-                let member = member(sides, name, &mut accounts)?;
+            for place in tier {
+                let member = member(sides, place, &mut accounts)?;
                 members.push(member);
             }
             tiers.push(members);
@@ -181,37 +194,45 @@ fn add_routes(sides: &mut Sides, scenario: &Scenario) -> Result<(), SpecError> {
             id: RouteId(to_u32(r)),
             name: route.name.as_str().into(),
             tiers,
-            strategy: match route.strategy {
-                StrategyName::Headroom => Strategy::Headroom,
-                StrategyName::RoundRobin => Strategy::RoundRobin,
-                StrategyName::Weighted => Strategy::Weighted,
-                StrategyName::LeastInFlight => Strategy::LeastInFlight,
-                StrategyName::Fastest => Strategy::Fastest,
-            },
+            strategy: route.strategy.into(),
         });
         sides.routes.push(RouteOf { name: route.name.clone(), accounts });
     }
     Ok(())
 }
 
-fn member(sides: &Sides, name: &str, accounts: &mut Vec<usize>) -> Result<Member, SpecError> {
-    let (provider, account) = name.split_once('/').map_or((name, None), |(p, a)| (p, Some(a)));
-    let at = sides.world.providers.iter().position(|p| p.name == provider);
+fn member(sides: &Sides, place: &Place, accounts: &mut Vec<(usize, Arc<str>)>) -> Result<Member, SpecError> {
+    let Place { provider, account, keys: named, model, weight } = place;
+    let at = sides.world.providers.iter().position(|p| p.name == *provider);
     let at = at.ok_or_else(|| wrong(format!("[[route]]: there is no provider `{provider}`")))?;
-    let wanted = |a: &Account| a.provider == at && account.is_none_or(|_| a.name == name);
-    let found: Vec<usize> = (0..sides.accounts.len()).filter(|a| wanted(&sides.accounts[*a])).collect();
-    if found.is_empty() {
+    let of = account.as_ref().map(|account| format!("{provider}/{account}"));
+    let of_account = |a: usize| {
+        let a = &sides.accounts[a];
+        a.provider == at && of.as_ref().is_none_or(|name| a.name == *name)
+    };
+    if let Some(name) = of.as_ref().filter(|_| !(0..sides.accounts.len()).any(of_account)) {
         return Err(wrong(format!("[[route]]: there is no account `{name}`")));
     }
-    let keys = if account.is_none() {
-        Vec::new()
-    } else {
-        let of = |k: &usize| found.contains(&sides.keys[*k].account);
-        (0..sides.keys.len()).filter(of).map(|k| KeyId(to_u32(k))).collect()
+    let named: Vec<String> = named.iter().map(|key| format!("{provider}/{key}")).collect();
+    if let Some(name) = named.iter().find(|name| !sides.keys.iter().any(|k| k.name == **name)) {
+        return Err(wrong(format!("[[route]]: there is no key `{name}`")));
+    }
+    let wanted = |k: &&usize| {
+        let key = &sides.keys[**k];
+        of_account(key.account) && (named.is_empty() || named.contains(&key.name))
     };
-    accounts.extend(found);
-    let model: Arc<str> = MODEL.into();
-    Ok(Member { provider: ProviderId(to_u32(at)), model, keys, weight: 1.0 })
+    let all: Vec<usize> = (0..sides.keys.len()).collect();
+    let found: Vec<usize> = all.iter().filter(wanted).copied().collect();
+    let model: Arc<str> = model.as_deref().unwrap_or(MODEL).into();
+    let mut of_keys: Vec<usize> = found.iter().map(|k| sides.keys[*k].account).collect();
+    of_keys.dedup();
+    accounts.extend(of_keys.into_iter().map(|a| (a, model.clone())));
+    let only = account.is_some() || !named.is_empty();
+    if only && found.is_empty() {
+        return Err(wrong(format!("[[route]]: there is no key at `{}`", of.unwrap_or_default())));
+    }
+    let keys = if only { found.into_iter().map(|k| KeyId(to_u32(k))).collect() } else { Vec::new() };
+    Ok(Member { provider: ProviderId(to_u32(at)), model, keys, weight: *weight })
 }
 
 /// How the gateway is told that the provider charges.

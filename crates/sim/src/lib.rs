@@ -18,8 +18,12 @@ mod shelf;
 pub mod spec;
 mod time;
 mod traffic;
+mod utilisation;
+mod variant;
 mod watch;
 
-pub use figures::{ClientLine, Figures, Judged, KeyLine, MEANINGS, Range, judge, simulate};
-pub use shelf::{SHELF, variant};
+pub use figures::{ClientLine, Figures, Judged, KeyLine, MEANINGS, Range, Served, judge, replay, simulate};
+pub use shelf::SHELF;
 pub use spec::{Scenario, SpecError};
+pub use utilisation::Utilisation;
+pub use variant::variant;

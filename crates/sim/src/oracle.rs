@@ -39,6 +39,11 @@ pub(crate) struct Oracle {
     pub(crate) fifo: fifo::Fifo,
 }
 
+/// Whether a set of routes holds this one. Routes beyond the first few are in none.
+fn holds(set: usize, route: usize) -> bool {
+    route < ROUTES_MAX && set >> route & 1 == 1
+}
+
 /// One request, as the oracle counts it.
 struct Offer {
     at_s: f64,
@@ -51,7 +56,8 @@ struct Offer {
 /// What is sent after it only tells how deep the queue was then.
 pub(crate) fn horizon_s(scenario: &Scenario) -> (f64, f64) {
     let returns = scenario.traffic.iter().any(|t| t.comes_back > 0);
-    let longest = scenario.traffic.iter().map(|t| t.deadline_ms).max().unwrap_or(0);
+    let lines = scenario.traffic.iter().flat_map(|t| &t.lines).filter_map(|l| l.deadline_ms);
+    let longest = scenario.traffic.iter().map(|t| t.deadline_ms).chain(lines).max().unwrap_or(0);
     (if returns { f64::INFINITY } else { longest as f64 / 1e3 }, scenario.seconds)
 }
 
@@ -69,7 +75,7 @@ pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
         let traffic = &scenario.traffic[r.source];
         let own = traffic.poison || traffic.wrong || r.deadline_ns == 0;
         // Who may still wait when counting begins can be sent after that.
-        let from_s = scenario.count_from_s - scenario.traffic[r.source].deadline_ms as f64 / 1e3;
+        let from_s = scenario.count_from_s - s_of(r.patience_ns);
         let from_s = if scenario.count_from_s > 0.0 { from_s } else { 0.0 };
         r.returns == 0 && !own && s_of(r.came_ns) >= from_s
     };
@@ -84,7 +90,7 @@ pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
             amount: amount(scenario.count, r.input),
         })
         .collect();
-    let mean = mean(scenario, record);
+    let mean = mean(record);
     let per_request = match scenario.count {
         Count::Requests => 1.0,
         Count::Tokens => mean.input.max(1.0),
@@ -97,13 +103,13 @@ pub(crate) fn ask(scenario: &Scenario, record: &Record, seed: u64) -> Oracle {
     }
 }
 
-fn mean(scenario: &Scenario, record: &Record) -> Mean {
+fn mean(record: &Record) -> Mean {
     let (mut sum, mut n, mut answered) = (Mean::default(), 0.0_f64, 0.0_f64);
     for r in record.reqs.iter().filter(|r| r.returns == 0) {
         n += 1.0;
         sum.input += r.input as f64;
         sum.output += r.output as f64;
-        sum.cap += scenario.traffic[r.source].max_tokens.unwrap_or(4_096) as f64;
+        sum.cap += r.max_tokens.unwrap_or(4_096) as f64;
         if r.fate == crate::run::Fate::Answered {
             answered += 1.0;
             sum.held_s += s_of(r.ended_ns.saturating_sub(r.last_sent_ns));
@@ -125,6 +131,8 @@ struct Caps<'a> {
     per_request: f64,
     /// Strangers' requests by account, in order of time: when, and how many requests of ours they weigh.
     strangers: Vec<Vec<f64>>,
+    /// The models that each account is asked for.
+    models: Vec<Vec<&'a str>>,
 }
 
 impl<'a> Caps<'a> {
@@ -133,7 +141,11 @@ impl<'a> Caps<'a> {
         for (account, at, ..) in &record.tally.strangers {
             strangers[*account].push(s_of(*at));
         }
-        Self { record, mean, per_request, strangers }
+        let mut models = vec![Vec::new(); record.sides.accounts.len()];
+        for (account, model) in record.sides.routes.iter().flat_map(|r| &r.accounts) {
+            models[*account].push(&**model);
+        }
+        Self { record, mean, per_request, strangers, models }
     }
 
     /// What an account admits of ours between two instants, at most, in the scenario's units.
@@ -147,7 +159,8 @@ impl<'a> Caps<'a> {
         let taken = &self.strangers[account];
         let others = taken.partition_point(|t| *t <= to_s) - taken.partition_point(|t| *t < from_s);
         let mut least = f64::INFINITY;
-        for l in &a.limits {
+        // A limit of some models bounds what all models get only where there is one.
+        for l in a.limits.iter().filter(|l| self.models[account].iter().all(|model| l.applies_to(model))) {
             let need = charge(l.dimension, &a.charging, self.mean);
             if need > 0.0 {
                 let all = admits(l, from_s, to_s, share, self.mean.held_s) / need;
@@ -161,8 +174,8 @@ impl<'a> Caps<'a> {
     fn of_routes(&self, set: usize, from_s: f64, to_s: f64) -> f64 {
         let routes = &self.record.sides.routes;
         let mut accounts: Vec<usize> = (0..routes.len().min(ROUTES_MAX))
-            .filter(|r| set >> r & 1 == 1)
-            .flat_map(|r| routes[r].accounts.iter().copied())
+            .filter(|r| holds(set, *r))
+            .flat_map(|r| routes[r].accounts.iter().map(|(a, _)| *a))
             .collect();
         accounts.sort_unstable();
         accounts.dedup();
@@ -185,11 +198,11 @@ impl<'a> Caps<'a> {
             let mut slices = vec![0.0; GRID];
             let mut others = 0.0;
             for o in offers {
-                if set >> o.route & 1 == 0 {
-                    others += o.amount;
-                } else {
+                if holds(set, o.route) {
                     let slice = (0..GRID).rev().find(|i| o.at_s >= begin + *i as f64 * step).unwrap_or(0);
                     slices[slice] += o.amount;
+                } else {
+                    others += o.amount;
                 }
             }
             let total: f64 = slices.iter().sum();
@@ -231,7 +244,7 @@ fn fill(demand: &[f64], route: &[usize], caps: &[f64]) -> Vec<f64> {
         let fits = |level: f64| {
             let got = |c: usize| if frozen[c] { share[c] } else { demand[c].min(level) };
             caps.iter().enumerate().skip(1).all(|(set, cap)| {
-                let sum: f64 = (0..demand.len()).filter(|c| set >> route[*c] & 1 == 1).map(got).sum();
+                let sum: f64 = (0..demand.len()).filter(|c| holds(set, route[*c])).map(got).sum();
                 sum <= cap + 1e-6
             })
         };
@@ -249,13 +262,13 @@ fn fill(demand: &[f64], route: &[usize], caps: &[f64]) -> Vec<f64> {
         let got: Vec<f64> =
             (0..demand.len()).map(|c| if frozen[c] { share[c] } else { demand[c].min(low) }).collect();
         let full = |set: usize| {
-            let sum: f64 = (0..demand.len()).filter(|c| set >> route[*c] & 1 == 1).map(|c| got[c]).sum();
+            let sum: f64 = (0..demand.len()).filter(|c| holds(set, route[*c])).map(|c| got[c]).sum();
             sum >= caps[set] * (1.0 - 1e-6) - 1e-6
         };
         let tight: Vec<usize> = (1..caps.len()).filter(|set| full(*set)).collect();
         let mut moved = false;
         for c in 0..demand.len() {
-            let stuck = demand[c] <= low || tight.iter().any(|set| set >> route[c] & 1 == 1);
+            let stuck = demand[c] <= low || tight.iter().any(|set| holds(*set, route[c]));
             if !frozen[c] && stuck {
                 (share[c], frozen[c], moved) = (got[c], true, true);
             }

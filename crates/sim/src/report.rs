@@ -1,16 +1,20 @@
-//! Figures for people: a page for one scenario, a line for each of many.
+//! Figures for people: the page of a scenario.
 
 use crate::figures::{Figures, Judged};
+use crate::run::SLICES;
 use crate::spec::{Count, Scenario};
 use std::fmt::Write as _;
 
 /// Clients and keys shown at most.
 const LINES_MAX: usize = 12;
+/// Columns of a chart at least.
+const CHART_MIN: usize = 12;
 /// Heights of a bar.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The page of a scenario: what came out, beside what was possible, by key and client, over time.
-pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String {
+/// The page of a scenario: what came out, beside what was possible, by key and client, over time. Charts are as wide as
+/// `width` leaves room for.
+pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged], width: usize) -> String {
     let mut out = format!("{}\n", scenario.title);
     let Some(run) = runs.first() else { return out };
     let seeds = if runs.len() > 1 { format!(" (median of {} seeds)", runs.len()) } else { String::new() };
@@ -22,8 +26,11 @@ pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String 
     };
     let share = |v: f64| format!("{:.2} %", v * 100.0);
     let ms = |v: f64| format!("{v:.0} ms");
-    row(&mut out, "of what was possible", share(of("goodput")), share(of("fifo_goodput")));
-    row(&mut out, "answered", share(of("answered")), String::new());
+    // The bound goes by requests of mean size; what was recorded may be answered in a better choice of sizes.
+    if scenario.traffic.iter().all(|t| t.lines.is_empty()) {
+        row(&mut out, "of what was possible", share(of("goodput")), share(of("fifo_goodput")));
+    }
+    row(&mut out, "answered", share(of("answered")), share(of("fifo_answered")));
     row(&mut out, "refused", share(of("refused")), String::new());
     row(&mut out, "errors", format!("{:.0}", of("errors")), "0".to_owned());
     row(&mut out, "429s drawn", format!("{:.0}", of("limited")), "0".to_owned());
@@ -35,7 +42,7 @@ pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String 
         row(&mut out, "prompts from caches", share(of("cached")), String::new());
         row(&mut out, "cost of prompts", share(of("prompt_cost")), String::new());
     }
-    keys(&mut out, run);
+    keys(&mut out, run, width);
     clients(&mut out, scenario, run);
     expectations(&mut out, judged);
     for violation in runs.iter().flat_map(|r| r.violations.iter().map(move |v| (r.seed, v))).take(LINES_MAX) {
@@ -44,13 +51,32 @@ pub fn page(scenario: &Scenario, runs: &[Figures], judged: &[Judged]) -> String 
     out
 }
 
-fn keys(out: &mut String, run: &Figures) {
-    let _ = writeln!(out, "\n{:<20}{:>9}{:>7}{:>8}  accepted over time", "key", "accepted", "429s", "failed");
-    let most = run.keys.iter().flat_map(|k| &k.over_time).copied().max().unwrap_or(1).max(1);
-    for k in run.keys.iter().take(LINES_MAX) {
-        let chart: String = k.over_time.iter().take(72).map(|n| bar(*n, most)).collect();
-        let name = clip(&k.name, 19);
-        let _ = writeln!(out, "{name:<20}{:>9}{:>7}{:>8}  {chart}", k.accepted, k.limited, k.failed);
+fn keys(out: &mut String, run: &Figures, width: usize) {
+    let shown = &run.keys[..run.keys.len().min(LINES_MAX)];
+    let name = name_width(shown.iter().map(|k| &*k.name));
+    // Where nothing is known of limits, there is only what came to it, against what came to the busiest.
+    let full = shown.iter().any(|k| k.utilisation.is_some());
+    let what = if full { "how full, over time" } else { "accepted over time" };
+    let (key, answered, failed, wait) = ("key", "answered", "failed", "mean wait");
+    let _ =
+        writeln!(out, "\n{key:<name$}{answered:>9}{:>7}{failed:>7}{wait:>11}{:>7}  {what}", "429s", "full");
+    let columns = width.saturating_sub(name + 43).clamp(CHART_MIN, SLICES);
+    let most = f64::from(run.keys.iter().flat_map(|k| &k.over_time).copied().max().unwrap_or(1).max(1));
+    for k in shown {
+        let (mean, over_time) = match &k.utilisation {
+            Some(u) => (format!("{:.0} %", u.mean * 100.0), u.over_time.clone()),
+            None => ("-".to_owned(), k.over_time.iter().map(|n| f64::from(*n) / most).collect()),
+        };
+        let wait = format!("{:.0} ms", k.wait_ms);
+        let _ = writeln!(
+            out,
+            "{:<name$}{:>9}{:>7}{:>7}{wait:>11}{mean:>7}  {}",
+            clip(&k.name, name - 1),
+            k.answered,
+            k.limited,
+            k.failed,
+            chart(&over_time, columns).trim_end()
+        );
     }
     if run.keys.len() > LINES_MAX {
         let _ = writeln!(out, "… and {} more keys", run.keys.len() - LINES_MAX);
@@ -58,19 +84,27 @@ fn keys(out: &mut String, run: &Figures) {
 }
 
 fn clients(out: &mut String, scenario: &Scenario, run: &Figures) {
-    let unit = if scenario.count == Count::Tokens { "tokens" } else { "requests" };
-    let head = format!("max-min share, {unit}");
+    let mut all: Vec<_> = run.clients.iter().collect();
+    if all.len() > LINES_MAX {
+        // Those that can be shown are those that ask most.
+        all.sort_by_key(|c| std::cmp::Reverse(c.offered));
+    }
+    let shown = &all[..all.len().min(LINES_MAX)];
+    let name = name_width(shown.iter().map(|c| &*c.name));
+    let unit = if scenario.count == Count::Tokens { ", tokens" } else { "" };
+    let heads = ["asked", "answered", "refused", "errors", "mean wait", "p95", "fair share"];
+    let [asked, answered, refused, errors, wait, p95, share] = heads;
     let _ = writeln!(
         out,
-        "\n{:<20}{:>9}{:>9}{:>8}{:>8}{:>10}  {head}",
-        "client", "asked", "answered", "refused", "errors", "mean wait"
+        "\n{:<name$}{asked:>9}{answered:>9}{refused:>8}{errors:>7}{wait:>11}{p95:>10}{share:>12}{unit}",
+        "client"
     );
-    for c in run.clients.iter().take(LINES_MAX) {
-        let wait = format!("{:.0} ms", c.wait_ms);
+    for c in shown {
+        let (wait, p95) = (format!("{:.0} ms", c.wait_ms), format!("{:.0} ms", c.wait_p95_ms));
         let _ = writeln!(
             out,
-            "{:<20}{:>9}{:>9}{:>8}{:>8}{wait:>10}  {:.0}",
-            clip(&c.name, 19),
+            "{:<name$}{:>9}{:>9}{:>8}{:>7}{wait:>11}{p95:>10}{:>12.0}",
+            clip(&c.name, name - 1),
             c.offered,
             c.answered,
             c.refused,
@@ -78,9 +112,14 @@ fn clients(out: &mut String, scenario: &Scenario, run: &Figures) {
             c.share
         );
     }
-    if run.clients.len() > LINES_MAX {
-        let _ = writeln!(out, "… and {} more clients", run.clients.len() - LINES_MAX);
+    if all.len() > LINES_MAX {
+        let _ = writeln!(out, "… and {} more clients", all.len() - LINES_MAX);
     }
+}
+
+/// Of the first column, with a space behind the longest name.
+fn name_width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
+    names.map(|name| name.chars().count() + 1).max().unwrap_or(0).clamp(12, 24)
 }
 
 fn expectations(out: &mut String, judged: &[Judged]) {
@@ -99,45 +138,8 @@ fn expectations(out: &mut String, judged: &[Judged]) {
     }
 }
 
-/// The head of [`line`].
-pub fn head() -> String {
-    format!(
-        "| {:<22} | {:>15} | {:>7} | {:>13} | {:>6} | {:>22} | {:>25} | {:>13} | {:>6} |\n|{}",
-        "scenario",
-        "goodput (worst)",
-        "FIFO's",
-        "429 per 1,000",
-        "errors",
-        "wait p50/p95/p99, ms",
-        "latency p50/p95/p99, ms",
-        "p99 over FIFO",
-        "cached",
-        [22, 15, 7, 13, 6, 22, 25, 13, 6].map(|n| format!("{}|", "-".repeat(n + 2))).concat()
-    )
-}
-
-/// A scenario in a line: median over its runs, the worst goodput and error count in brackets.
-pub fn line(name: &str, runs: &[Figures]) -> String {
-    let of = |name: &str| median(runs, name);
-    let worst = runs.iter().filter_map(|r| r.by_name.get("goodput")).copied().fold(f64::INFINITY, f64::min);
-    let errors = runs.iter().filter_map(|r| r.by_name.get("errors")).copied().fold(0.0, f64::max);
-    let three = |what: &str| {
-        let at = |p: &str| of(&format!("{what}_{p}_ms"));
-        format!("{:.0} / {:.0} / {:.0}", at("p50"), at("p95"), at("p99"))
-    };
-    format!(
-        "| {name:<22} | {:>15} | {:>7.4} | {:>13.1} | {errors:>6.0} | {:>22} | {:>25} | {:>13.2} | {:>6.3} |",
-        format!("{:.4} ({worst:.4})", of("goodput")),
-        of("fifo_goodput"),
-        of("wasted_429") * 1_000.0,
-        three("wait"),
-        three("latency"),
-        of("p99_over_oracle"),
-        of("cached"),
-    )
-}
-
-fn median(runs: &[Figures], name: &str) -> f64 {
+/// The middle one of a figure over some runs; 0 where there is none.
+pub fn median(runs: &[Figures], name: &str) -> f64 {
     let mut values: Vec<f64> = runs.iter().filter_map(|r| r.by_name.get(name)).copied().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
@@ -147,9 +149,21 @@ fn clip(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
 
-fn bar(n: u32, most: u32) -> char {
-    let height = (n as usize * (BARS.len() - 1)).div_ceil(most as usize);
-    BARS.get(height).copied().unwrap_or('█')
+/// Shares over time, in so many columns: each shows the mean of what falls into it.
+fn chart(shares: &[f64], columns: usize) -> String {
+    let of = |column: usize| {
+        let slices = column * SLICES / columns..(column + 1) * SLICES / columns;
+        let n = slices.len() as f64;
+        bar(shares.iter().skip(slices.start).take(slices.len()).sum::<f64>() / n.max(1.0))
+    };
+    (0..columns).map(of).collect()
+}
+
+/// A bar so high; what is more than nothing is seen.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range first")]
+fn bar(share: f64) -> char {
+    let most = (BARS.len() - 1) as f64;
+    BARS[(share.clamp(0.0, 1.0) * most - 1e-9).ceil() as usize]
 }
 
 #[cfg(test)]
@@ -158,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_bar_is_empty_for_nothing_and_full_for_the_most() {
-        assert_eq!((bar(0, 10), bar(10, 10), bar(1, 1_000)), (' ', '█', '▁'));
+        assert_eq!((bar(0.0), bar(1.0), bar(0.001), bar(0.5)), (' ', '█', '▁', '▄'));
+        let half: Vec<f64> = (0..60).map(|n| if n < 30 { 1.0 } else { 0.0 }).collect();
+        assert_eq!((chart(&half, 6), chart(&[], 3)), ("███   ".to_owned(), "   ".to_owned()));
+        assert_eq!(chart(&half, 60).chars().filter(|c| *c == '█').count(), 30);
     }
 
     #[test]
@@ -168,7 +185,7 @@ mod tests {
         let mut run = Figures { violations: vec!["at 1 s: it broke".to_owned()], ..Figures::default() };
         run.by_name.insert("goodput", 0.5);
         let judged = crate::judge(&scenario, std::slice::from_ref(&run));
-        let page = page(&scenario, &[run], &judged);
+        let page = page(&scenario, &[run], &judged, 80);
         assert!(page.contains("it broke") && page.contains("NOT MET") && page.contains("50.00 %"), "{page}");
     }
 }

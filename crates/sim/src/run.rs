@@ -7,7 +7,7 @@ mod record;
 mod restart;
 mod stranger;
 
-pub(crate) use record::{Fate, Record, Req, Tally};
+pub(crate) use record::{Fate, Record, Req, SLICES, Tally};
 
 use crate::fleet::{Sides, sides, to_u32};
 use crate::reader::Vendor;
@@ -251,7 +251,7 @@ impl<'s> Run<'s> {
         let r = &mut self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
         r.came_ns = self.now;
-        r.deadline_ns = self.now + traffic.deadline_ms * MS;
+        r.deadline_ns = self.now + r.patience_ns;
         let first = r.returns == 0 && r.fate == Fate::Coming;
         r.fate = Fate::Waiting;
         self.tally.submitted += 1;
@@ -294,7 +294,7 @@ impl<'s> Run<'s> {
                 body_bytes: r.input * 4,
                 input_tokens: (r.input as f64 * traffic.guess).round() as u64,
                 wide: false,
-                output_tokens_max: traffic.max_tokens,
+                output_tokens_max: r.max_tokens,
             },
             cost_max_nano_usd: None,
             session,

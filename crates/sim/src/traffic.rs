@@ -14,6 +14,11 @@ pub(crate) struct Arrival {
     pub(crate) output: u64,
     /// Among the clients of the source.
     pub(crate) client: u64,
+    /// What a line of a replay says beyond that.
+    pub(crate) route: Option<u32>,
+    pub(crate) max_tokens: Option<u64>,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) tag: u32,
 }
 
 /// A source of requests.
@@ -92,6 +97,10 @@ impl Source {
                 input: line.input,
                 output: line.output,
                 client: line.client % self.clients,
+                route: line.route,
+                max_tokens: line.max_tokens,
+                deadline_ms: line.deadline_ms,
+                tag: line.tag,
             });
         }
         if let Arrivals::Once | Arrivals::Herd(_) | Arrivals::Closed { .. } = self.arrivals {
@@ -115,6 +124,10 @@ impl Source {
             input: draw(&self.input, &mut self.rng),
             output: draw(&self.output, &mut self.rng),
             client: self.rng.below(self.clients),
+            route: None,
+            max_tokens: None,
+            deadline_ms: None,
+            tag: 0,
         }
     }
 
@@ -190,6 +203,42 @@ mod tests {
         close(inside, 200.0);
         close(burst.len() - inside, 96.0 * 5.0);
         assert_eq!(times(Arrivals::Herd(7), 10.0), [0.0; 7]);
+    }
+
+    #[test]
+    fn a_recorded_file_is_replayed_line_by_line_and_a_broken_one_is_told_with_its_line() {
+        let read = |lines: &str| {
+            let text = "seconds = 30\n[[provider]]\nname = \"p\"\naccount = [{ key = [{}] }]\n[[traffic]]\nclients = 2\n\
+                        from_s = 1.0\narrivals = { replay = \"past.csv\" }\n";
+            let mut scenario = crate::Scenario::read(text).expect("a scenario");
+            let asked =
+                |file: &str| if file == "past.csv" { Ok(lines.to_owned()) } else { Err(file.to_owned()) };
+            scenario.attach(asked).map(|()| scenario).map_err(|e| e.to_string())
+        };
+        let scenario =
+            read("# seconds,input,output,client\n5.5, 300, 30, 1\n\n0.25,200,20\n99,1,1\n").expect("lines");
+        let mut source = Source::of_traffic(&scenario.traffic[0], scenario.seconds, Rng::new(5));
+        let all: Vec<_> = std::iter::from_fn(|| source.next()).collect();
+        let told = |a: &Arrival| (s_of(a.at_ns), a.input, a.output, a.client);
+        // In order of time, from the source's begin on, and none after the end.
+        assert_eq!(all.iter().map(told).collect::<Vec<_>>(), [(1.25, 200, 20, 0), (6.5, 300, 30, 1)]);
+        let run = crate::simulate(&scenario, 1).expect("a run");
+        assert_eq!(run.clients.iter().map(|c| c.answered).collect::<Vec<_>>(), [1, 1]);
+        for broken in ["1,2", "1,2,x", "-1,2,3", "1,2,3,x"] {
+            assert!(read(&format!("0,1,1\n{broken}\n")).expect_err(broken).starts_with("past.csv:2: wanted"));
+        }
+    }
+
+    #[test]
+    fn callers_that_wait_for_their_answers_are_never_more_than_there_are() {
+        let traffic =
+            Traffic { arrivals: Arrivals::Closed { callers: 3, think_ms: 100.0 }, ..Traffic::default() };
+        let mut source = Source::of_traffic(&traffic, 10.0, Rng::new(5));
+        assert_eq!(std::iter::from_fn(|| source.next()).count(), 3, "the rest come after answers");
+        let next = source.after_answer(ns_of(2.0)).expect("one more");
+        assert!(s_of(next.at_ns) > 2.0 && s_of(next.at_ns) < 4.0);
+        assert_eq!(source.after_answer(ns_of(11.0)), None, "it is over");
+        assert_eq!(Source::of_traffic(&Traffic::default(), 1.0, Rng::new(1)).after_answer(5), None);
     }
 
     #[test]

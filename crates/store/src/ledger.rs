@@ -255,19 +255,22 @@ fn fold_days(db: &mut dyn Sql, before: u64, step: Cell<'_>) -> Result<u64, Fault
 
 /// A request, by the gateway's id or the provider's, if it is that client's; the newest one if several have the id.
 pub(crate) fn generation(db: &mut dyn Sql, client: &str, id: &str) -> Result<Option<Record>, Fault> {
-    let mut found = db.rows(
-        "SELECT r.id, r.generation, s.client, s.team, s.endpoint, s.model, s.provider, s.key_name, s.account, r.tags,
-         r.outcome, r.status, r.attempts, r.queue_us, r.first_output_us, r.total_us, r.started_unix_ms,
-         r.charged_unix_ms, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.input_audio_tokens,
-         r.output_tokens, r.reasoning_tokens, r.output_audio_tokens, r.cost_nano_usd, r.cost_source, r.estimated
-         FROM requests r JOIN series s ON s.id = r.series
-         WHERE (r.id = $1 OR r.generation = $2) AND s.client = $3 ORDER BY r.n DESC LIMIT 1",
-        &[Cell::Text(id), Cell::Text(id), Cell::Text(client)],
-    )?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests r JOIN series s ON s.id = r.series
+         WHERE (r.id = $1 OR r.generation = $2) AND s.client = $3 ORDER BY r.n DESC LIMIT 1"
+    );
+    let mut found = db.rows(&sql, &[Cell::Text(id), Cell::Text(id), Cell::Text(client)])?;
     found.first_mut().map(record).transpose()
 }
 
-fn record(row: &mut crate::sql::Row) -> Result<Record, Fault> {
+/// What [`record`] reads.
+pub(crate) const COLUMNS: &str =
+    "r.id, r.generation, s.client, s.team, s.endpoint, s.model, s.provider, s.key_name, s.account, r.tags,
+     r.outcome, r.status, r.attempts, r.queue_us, r.first_output_us, r.total_us, r.started_unix_ms,
+     r.charged_unix_ms, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.input_audio_tokens,
+     r.output_tokens, r.reasoning_tokens, r.output_audio_tokens, r.cost_nano_usd, r.cost_source, r.estimated";
+
+pub(crate) fn record(row: &mut crate::sql::Row) -> Result<Record, Fault> {
     let mut r = Record {
         id: row.text()?.into(),
         generation: row.maybe_text()?.map(Into::into),

@@ -85,21 +85,8 @@ fn by(text: &str) -> Result<Vec<By>, Trouble> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(one).collect()
 }
 
-/// `7d`, `36h`, a day, or an instant.
 fn instant(field: &str, text: &str, now_unix_ms: u64) -> Result<u64, Trouble> {
-    let ago = |unit: char, ms: u64| {
-        let n = text.strip_suffix(unit)?.parse::<u64>().ok()?;
-        Some(now_unix_ms.saturating_sub(n.saturating_mul(ms)))
-    };
-    if let Some(at) = ago('d', DAY_MS).or_else(|| ago('h', HOUR_MS)) {
-        return Ok(at);
-    }
-    let parsed: Result<jiff::Timestamp, _> =
-        if text.len() == 10 { format!("{text}T00:00:00Z").parse() } else { text.parse() };
-    let ms = parsed.ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
-    ms.ok_or_else(|| {
-        invalid(field, "must be how long ago (\"7d\", \"36h\"), a day in UTC (\"2027-01-31\") or an instant (\"2027-01-31T12:00:00Z\")")
-    })
+    shown::when(text, now_unix_ms).ok_or_else(|| invalid(field, &format!("must be {}", shown::WHEN)))
 }
 
 fn line(by: &[By], usage: Usage) -> Value {

@@ -4,6 +4,7 @@
 mod batch;
 mod check;
 mod clients;
+mod compare;
 mod demo;
 mod gateway;
 mod health;
@@ -11,6 +12,7 @@ mod import;
 mod keys;
 mod levels;
 mod progress;
+mod replay;
 mod serve;
 mod simulate;
 mod state;
@@ -129,6 +131,13 @@ fn say_error(text: &str) {
     let text = text.trim_end();
     let prefix = if text.starts_with("error") || text.contains('\n') { "" } else { "keymux: " };
     let _ = writeln!(std::io::stderr(), "{prefix}{text}");
+}
+
+/// Columns of the terminal that standard output is; more than anybody needs where it is none.
+fn width() -> usize {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(usize::MAX)
 }
 
 /// Whether standard error is for eyes that see colour.

@@ -1,38 +1,47 @@
 //! `keymux simulate`: a scenario in, a table out. The very scheduler of the gateway, against simulated providers, in
 //! virtual time: what would another key, another strategy, another limit bring?
 
-use super::{Failure, say};
-use keymux_sim::{Figures, SHELF, Scenario, judge, report, simulate, variant};
+use super::compare::{self, Line};
+use super::{Failure, replay, say, width};
+use keymux_sim::{Figures, SHELF, Scenario, SpecError, judge, report, simulate, variant};
 use std::path::Path;
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  keymux simulate overload-130\n  keymux simulate my.toml --compare round_robin,+account\n  \
-keymux simulate --all --seeds 20\n\nA scenario is a TOML file; `keymux simulate overload-130 --show` prints one to start from."
+keymux simulate --all --seeds 20\n  \
+keymux simulate --replay --config keymux.toml --since 24h --compare +account:openai,x2\n  \
+keymux simulate --replay prompts.jsonl --compare +account,-key:openai/main\n\n\
+A scenario is a TOML file; `keymux simulate overload-130 --show` prints one to start from.\n\
+--replay sends nothing: it reads, and answers what would have been. docs/simulate.md tells what it knows and what it assumes.\n\n\
+Exit codes: 0 done, 1 the ledger cannot be read, 2 something to mend"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Args {
     /// A scenario: a file, or the name of one that comes with the program (`--list`).
-    #[arg(value_name = "SCENARIO", required_unless_present_any = ["all", "list"])]
-    scenario: Option<String>,
+    #[arg(value_name = "SCENARIO", required_unless_present_any = ["all", "list", "from"])]
+    pub(super) scenario: Option<String>,
     /// Run all that come with the program, one line each.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["from", "compare", "scenario"])]
     all: bool,
     /// List those that come with the program.
     #[arg(long)]
     list: bool,
     /// Print the scenario instead of running it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     show: bool,
     /// How many seeds to run it with; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
-    seeds: u64,
-    /// Beside it: other strategies, `declared` or `learned` limits, `no_affinity`, `+account`; several with commas.
-    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
-    compare: Vec<String>,
+    pub(super) seeds: u64,
+    /// Beside it: a strategy, `declared` or `learned` limits, `no_affinity`, `+account[:PROVIDER[/ACCOUNT]]`,
+    /// `-account:PROVIDER/ACCOUNT`, `-key:PROVIDER/KEY`, `x2` (the load); several with commas.
+    #[arg(long, value_name = "WHAT,…", value_delimiter = ',', allow_hyphen_values = true)]
+    pub(super) compare: Vec<String>,
     /// All figures as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) replay: replay::Wanted,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -45,55 +54,91 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.all {
         return all(args);
     }
+    if args.replay.from.is_some() {
+        return replay::run(args);
+    }
     let name = args.scenario.as_deref().unwrap_or_default();
-    let (text, from) = text_of(name)?;
     if args.show {
-        say(text.trim_end());
+        say(text_of(name)?.0.trim_end());
         return Ok(());
     }
+    let scenario = scenario(name)?;
+    // All of them, before the first is run: what is written wrong is told at once.
+    let others = variants(&scenario, &args.compare)?;
+    let runs = seeds(name, &scenario, args.seeds)?;
+    let judged = judge(&scenario, &runs);
+    let mut lines = vec![Line::of(AS_IT_IS, &runs)];
+    let mut beside = Vec::new();
+    for (what, other) in &others {
+        let runs = seeds(name, other, args.seeds)?;
+        lines.push(Line::of(what, &runs));
+        beside.push(serde_json::json!({ "name": what, "runs": runs }));
+    }
+    if args.json {
+        return json(&serde_json::json!({
+            "scenario": name, "title": scenario.title, "runs": runs, "judged": judged, "compare": beside,
+        }));
+    }
+    say(report::page(&scenario, &runs, &judged, width()).trim_end());
+    if !others.is_empty() {
+        say(&format!("\n{}", compare::table(&lines, width())));
+    }
+    Ok(())
+}
+
+/// What the plain scenario is called beside others.
+pub(super) const AS_IT_IS: &str = "as it is";
+
+fn all(args: &Args) -> Result<(), Failure> {
+    let mut every = Vec::new();
+    let mut lines = Vec::new();
+    for (name, text) in SHELF {
+        let scenario = read(name, text)?;
+        let runs = seeds(name, &scenario, args.seeds)?;
+        lines.push(Line::of(name, &runs));
+        if args.json {
+            let (title, judged) = (&scenario.title, judge(&scenario, &runs));
+            every.push(
+                serde_json::json!({ "scenario": name, "title": title, "runs": runs, "judged": judged }),
+            );
+        }
+    }
+    if args.json {
+        return json(&every);
+    }
+    say(&compare::table(&lines, width()));
+    Ok(())
+}
+
+/// What is to be compared with.
+pub(super) fn variants(scenario: &Scenario, names: &[String]) -> Result<Vec<(String, Scenario)>, Failure> {
+    let of = |what: &String| match variant(scenario, what) {
+        Ok(other) => Ok((what.clone(), other)),
+        Err(SpecError::Unknown { what: kind, name, known }) => {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let hint = keymux_config::did_you_mean(&name, &known, "there are");
+            Err(Failure::Mend(format!("--compare {what}: there is no {kind} `{name}`; {hint}")))
+        }
+        Err(error) => Err(Failure::Mend(error.to_string())),
+    };
+    names.iter().map(of).collect()
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Failed(e.to_string()))?;
+    say(&text);
+    Ok(())
+}
+
+/// A scenario with its files.
+pub(super) fn scenario(name: &str) -> Result<Scenario, Failure> {
+    let (text, from) = text_of(name)?;
     let mut scenario = read(name, &text)?;
     let beside = from.unwrap_or(Path::new("."));
     scenario
         .attach(|file| std::fs::read_to_string(beside.join(file)).map_err(|e| e.to_string()))
         .map_err(|e| Failure::Mend(format!("{name}: {e}")))?;
-    // All of them, before the first is run: what is written wrong is told at once.
-    let other = |what| variant(&scenario, what).map_err(|e| Failure::Mend(e.to_string()));
-    let others: Vec<_> =
-        args.compare.iter().map(|what| Ok((what, other(what)?))).collect::<Result<_, _>>()?;
-    let runs = seeds(name, &scenario, args.seeds)?;
-    if args.json {
-        return json(&runs);
-    }
-    say(report::page(&scenario, &runs, &judge(&scenario, &runs)).trim_end());
-    if !others.is_empty() {
-        say(&format!("\n{}\n{}", report::head(), report::line("as it is", &runs)));
-        for (what, other) in others {
-            say(&report::line(what, &seeds(name, &other, args.seeds)?));
-        }
-    }
-    Ok(())
-}
-
-fn all(args: &Args) -> Result<(), Failure> {
-    let mut every = Vec::new();
-    if !args.json {
-        say(&report::head());
-    }
-    for (name, text) in SHELF {
-        let runs = seeds(name, &read(name, text)?, args.seeds)?;
-        if args.json {
-            every.push(serde_json::json!({ "scenario": name, "runs": runs }));
-        } else {
-            say(&report::line(name, &runs));
-        }
-    }
-    if args.json { json(&every) } else { Ok(()) }
-}
-
-fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Failed(e.to_string()))?;
-    say(&text);
-    Ok(())
+    Ok(scenario)
 }
 
 /// The scenario's text, and where its files stand.

@@ -18,6 +18,26 @@ pub(crate) fn instant(unix_ms: u64) -> String {
     at.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// What [`when`] reads.
+pub(crate) const WHEN: &str = "how long ago (\"7d\", \"36h\"), a day in UTC (\"2027-01-31\") or an instant \
+                               (\"2027-01-31T12:00:00Z\")";
+
+/// An instant as people write it, in milliseconds since 1970.
+pub(crate) fn when(text: &str, now_unix_ms: u64) -> Option<u64> {
+    const HOUR_MS: u64 = 3_600_000;
+    let ago = |unit: char, ms: u64| {
+        let n = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        Some(now_unix_ms.saturating_sub(n.saturating_mul(ms)))
+    };
+    if let Some(at) = ago('d', 24 * HOUR_MS).or_else(|| ago('h', HOUR_MS)).or_else(|| ago('m', HOUR_MS / 60))
+    {
+        return Some(at);
+    }
+    let parsed: Result<jiff::Timestamp, _> =
+        if text.len() == 10 { format!("{text}T00:00:00Z").parse() } else { text.parse() };
+    parsed.ok().and_then(|at| u64::try_from(at.as_millisecond()).ok())
+}
+
 pub(crate) fn reset_word(reset: Reset) -> &'static str {
     match reset {
         Reset::Daily => "daily",

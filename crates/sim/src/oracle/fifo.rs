@@ -66,25 +66,26 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
         let size = Mean {
             input: r.input as f64,
             output: r.output as f64,
-            cap: traffic.max_tokens.unwrap_or(4_096) as f64,
+            cap: r.max_tokens.unwrap_or(4_096) as f64,
             held_s: 0.0,
         };
         let route = &record.sides.routes[r.route as usize];
         let luck = (rng.log_normal(1.0, 1.0).ln(), rng.unit() + rng.unit());
-        let mut best: Option<(u64, u64, usize)> = None;
-        for &a in &route.accounts {
-            let Some(at) = earliest(&books, a, record, r.came_ns, size) else { continue };
-            let takes = service(scenario, record, a, r.output, at, luck);
+        let mut best: Option<(u64, u64, usize, &str)> = None;
+        for (a, model) in &route.accounts {
+            let a = *a;
+            let Some(at) = earliest(&books, (a, model), record, r.came_ns, size) else { continue };
+            let takes = service(scenario, record, (a, model), r.output, at, luck);
             // Of accounts that are equally soon, the one that was used longest ago: its bucket is the fullest.
             let rank = (at + takes, books.used_ns[a]);
-            if best.is_none_or(|(end, _, b)| rank < (end, books.used_ns[b])) {
-                best = Some((at + takes, at, a));
+            if best.is_none_or(|(end, _, b, _)| rank < (end, books.used_ns[b])) {
+                best = Some((at + takes, at, a, model));
             }
         }
-        let Some((end, at, a)) = best.filter(|(_, at, _)| *at <= r.deadline_ns) else { continue };
+        let Some((end, at, a, model)) = best.filter(|(_, at, ..)| *at <= r.deadline_ns) else { continue };
         let charging = &accounts[a].charging;
-        for (limit, booked) in accounts[a].limits.iter().zip(&mut books.limits[a]) {
-            booked.book(at, end, charge(limit.dimension, charging, size));
+        for (l, limit) in accounts[a].limits_of(model) {
+            books.limits[a][l].book(at, end, charge(limit.dimension, charging, size));
         }
         books.used_ns[a] = at;
         let sent_s = crate::time::s_of(at);
@@ -104,15 +105,21 @@ pub(crate) fn run(scenario: &Scenario, record: &Record, seed: u64) -> Fifo {
 }
 
 /// The earliest instant at which every limit of the account admits the request and no fault is in its way.
-fn earliest(books: &Books, a: usize, record: &Record, came_ns: u64, size: Mean) -> Option<u64> {
+fn earliest(
+    books: &Books,
+    (a, model): (usize, &str),
+    record: &Record,
+    came_ns: u64,
+    size: Mean,
+) -> Option<u64> {
     let account = &record.sides.accounts[a];
     let mut at = came_ns;
     // A few rounds settle it; two limits that never agree would be a limit of nothing.
     for _ in 0..8 {
         let before = at;
         at = up_again(&account.faults, at)?;
-        for (limit, booked) in account.limits.iter().zip(&books.limits[a]) {
-            at = booked.earliest(at, charge(limit.dimension, &account.charging, size))?;
+        for (l, limit) in account.limits_of(model) {
+            at = books.limits[a][l].earliest(at, charge(limit.dimension, &account.charging, size))?;
         }
         if at == before {
             break;
@@ -123,9 +130,18 @@ fn earliest(books: &Books, a: usize, record: &Record, came_ns: u64, size: Mean) 
 
 /// How long an answer takes there, network included; `luck` is the same for every account that is looked at, or the
 /// luckiest would be chosen.
-fn service(scenario: &Scenario, record: &Record, a: usize, output: u64, at: u64, luck: (f64, f64)) -> u64 {
+fn service(
+    scenario: &Scenario,
+    record: &Record,
+    (a, model): (usize, &str),
+    output: u64,
+    at: u64,
+    luck: (f64, f64),
+) -> u64 {
     let account = &record.sides.accounts[a];
-    let latency = &record.sides.world.providers[account.provider].latency;
+    let provider = &record.sides.world.providers[account.provider];
+    let of_model = provider.models.iter().find(|m| m.id == model).and_then(|m| m.latency.as_ref());
+    let latency = of_model.unwrap_or(&provider.latency);
     let sigma = latency.ttft_sigma;
     let first = latency.ttft_ms * (sigma * luck.0 - sigma * sigma / 2.0).exp();
     let writing = output.saturating_sub(1) as f64 * latency.per_token_ms;

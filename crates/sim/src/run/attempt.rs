@@ -2,7 +2,6 @@
 //! when. All that will be seen is known when the provider decides; what comes first on the gateway's clock happens.
 
 use super::{Event, Fate, Run};
-use crate::fleet::MODEL;
 use crate::reader::{evidence, measurements, silent};
 use crate::time::{MS, of_mono, ours, theirs, unix};
 use keymux_policy::{End, Evidence, HANG_ASK_NS, Hang, Lease, Measurement, Outcome, Phase, Sign, Used};
@@ -63,13 +62,14 @@ impl Run<'_> {
     pub(super) fn reach(&mut self, req: u32, attempt: u32) {
         let Some(mut flight) = self.flights.remove(&req) else { return };
         if flight.attempt == attempt {
-            let reply = self.call(req, flight.key);
+            let model = flight.lease.as_ref().map(|lease| lease.model.clone()).unwrap_or_default();
+            let reply = self.call(req, flight.key, &model);
             self.answered(req, &mut flight, reply);
         }
         self.flights.insert(req, flight);
     }
 
-    fn call(&mut self, req: u32, key: usize) -> Reply {
+    fn call(&mut self, req: u32, key: usize, model: &str) -> Reply {
         let r = &self.reqs[req as usize];
         let traffic = &self.scenario.traffic[r.source];
         let key = &self.sides.keys[key];
@@ -84,10 +84,10 @@ impl Run<'_> {
             provider: key.provider,
             secret: &key.secret,
             endpoint: if vendor.dialect == Dialect::Anthropic { Endpoint::Messages } else { Endpoint::Chat },
-            model: MODEL,
+            model,
             stream: traffic.stream,
             input_tokens: r.input,
-            max_tokens: traffic.max_tokens,
+            max_tokens: r.max_tokens,
             output_tokens: Some(r.output.max(1)),
             n: 1,
             prompt: r.conversation(req, traffic),
@@ -245,8 +245,8 @@ impl Run<'_> {
         if fault {
             self.tally.failed_at(self.now, key, &outcome);
         } else {
-            self.reqs[req as usize].key = key;
-            self.reqs[req as usize].last_sent_ns = sent_ns;
+            let r = &mut self.reqs[req as usize];
+            (r.key, r.model, r.last_sent_ns) = (key, Some(lease.model.clone()), sent_ns);
         }
         self.tally.ended(&outcome);
         self.watch.before_finish(self.now, &self.policy, &lease, &outcome);

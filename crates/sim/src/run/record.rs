@@ -3,11 +3,13 @@
 use super::Run;
 use crate::fleet::Sides;
 use crate::spec::Traffic;
+use crate::time::MS;
 use crate::traffic::Arrival;
 use keymux_policy::blame::{self, Class};
 use keymux_policy::event::{Event, What};
 use keymux_policy::{End, Lease, Outcome, RefusalKind, Ticket};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub(crate) struct Req {
     pub(crate) client: u64,
     pub(crate) input: u64,
     pub(crate) output: u64,
+    /// The cap that its caller states.
+    pub(crate) max_tokens: Option<u64>,
+    /// How long it waits for its turn.
+    pub(crate) patience_ns: u64,
+    /// Of the line of a replay.
+    pub(crate) tag: u32,
     pub(crate) came_ns: u64,
     pub(crate) deadline_ns: u64,
     /// First attempt.
@@ -48,18 +56,23 @@ pub(crate) struct Req {
     pub(crate) returns: u32,
     pub(crate) ticket: Option<Ticket>,
     pub(crate) fate: Fate,
-    /// The key that answered.
+    /// The key that answered, and its provider's name of the model.
     pub(crate) key: usize,
+    pub(crate) model: Option<Arc<str>>,
 }
 
 impl Req {
     pub(super) fn new(source: usize, route: u32, client: u64, arrival: &Arrival, traffic: &Traffic) -> Self {
+        let max_tokens = arrival.max_tokens.or(traffic.max_tokens);
         Self {
             source,
-            route,
+            route: arrival.route.unwrap_or(route),
             client,
             input: arrival.input,
-            output: traffic.max_tokens.map_or(arrival.output, |cap| cap.min(arrival.output)).max(1),
+            output: max_tokens.map_or(arrival.output, |cap| cap.min(arrival.output)).max(1),
+            max_tokens,
+            patience_ns: arrival.deadline_ms.unwrap_or(traffic.deadline_ms) * MS,
+            tag: arrival.tag,
             came_ns: arrival.at_ns,
             deadline_ns: 0,
             sent_ns: 0,
@@ -71,6 +84,7 @@ impl Req {
             ticket: None,
             fate: Fate::Coming,
             key: 0,
+            model: None,
         }
     }
 

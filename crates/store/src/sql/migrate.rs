@@ -19,9 +19,11 @@ pub(crate) fn is_new(db: &mut dyn Sql) -> Result<bool, Fault> {
     Ok(db.rows("SELECT number FROM migrations LIMIT 1", &[])?.is_empty())
 }
 
-/// Brings the database to the last step.
-pub(crate) fn migrate(db: &mut dyn Sql, steps: &[(&str, &str)]) -> Result<(), Fault> {
-    db.script(TABLE)?;
+/// The last step that the database is at. Only reads.
+///
+/// # Errors
+/// [`Kind::Schema`] if one of its steps is not ours.
+pub(crate) fn at(db: &mut dyn Sql, steps: &[(&str, &str)]) -> Result<i64, Fault> {
     let mut done = 0;
     for mut row in db.rows("SELECT number, name, checksum FROM migrations ORDER BY number", &[])? {
         let (number, name, checksum) = (row.int()?, row.text()?, row.text()?);
@@ -38,6 +40,13 @@ pub(crate) fn migrate(db: &mut dyn Sql, steps: &[(&str, &str)]) -> Result<(), Fa
         }
         done = number;
     }
+    Ok(done)
+}
+
+/// Brings the database to the last step.
+pub(crate) fn migrate(db: &mut dyn Sql, steps: &[(&str, &str)]) -> Result<(), Fault> {
+    db.script(TABLE)?;
+    let done = at(db, steps)?;
     let words = db.words();
     for (number, (name, text)) in (1..).zip(steps).filter(|(number, _)| *number > done) {
         let sql = text

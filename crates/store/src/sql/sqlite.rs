@@ -38,6 +38,34 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Opens the file to read it, and leaves no trace beside it: a file that nobody has open has no log of changes, and to
+    /// read it as if it could change would make one. `quiet` says that it was so.
+    pub(crate) fn read(path: &Path) -> Result<(Self, bool), Fault> {
+        let quiet = !has_changes(path);
+        // `?`, `#` and `%` mean something in the URL that says so.
+        let escaped: String = path.to_string_lossy().chars().map(escape).collect();
+        let url = format!("file:{escaped}?mode=ro{}", if quiet { "&immutable=1" } else { "" });
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(url, flags).map_err(fault)?;
+        db.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
+        db.execute_batch("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;").map_err(fault)?;
+        Ok((Self { db, _alone: None }, quiet))
+    }
+}
+
+/// Whether somebody has the file open, or left it in the middle of something: its log of changes is there.
+pub(crate) fn has_changes(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).exists()
+}
+
+fn escape(c: char) -> String {
+    if matches!(c, '?' | '#' | '%') { format!("%{:02x}", c as u32) } else { c.to_string() }
+}
+
 fn lock(path: &Path) -> Result<File, Fault> {
     let beside = path.with_extension("lock");
     let away = |e: std::io::Error| Fault::new(Kind::Away, format!("{}: {e}", beside.display()));

@@ -10,6 +10,7 @@ on_both! {
     a_log_that_is_read_again_counts_once
     sums_of_hours_and_days_go_on_over_a_restart_at_the_turn_of_a_month
     sums_are_told_apart_by_what_is_asked_for
+    the_past_is_read_beside_its_writer
     spend_is_by_the_day_that_bears_it
     old_rows_go_while_their_sums_and_all_spend_stay
     new_rows_come_in_between_two_steps_of_retention
@@ -162,6 +163,22 @@ fn sums_are_told_apart_by_what_is_asked_for(place: &Place) {
     };
     let some = &ask(store.usage(query)).unwrap()[0];
     assert_eq!((some.requests, some.cost_nano_usd), (2, 19 + 25), "15 to 29, of client 1, of team 1");
+}
+
+fn the_past_is_read_beside_its_writer(place: &Place) {
+    let nobody = past(&place.target(), None, Span { since_unix_ms: 0, until_unix_ms: NOON }, &mut |_| true);
+    assert!(matches!(nobody.unwrap_err().kind, Kind::Missing | Kind::Schema), "there is no ledger yet");
+    let (store, _) = place.open();
+    record_all(&store, (0..6).map(|n| request(n, NOON + n * 1_000)));
+    let mut seen = Vec::new();
+    let span = Span { since_unix_ms: NOON + 2_000, until_unix_ms: NOON + 5_000 };
+    past(&place.target(), None, span, &mut |record| {
+        seen.push(record);
+        true
+    })
+    .unwrap();
+    assert_eq!(seen, [4, 3, 2].map(|n| request(n, NOON + n * 1_000)));
+    record_all(&store, [request(7, NOON)]);
 }
 
 fn spend_is_by_the_day_that_bears_it(place: &Place) {
