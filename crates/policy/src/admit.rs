@@ -84,10 +84,12 @@ impl Policy {
             epoch: 0,
             taken: 0.0,
             returned: 0.0,
+            ahead: 0.0,
         }));
         let mut beside = None;
         for held in &mut request.held {
             let domain = &mut self.pool.domains[held.domain];
+            held.ahead = domain.just_taken(now);
             held.epoch = domain.take(now, held.amount);
             domain.shares.add(now.mono_ns, rank(request.ask.class), held.amount);
             (held.serial, held.taken, held.returned) = (domain.serial, domain.taken, domain.returned);

@@ -5,7 +5,8 @@ use crate::event::What;
 use crate::fleet::ModelSet;
 use crate::lease::Lease;
 use crate::outcome::Measurement;
-use crate::quota::{Domain, Source, learn};
+use crate::quota::learn::{self, Before};
+use crate::quota::{Domain, Source};
 use crate::request::Request;
 use crate::time::Now;
 
@@ -28,7 +29,7 @@ impl Policy {
         let before = found.and_then(|d| {
             let held =
                 request.held.iter().find(|h| h.domain == d && h.serial == self.pool.domains[d].serial)?;
-            Some((held.taken, held.returned, held.amount))
+            Some(Before { taken: held.taken, returned: held.returned, own: held.amount, ahead: held.ahead })
         });
         let (at, new) = match found {
             Some(at) => (at, false),
@@ -39,9 +40,9 @@ impl Policy {
         };
         let domain = &mut self.pool.domains[at];
         // A domain younger than the request: all that went through it went after the request.
-        let (taken, returned, own) = before.unwrap_or((0.0, 0.0, 0.0));
+        let before = before.unwrap_or_default();
         let was = domain.level(now);
-        let resized = learn::apply(domain, now, m, request.flight.sent, (taken, returned), own);
+        let resized = learn::apply(domain, now, m, request.flight.sent, before);
         let (account, dimension, size) = (domain.account, domain.dimension, domain.size());
         let rose = domain.level(now) > was;
         if new || resized {

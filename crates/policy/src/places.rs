@@ -200,6 +200,7 @@ impl Policy {
                 epoch: 0,
                 taken: 0.0,
                 returned: 0.0,
+                ahead: 0.0,
             });
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Reservation {
     /// What had gone through the domain when this was taken, itself included.
     pub(crate) taken: f64,
     pub(crate) returned: f64,
+    /// Of what had been taken: for others, just before.
+    pub(crate) ahead: f64,
 }
 
 /// A gate that an attempt probes.

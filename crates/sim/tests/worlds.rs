@@ -102,6 +102,13 @@ fn invariants_hold_in_random_worlds_4() {
     worlds(4_000);
 }
 
+/// Its only limit is a day's that is enforced in slices of a second.
+#[test]
+fn a_days_limit_in_slices_draws_no_storm() {
+    let figures = run(&chaos::world(4_377), 4_377).expect("a world that can be built");
+    assert_eq!(figures.violations, [""; 0]);
+}
+
 #[test]
 fn the_same_seed_decides_the_same_and_another_does_not() {
     for seed in 0..20 {

@@ -85,7 +85,8 @@ impl Policy {
         let far = stated.is_some_and(|after| after > PROBE_EVERY_NS);
         let told =
             Told { scope, dimension, size: evidence.limit, stated_ns: stated.map(|s| s.max(STATED_MIN_NS)) };
-        if !(money || daily || far) && scope != LimitScope::Key {
+        // A day's limit that gives again in a moment is enforced in slices of it: those are the limit.
+        if !(money || far) && scope != LimitScope::Key {
             // Where one is known already that only refusals tell of, it hears of this one too.
             if !self.lower(now, request, &told) || self.learner_of(target, scope).is_some() {
                 self.learn_refusal(now, request, &told);

@@ -1,6 +1,7 @@
 //! One limit that a provider enforces. Knows its meter, who waits for it and who saves up on it; does not know what a
 //! request is.
 
+use super::MARGIN_NS;
 use super::bucket::Bucket;
 use super::doubt::Doubt;
 use super::estimate::Need;
@@ -84,6 +85,8 @@ pub(crate) struct Domain {
     /// All that was ever taken and given back: differences tell what happened between two instants.
     pub(crate) taken: f64,
     pub(crate) returned: f64,
+    /// `taken` as it was at two instants lately, at least a margin apart.
+    marks: [(u64, f64); 2],
     /// Reserved by requests in flight.
     pub(crate) open: f64,
     /// When the request was sent whose answer was applied last.
@@ -137,6 +140,7 @@ impl Domain {
             hold: None,
             taken: 0.0,
             returned: 0.0,
+            marks: [(0, 0.0); 2],
             open: 0.0,
             measured_sent_ns: None,
             learner: None,
@@ -309,6 +313,16 @@ impl Domain {
             Meter::Window(w) => used * (0.25 + 0.75 * w.share_left(now)),
             _ => used,
         }
+    }
+
+    /// What was taken so lately that it may arrive behind what is sent now, or a little more.
+    pub(crate) fn just_taken(&mut self, now: Now) -> f64 {
+        if now.mono_ns.saturating_sub(self.marks[1].0) >= MARGIN_NS {
+            self.marks = [self.marks[1], (now.mono_ns, self.taken)];
+        }
+        let [older, newer] = self.marks;
+        let known = if now.mono_ns.saturating_sub(older.0) < 2 * MARGIN_NS { older } else { newer };
+        self.taken - known.1
     }
 
     /// Takes, and says which period was charged, or when.

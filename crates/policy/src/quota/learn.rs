@@ -29,7 +29,7 @@ pub(crate) fn meter(now: Now, m: &Measurement) -> Option<Meter> {
         let usual = if m.daily { DAY } else { MINUTE };
         let mut w = Window::new(limit, usual.max(m.reset_ns.unwrap_or(0)), None);
         if let Some(reset) = m.reset_ns {
-            w.align(now, reset);
+            w.align(now, reset, w.period_ns);
         }
         return Some(Meter::Window(w));
     }
@@ -51,16 +51,19 @@ pub(crate) fn concerns(domain: &Domain, m: &Measurement) -> bool {
             || m.limit.is_none_or(|l| (l - domain.size()).abs() <= 0.01 * domain.size()))
 }
 
-/// Applies a measurement by an answer whose request was sent at `sent_ns`, when `before` = (taken, returned) had gone
-/// through the domain, `own` of it for the request itself. Tells whether the limit's size changed.
-pub(crate) fn apply(
-    domain: &mut Domain,
-    now: Now,
-    m: &Measurement,
-    sent_ns: u64,
-    before: (f64, f64),
-    own: f64,
-) -> bool {
+/// What had gone through a domain when a request was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before {
+    /// All that was taken, the request's own included, and all that was given back.
+    pub(crate) taken: f64,
+    pub(crate) returned: f64,
+    /// Of what was taken: for the request itself, and for those just before it, which it may have overtaken.
+    pub(crate) own: f64,
+    pub(crate) ahead: f64,
+}
+
+/// Applies a measurement by an answer whose request was sent at `sent_ns`. Tells whether the limit's size changed.
+pub(crate) fn apply(domain: &mut Domain, now: Now, m: &Measurement, sent_ns: u64, before: Before) -> bool {
     if domain.measured_sent_ns.is_some_and(|last| sent_ns < last) {
         return false;
     }
@@ -69,14 +72,14 @@ pub(crate) fn apply(
     if domain.source == Source::Learned {
         if domain.daily || !m.reset_means_full {
             refine(domain, now, m);
-        } else if !reshape(domain, now, m, sent_ns, before.0) {
+        } else if !reshape(domain, now, m, sent_ns, before.taken) {
             return resized;
         }
     }
     let since = domain.measured_sent_ns.replace(sent_ns).map_or(0, |last| sent_ns.saturating_sub(last));
     let Some(left) = m.remaining.filter(|r| *r >= 0.0) else { return resized };
-    let taken = (domain.taken - before.0).max(0.0);
-    let returned = (domain.returned - before.1).max(0.0);
+    let taken = (domain.taken - before.taken).max(0.0);
+    let returned = (domain.returned - before.returned).max(0.0);
     let size = domain.size();
     let (level, refill, drift) = match &domain.meter {
         Meter::Bucket(b) => {
@@ -86,15 +89,16 @@ pub(crate) fn apply(
         Meter::Window(_) => (domain.level(now), 0.0, 0.0),
         Meter::Slots { .. } | Meter::Open => return resized,
     };
-    // Counts are cut off to whole ones; larger steps are rounded either way.
+    // Counts are cut off to whole ones, and those of a window are whole; larger steps are rounded either way.
     let below = if m.rounding > 1.0 { m.rounding } else { 0.0 };
+    let above = if matches!(domain.meter, Meter::Window(_)) { below } else { m.rounding };
     // Tokens that are reserved are charged only as they come, at some providers: they explain a lower mirror.
     let reserved = if domain.dimension == Dimension::Requests { 0.0 } else { domain.open };
     // Less is left than this request needed: it may have been refused, and what it was to be charged is still there.
-    let own = if left < own { own } else { 0.0 };
+    let own = if left < before.own { before.own } else { 0.0 };
     let mut off = Span {
-        low: left - below - taken - reserved - own - level,
-        high: left + m.rounding + refill + returned - level,
+        low: left - below - taken - before.ahead - reserved - own - level,
+        high: left + above + refill + returned - level,
     };
     let carried = (left + refill - taken + returned).min(size);
     // Only requests are charged what we think that they are: what was known of the offset of tokens is over with them.
@@ -133,7 +137,7 @@ fn set_level(domain: &mut Domain, now: Now, level: f64) {
 /// The size as stated now, where it differs.
 fn resize(domain: &mut Domain, now: Now, m: &Measurement) -> bool {
     let Some(limit) = m.limit.filter(|l| *l > 0.0 && l.is_finite()) else { return false };
-    if (limit - domain.size()).abs() <= 1e-9 * limit {
+    if matches!(domain.meter, Meter::Open) || (limit - domain.size()).abs() <= 1e-9 * limit {
         return false;
     }
     match &mut domain.meter {
@@ -172,7 +176,7 @@ fn reshape(domain: &mut Domain, now: Now, m: &Measurement, sent: u64, taken_befo
         }
         (Shape::Window { end, period, .. }, meter @ Meter::Bucket(_)) => {
             let mut window = Window::new(size, period, None);
-            window.align(now, end.saturating_sub(now.mono_ns));
+            window.align(now, end.saturating_sub(now.mono_ns), period);
             window.set_used(now, size - level);
             *meter = Meter::Window(window);
             told.forget_offset();
@@ -182,13 +186,18 @@ fn reshape(domain: &mut Domain, now: Now, m: &Measurement, sent: u64, taken_befo
             if w.end(now).is_some_and(|running| latest < running.saturating_sub(w.period_ns / 2)) {
                 return false;
             }
-            w.period_ns = period;
-            if end > now.mono_ns && w.end(now) != Some(end) {
-                w.align(now, end - now.mono_ns);
+            // Where the mirror went over to this window by itself, it knows all that was sent since; an answer knows
+            // nothing of what left before it and arrives behind it.
+            let begun = |known: u64| (known + period).abs_diff(end.saturating_add(w.period_ns));
+            let foreseen = w.end(now).is_some_and(|known| begun(known) <= period / 4);
+            if end > now.mono_ns && (w.end(now), w.period_ns) != (Some(end), period) {
+                w.align(now, end - now.mono_ns, period);
             }
             if fresh {
-                w.set_used(now, size - (left - taken.max(0.0)));
                 told.forget_offset();
+            }
+            if fresh && !foreseen {
+                w.set_used(now, size - (left - taken.max(0.0)));
             }
         }
         _ => {}
@@ -202,8 +211,7 @@ fn refine(domain: &mut Domain, now: Now, m: &Measurement) {
     let (Some(reset_ns), Meter::Window(w)) = (m.reset_ns, &mut domain.meter) else { return };
     let ends = w.end(now).map_or(0, |end| end - now.mono_ns);
     if ends.abs_diff(reset_ns) > 2 * crate::time::SECOND + w.period_ns / 100 {
-        w.period_ns = w.period_ns.max(reset_ns);
-        w.align(now, reset_ns);
+        w.align(now, reset_ns, w.period_ns.max(reset_ns));
     }
 }
 
@@ -235,12 +243,19 @@ pub(crate) fn refused(domain: &mut Domain, now: Now, need: f64, named: bool, sta
             true
         }
         Meter::Window(w) if spent && need <= w.limit => {
+            // What is used up fits again long before the window's end: it is none, and its headers mean something else.
+            let exact = stated_ns.is_some_and(|ns| ns % crate::time::SECOND != 0);
+            let early = w.end(now).is_some_and(|end| until.saturating_add(w.period_ns / 4) < end);
+            if domain.source == Source::Learned && exact && early && level < need {
+                domain.meter = Meter::Open;
+                return false;
+            }
             if stated_ns.is_some() && w.used_until(now, w.limit, until) {
                 return true;
             }
             w.set_used(now, w.limit);
             if domain.source == Source::Learned && w.end(now).is_none_or(|end| end < until) {
-                w.align(now, until.saturating_sub(now.mono_ns));
+                w.align(now, until.saturating_sub(now.mono_ns), w.period_ns);
             }
             true
         }
@@ -272,9 +287,13 @@ mod tests {
         }
     }
 
+    fn since((taken, returned): (f64, f64), own: f64) -> Before {
+        Before { taken, returned, own, ahead: 0.0 }
+    }
+
     fn answer(d: &mut Domain, now: Now, remaining: f64, sent: Now) {
         let before = (d.taken, d.returned);
-        apply(d, now, &says(remaining), sent.mono_ns, before, 1.0);
+        apply(d, now, &says(remaining), sent.mono_ns, since(before, 1.0));
     }
 
     fn learned(now: Now, m: &Measurement) -> Domain {
@@ -285,7 +304,7 @@ mod tests {
     #[test]
     fn the_first_answer_sets_the_level_and_our_own_charges_explain_the_next() {
         let mut d = learned(at(0.0), &says(100.0));
-        apply(&mut d, at(0.0), &says(100.0), 0, (0.0, 0.0), 1.0);
+        apply(&mut d, at(0.0), &says(100.0), 0, since((0.0, 0.0), 1.0));
         assert!((d.level(at(0.0)) - 100.0).abs() < 1e-6);
         // Sent at 1 s (level 110); 20 more of ours go out before the head comes at 2 s saying 109.
         d.take(at(1.0), 1.0);
@@ -294,14 +313,14 @@ mod tests {
             d.take(at(1.5), 1.0);
         }
         let mirror = d.level(at(2.0));
-        apply(&mut d, at(2.0), &says(109.0), at(1.0).mono_ns, before, 1.0);
+        apply(&mut d, at(2.0), &says(109.0), at(1.0).mono_ns, since(before, 1.0));
         assert!((d.level(at(2.0)) - mirror).abs() < 1e-9, "explained by what is in flight");
     }
 
     #[test]
     fn a_stranger_lowers_the_level_at_once_and_a_surplus_raises_it_slowly() {
         let mut d = learned(at(0.0), &says(600.0));
-        apply(&mut d, at(0.0), &says(600.0), 0, (0.0, 0.0), 1.0);
+        apply(&mut d, at(0.0), &says(600.0), 0, since((0.0, 0.0), 1.0));
         answer(&mut d, at(1.0), 50.0, at(1.0));
         assert!((d.level(at(1.0)) - 50.0).abs() < 1e-6);
         answer(&mut d, at(1.0), 401.0, at(1.0));
@@ -316,17 +335,17 @@ mod tests {
     fn reset_times_tell_how_fast_a_bucket_refills_and_when_a_window_ends() {
         let mut m = Measurement { reset_ns: Some(5 * SECOND), ..says(300.0) };
         let mut d = learned(at(0.0), &m);
-        apply(&mut d, at(0.0), &m, 0, (0.0, 0.0), 1.0);
+        apply(&mut d, at(0.0), &m, 0, since((0.0, 0.0), 1.0));
         // One answer may be a window's, too; but whatever it is, it is whole after so long, give or take a second.
         let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
         assert!((b.rate - 299.0 / 6.0).abs() < 1e-9, "{}", b.rate);
         let more = Measurement { reset_ns: Some(6_500 * crate::time::MS), ..says(210.0) };
-        apply(&mut d, at(0.1), &more, at(0.1).mono_ns, (0.0, 0.0), 1.0);
+        apply(&mut d, at(0.1), &more, at(0.1).mono_ns, since((0.0, 0.0), 1.0));
         let Meter::Bucket(b) = &d.meter else { panic!("a bucket") };
         assert!((59.0..61.0).contains(&b.rate), "600 in ten seconds, not in a minute: {}", b.rate);
         m = Measurement { reset_means_full: false, ..m };
         let mut d = learned(at(0.0), &m);
-        apply(&mut d, at(0.0), &Measurement { remaining: Some(0.0), ..m }, 0, (0.0, 0.0), 1.0);
+        apply(&mut d, at(0.0), &Measurement { remaining: Some(0.0), ..m }, 0, since((0.0, 0.0), 1.0));
         assert_eq!(d.fit(at(1.0), 1.0, 0, (0, 0, 0)).at, 5 * SECOND);
     }
 
@@ -343,7 +362,7 @@ mod tests {
             let sent = at(ms as f64 / 1e3);
             d.take(sent, 1.0);
             let before = (d.taken, d.returned);
-            apply(&mut d, at((ms + 10) as f64 / 1e3), &m(ms), sent.mono_ns, before, 1.0);
+            apply(&mut d, at((ms + 10) as f64 / 1e3), &m(ms), sent.mono_ns, since(before, 1.0));
         }
         d
     }
@@ -363,8 +382,58 @@ mod tests {
             Measurement { limit: Some(100.0), remaining: Some(3.0), reset_ns: Some(20 * MS), ..says(0.0) };
         d.take(at(9.98), 1.0);
         let before = (d.taken, d.returned);
-        apply(&mut d, at(10.2), &late, at(9.98).mono_ns, before, 1.0);
+        apply(&mut d, at(10.2), &late, at(9.98).mono_ns, since(before, 1.0));
         assert!(d.level(at(10.2)) > 98.0, "{}", d.level(at(10.2)));
+    }
+
+    /// A window of 100 in ten seconds that was used up; it ends at 10 s, and forty go out at once.
+    fn begun_anew() -> Domain {
+        let used = |ms: u64| ((ms - 3_000) / 20 + 1) as f64;
+        let mut d = told(|ms| (10_000 - ms) * MS, |ms| 100.0 - used(ms));
+        set_level(&mut d, at(9.9), 0.0);
+        for _ in 0..40 {
+            d.just_taken(at(10.01));
+            d.take(at(10.01), 1.0);
+        }
+        d
+    }
+
+    #[test]
+    fn the_first_answer_of_a_window_that_was_foreseen_forgets_nothing_that_left_before_it() {
+        let mut d = begun_anew();
+        assert!((d.level(at(10.05)) - 60.0).abs() < 1e-9, "{}", d.level(at(10.05)));
+        // The twentieth of them has overtaken the others.
+        let m = Measurement {
+            limit: Some(100.0),
+            remaining: Some(99.0),
+            reset_ns: Some(9_970 * MS),
+            ..says(0.0)
+        };
+        let before = Before { taken: d.taken - 20.0, returned: 0.0, own: 1.0, ahead: 19.0 };
+        apply(&mut d, at(10.05), &m, at(10.01).mono_ns, before);
+        assert!((d.level(at(10.05)) - 60.0).abs() < 1e-9, "{}", d.level(at(10.05)));
+        // Without those just before it, it would say that somebody gave nineteen back.
+        apply(&mut d, at(10.05), &m, at(10.01).mono_ns, Before { ahead: 0.0, ..before });
+        assert!(d.level(at(10.05)) > 60.5, "{}", d.level(at(10.05)));
+    }
+
+    #[test]
+    fn a_window_has_whole_units_left() {
+        let mut d = begun_anew();
+        let m = Measurement { limit: Some(100.0), remaining: Some(59.0), ..says(0.0) };
+        let before = Before { taken: d.taken, returned: 0.0, own: 1.0, ahead: 39.0 };
+        apply(&mut d, at(10.05), &m, at(10.01).mono_ns, before);
+        assert!((d.level(at(10.05)) - 59.0).abs() < 1e-9, "{}", d.level(at(10.05)));
+    }
+
+    #[test]
+    fn what_is_used_up_and_fits_again_long_before_its_window_ends_is_no_window() {
+        for (stated_ns, explained) in [(200 * MS, false), (9_500 * MS, true), (SECOND, true)] {
+            let mut d = begun_anew();
+            set_level(&mut d, at(10.05), 0.0);
+            assert_eq!(refused(&mut d, at(10.05), 1.0, true, Some(stated_ns)), explained, "{stated_ns}");
+            assert_eq!(matches!(d.meter, Meter::Open), !explained);
+        }
     }
 
     #[test]
@@ -383,7 +452,7 @@ mod tests {
             let before = (d.taken, d.returned);
             let left = (truth + n as f64).floor();
             let m = Measurement { limit: Some(100.0), ..says(left) };
-            apply(&mut d, now, &m, now.mono_ns, before, 1.0);
+            apply(&mut d, now, &m, now.mono_ns, since(before, 1.0));
         }
         assert!((d.level(at(4.1)) - truth - 7.0).abs() < 1.5, "{} {truth}", d.level(at(4.1)));
     }
@@ -392,13 +461,13 @@ mod tests {
     fn a_refusal_that_was_not_charged_does_not_lift_the_mirror_by_its_own_charge() {
         let nothing = Measurement { limit: Some(6.0), ..says(0.0) };
         let mut d = learned(at(0.0), &nothing);
-        apply(&mut d, at(0.0), &nothing, 0, (0.0, 0.0), 0.0);
+        apply(&mut d, at(0.0), &nothing, 0, since((0.0, 0.0), 0.0));
         for n in 1..20 {
             let now = at(f64::from(n) * 0.01);
             let epoch = d.take(now, 1.0);
             // Its own charge is in the mirror, and not at the provider, who has nothing left.
             let before = (d.taken, d.returned);
-            apply(&mut d, now, &nothing, now.mono_ns, before, 1.0);
+            apply(&mut d, now, &nothing, now.mono_ns, since(before, 1.0));
             d.settle(now, epoch, 1.0, 0.0);
         }
         assert!(d.level(at(0.2)) < 0.5, "{}", d.level(at(0.2)));

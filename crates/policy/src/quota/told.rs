@@ -114,7 +114,9 @@ impl Told {
 
     fn narrow(&mut self, a: Answer) -> bool {
         let (reset, grain) = (s_of(a.reset), s_of(grain(a.reset)));
-        let fastest = if reset > grain { (a.used + a.rounding) / (reset - grain) } else { f64::INFINITY };
+        // Counts of what is left are cut off to whole ones: more is told as used than is.
+        let more = if a.rounding > 1.0 { a.rounding } else { 0.0 };
+        let fastest = if reset > grain { (a.used + more) / (reset - grain) } else { f64::INFINITY };
         let rates = Span { low: (a.used - a.rounding).max(0.0) / (reset + grain), high: fastest };
         match self.rates.map_or(Some(rates), |known| known.meet(rates)) {
             Some(both) => self.rates = Some(both),

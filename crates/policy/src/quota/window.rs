@@ -242,10 +242,11 @@ impl Window {
         (self.epoch, self.late) = (self.period(now).0, 0.0);
     }
 
-    /// The running period ends in `in_ns`, as an answer said.
-    pub(crate) fn align(&mut self, now: Now, in_ns: u64) {
+    /// The running period ends in `in_ns`, and each is so long, as answers said; what was used in it stays used.
+    pub(crate) fn align(&mut self, now: Now, in_ns: u64, period_ns: u64) {
         let used = self.used(now);
         self.slide = None;
+        self.period_ns = period_ns.max(1);
         self.anchor_unix_ns = Some(now.unix_ns.saturating_add(in_ns));
         self.epoch = self.period(now).0;
         self.used = used;
@@ -359,6 +360,17 @@ mod tests {
         short.take(at(60.74), 2.0);
         short.take(at(60.76), 3.0);
         assert!((short.used(at(61.1)) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn another_period_and_end_keep_what_was_used() {
+        let mut w = Window::new(10.0, 60 * SECOND, Some(0));
+        w.take(at(30.0), 4.0);
+        w.align(at(31.0), 7 * SECOND, 10 * SECOND);
+        assert!((w.used(at(31.0)) - 4.0).abs() < 1e-9);
+        assert!((w.used(at(37.9)) - 4.0).abs() < 1e-9);
+        assert!(w.used(at(38.1)).abs() < 1e-9);
+        assert_eq!(w.end(at(38.1)), Some(48 * SECOND));
     }
 
     #[test]
