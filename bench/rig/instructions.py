@@ -13,6 +13,8 @@ from .proxies import REPOSITORY, cargo_build
 
 FEW_KEYS = 3
 MANY_KEYS = 10_000
+FEW_CLIENTS = 10
+MANY_CLIENTS = 100_000
 
 # What a figure may grow by from the first row of its table to each other one.
 GATEWAY_GROWTH_MAX = 1.1
@@ -38,21 +40,27 @@ def instructions(binary: str, arguments: list[int], folder: Path) -> int:
     return int(counted.group(1))
 
 
-def per_request(binary: str, fixed: list[int], requests: int, folder: Path) -> float:
+def per_request(binary: str, fixed: list[int], requests: int, folder: Path, more: tuple[int, ...] = ()) -> float:
     """The slope between `requests` and twice as many."""
-    once = instructions(binary, [*fixed, requests], folder)
-    twice = instructions(binary, [*fixed, 2 * requests], folder)
+    once = instructions(binary, [*fixed, requests, *more], folder)
+    twice = instructions(binary, [*fixed, 2 * requests, *more], folder)
     return (twice - once) / requests
 
 
-def _gateway(folder: Path) -> list[dict]:
+def _gateway(folder: Path) -> list[list[dict]]:
     binary = cargo_build("keymux", "example", "instructions")
-    rows = []
-    for keys in (FEW_KEYS, MANY_KEYS):
-        count = per_request(binary, [keys], 2_000, folder)
-        machine.note(f"gateway, {keys} keys: {count:.0f} instructions a request")
-        rows.append({"what": f"a request through the gateway, {keys:,} keys", "instructions": count})
-    return _grown(rows, GATEWAY_GROWTH_MAX)
+    tables = []
+    for cases, what in (
+        ([(FEW_KEYS, 0), (MANY_KEYS, 0)], "a request through the gateway, {0:,} keys"),
+        ([(FEW_KEYS, FEW_CLIENTS), (FEW_KEYS, MANY_CLIENTS)], "a client's request through the gateway, {1:,} client keys"),
+    ):
+        rows = []
+        for keys, clients in cases:
+            count = per_request(binary, [keys], 2_000, folder, (clients,))
+            machine.note(f"gateway, {keys} keys, {clients} client keys: {count:.0f} instructions a request")
+            rows.append({"what": what.format(keys, clients), "instructions": count})
+        tables.append(_grown(rows, GATEWAY_GROWTH_MAX))
+    return tables
 
 
 def _policy(folder: Path) -> list[list[dict]]:
@@ -96,7 +104,7 @@ def run(folder: Path) -> None:
     machine.need("valgrind")
     tables: list[list[dict]] = []
     if (REPOSITORY / "crates/keymux/examples/instructions.rs").exists():
-        tables.append(_gateway(folder))
+        tables.extend(_gateway(folder))
     else:
         machine.note("crates/keymux/examples/instructions.rs is missing: instructions of the gateway not counted")
     if (REPOSITORY / "crates/policy/examples/decide.rs").exists():

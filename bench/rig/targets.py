@@ -7,7 +7,7 @@ import json
 import statistics
 from dataclasses import dataclass
 
-from . import batch, company, table
+from . import batch, company, ledger, table
 from .proxies import CLIENTS
 
 JSON_NGINX_RATIO_MAX = 1.0
@@ -93,6 +93,17 @@ def _clients(data: dict) -> list[Row]:
     return found
 
 
+def _ledger(data: dict) -> list[Row]:
+    """The worst of the rounds counts."""
+    rounds = data["rounds"]
+    rows = min(figures[1] for figures in rounds["rows"])
+    start = max(figures[0] for figures in rounds["start"])
+    return [
+        Row("ledger: rows a CPU second on SQLite", rows, ledger.ROWS_A_CPU_SECOND_MIN, least=True),
+        Row("ledger: start with 100,000 client keys, s", start, ledger.START_S_MAX),
+    ]
+
+
 def _memory(data: dict) -> list[Row]:
     mine = data["proxies"].get(SUBJECT)
     if mine is None:
@@ -161,6 +172,7 @@ _READERS = {
     "instructions": _instructions,
     "goodput": _goodput,
     "clients": _clients,
+    "ledger": _ledger,
 }
 
 

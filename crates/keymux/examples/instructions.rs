@@ -2,7 +2,7 @@
 //! runtime. Run under `valgrind --tool=callgrind` with N and 2N requests, the difference is the cost of N requests in
 //! instructions, which no noise of the machine can change.
 //!
-//! `instructions <keys> <requests>`
+//! `instructions <keys> <requests> [client keys]`
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot run must stop")]
 
@@ -25,9 +25,35 @@ fn main() {
     let mut arguments = std::env::args().skip(1).map(|a| a.parse::<usize>().expect("a number"));
     let keys = arguments.next().unwrap_or(3);
     let requests = arguments.next().unwrap_or(1_000);
+    let clients = arguments.next().unwrap_or(0);
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = keymux::rt::single().expect("a runtime");
-    runtime.block_on(drive(keys, requests));
+    runtime.block_on(drive(keys, requests, clients));
+}
+
+/// The key of the n-th client.
+fn client_key(n: usize) -> String {
+    format!("km-test-{n}")
+}
+
+/// Makes client keys known, as if they had been read from a ledger.
+fn admit(gateway: &Gateway, clients: usize) {
+    let client = |n: usize| keymux_store::Client {
+        id: format!("ck-{n}"),
+        digest: keymux_store::Digest::of(&client_key(n)),
+        previous: None,
+        name: format!("client {n}"),
+        team: String::new(),
+        terms: keymux_store::Terms { requests_a_minute: Some(1_000_000_000), ..keymux_store::Terms::default() },
+        disabled: false,
+        created_unix_ms: 0,
+        expires_unix_ms: None,
+        revoked_unix_ms: None,
+        version: 1,
+    };
+    let changes =
+        keymux_store::Changes { clients: (0..clients).map(client).collect(), teams: Vec::new(), version: 1 };
+    gateway.directory.take_in(changes, &gateway.live.load_full(), |dues| gateway.turnstile.set(dues));
 }
 
 /// One provider, every key an account of its own with room to spare.
@@ -49,9 +75,12 @@ fn configuration(keys: usize) -> keymux_config::Config {
     read.map_err(|problems| problems.render("memory", &text, false)).expect("a configuration")
 }
 
-async fn drive(keys: usize, requests: usize) {
+async fn drive(keys: usize, requests: usize, clients: usize) {
     let gateway =
         Gateway::new(configuration(keys), 100, 1, (keymux::clock::Clock::start(), None)).expect("a gateway");
+    if clients > 0 {
+        admit(&gateway, clients);
+    }
     let connector = Connector::new(client_config(None).expect("TLS"));
     let dialer = Dialer { pool: Pool::default(), connector, clock: gateway.clock.clone() };
     let worker = Worker::new(gateway, dialer, 1);
@@ -60,7 +89,8 @@ async fn drive(keys: usize, requests: usize) {
     worker.dialer.pool.put(0, Connection::over(ours), worker.gateway.clock.mono_ns());
     let (client, server) = tokio::io::duplex(PIPE);
     drop(keymux::rt::spawn(on_stream(worker.clone(), server)));
-    call(client, requests).await;
+    let presented = if clients > 0 { client_key(clients / 2) } else { "unused".to_owned() };
+    call(client, requests, &presented).await;
 }
 
 /// Answers every request with the same 700 bytes.
@@ -85,12 +115,12 @@ async fn provider(stream: DuplexStream) {
 }
 
 /// Sends the same 2.6 KB request again and again on one connection.
-async fn call(mut stream: DuplexStream, requests: usize) {
+async fn call(mut stream: DuplexStream, requests: usize, key: &str) {
     let content = "All happy families are alike. ".repeat(84);
     let body =
         format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{content}"}}],"max_tokens":100}}"#);
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nuser-agent: instructions\r\nauthorization: Bearer unused\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nuser-agent: instructions\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     let request: Arc<[u8]> = request.into_bytes().into();

@@ -1,6 +1,7 @@
 //! What the ledger does on `SQLite`, measured: rows a second from requests to the database, its bytes a request, what
 //! retention leaves, and how fast client keys load. `cargo run --profile quick -p keymux-store --example ledger`; more or
-//! fewer rows as the argument. CPU time is that of the whole process, so it counts the log and the database alike.
+//! fewer rows as the argument, and as another one a folder in which the ledger stays. CPU time is that of the whole
+//! process, so it counts the log and the database alike.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
@@ -59,7 +60,7 @@ fn client(n: u64) -> Client {
         digest: Digest::of(&format!("km-example-{n}")),
         previous: None,
         name: format!("client {n}"),
-        team: format!("team-{}", n % 20),
+        team: String::new(),
         terms: Terms { models: vec!["gpt-*".into()], requests_a_minute: Some(60), ..Terms::default() },
         disabled: false,
         created_unix_ms: START_MS,
@@ -77,11 +78,12 @@ fn cpu() -> f64 {
 
 fn main() -> Result<(), Error> {
     let rows: u64 = std::env::args().nth(1).map_or(Ok(500_000), |n| n.parse())?;
-    let folder = tempfile::tempdir()?;
+    let passing = tempfile::tempdir()?;
+    let folder = std::env::args_os().nth(2).map_or_else(|| passing.path().to_owned(), std::path::PathBuf::from);
     let now = Arc::new(AtomicU64::new(START_MS));
     let clock = now.clone();
-    let target = Target::Sqlite(folder.path().join("ledger.db"));
-    let log = folder.path().join("ledger.log");
+    let target = Target::Sqlite(folder.join("ledger.db"));
+    let log = folder.join("ledger.log");
     let options = Options::new(target, log, Arc::new(move || clock.load(Ordering::Relaxed)));
 
     let (store, _) = Store::open(options.clone())?;
