@@ -44,7 +44,10 @@ fn admit(gateway: &Gateway, clients: usize) {
         previous: None,
         name: format!("client {n}"),
         team: String::new(),
-        terms: keymux_store::Terms { requests_a_minute: Some(1_000_000_000), ..keymux_store::Terms::default() },
+        terms: keymux_store::Terms {
+            requests_a_minute: Some(1_000_000_000),
+            ..keymux_store::Terms::default()
+        },
         disabled: false,
         created_unix_ms: 0,
         expires_unix_ms: None,

@@ -79,7 +79,8 @@ fn cpu() -> f64 {
 fn main() -> Result<(), Error> {
     let rows: u64 = std::env::args().nth(1).map_or(Ok(500_000), |n| n.parse())?;
     let passing = tempfile::tempdir()?;
-    let folder = std::env::args_os().nth(2).map_or_else(|| passing.path().to_owned(), std::path::PathBuf::from);
+    let folder =
+        std::env::args_os().nth(2).map_or_else(|| passing.path().to_owned(), std::path::PathBuf::from);
     let now = Arc::new(AtomicU64::new(START_MS));
     let clock = now.clone();
     let target = Target::Sqlite(folder.join("ledger.db"));

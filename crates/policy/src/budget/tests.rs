@@ -117,6 +117,20 @@ fn a_refund_makes_room_and_a_settlement_only_as_much_as_it_leaves() {
 }
 
 #[test]
+fn a_refund_makes_room_while_others_are_still_open() {
+    let now = on(TUESDAY, 0);
+    let mut books = books(limited(100, Reset::Daily), limited(100, Reset::Never));
+    let (failed, _open) = (go(&mut books, now, 60), go(&mut books, now, 40));
+    assert!(waits(&mut books, now, 1));
+    let _ = books.settle(now, failed, Charge::Nothing);
+    let again = go(&mut books, now, 60);
+    assert!(waits(&mut books, now, 1), "all of it came back, and no more");
+    let _ = books.settle(now, again, Charge::Cost(10));
+    drop(go(&mut books, now, 50));
+    assert!(waits(&mut books, now, 1));
+}
+
+#[test]
 fn what_is_billed_above_the_bound_is_charged_in_full_and_said() {
     let now = on(TUESDAY, 0);
     let mut books = books(limited(100, Reset::Daily), Budget::default());
