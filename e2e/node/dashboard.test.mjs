@@ -1,6 +1,7 @@
 // The dashboard in Chromium, under load and with faults: what an operator must see, and how it comes back.
 
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { browser as launched, load, opened, signedIn, violations } from './browser.mjs';
 import { ADMIN_TOKEN, TOKEN, stack, steered } from './harness.mjs';
@@ -51,6 +52,10 @@ dialect = "openai"
 base_url = "@WORLD@/narrow/v1"
 limits = [{ requests = 5, per = "1s", shape = "window" }]
 keys = [{ name = "narrow-1", secret = "literal:sk-test-narrow-1" }]
+[[webhook]]
+name = "ops"
+url = "literal:@WORLD@/nobody/T0KEN"
+events = ["ledger"]
 [[price]]
 model = "openrouter:*"
 input = 3
@@ -236,6 +241,33 @@ test('the configuration is read again at a word, and a broken one is told and ch
   await reload();
   await told(page, /reload refused, the old configuration stays/);
   front.rewrite((text) => text.replace('[sevrer]', '[server]'));
+  await page.context().close();
+});
+
+test('who is told stands on the page, and a message to try it says what came of it', async () => {
+  const page = await signedIn(chromium, front.admin);
+  await go(page, '#/events');
+  const row = page.getByRole('region', { name: 'Webhooks' }).getByRole('row', { name: /^ops/ });
+  const send = async () => {
+    await row.getByRole('button', { name: 'Send a test' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Send' }).click();
+  };
+  await row.waitFor();
+  assert.match(await row.textContent(), /nothing sent yet/);
+  await send();
+  await told(page, /The webhook `ops` at .* did not take the test: it answered 404/);
+  const came = [];
+  const receiver = createServer((request, answer) => {
+    request.setEncoding('utf8').on('data', (text) => came.push(text)).on('end', () => answer.writeHead(204).end());
+  });
+  await new Promise((listening) => receiver.listen(0, '127.0.0.1', listening));
+  front.rewrite((text) => text.replace(`${front.world}/nobody/`, `http://127.0.0.1:${receiver.address().port}/`));
+  await told(page, 'webhook ops changed: url');
+  await send();
+  await told(page, /^delivered to http:/);
+  assert.equal(JSON.parse(came.join('')).events[0].state, 'happened');
+  assert.ok(!(await page.content()).includes('T0KEN'));
+  receiver.close();
   await page.context().close();
 });
 

@@ -111,6 +111,15 @@ export async function ask<T>(path: string, method = 'GET'): Promise<T> {
     throw new Error('The gateway does not answer.');
   }
   if (answer.status === 401) link.value = 'signed-out';
-  if (!answer.ok) throw new Error((await answer.text()).trim() || `The gateway answered ${answer.status}.`);
+  if (!answer.ok) throw new Error(sentence(await answer.text()) || `The gateway answered ${answer.status}.`);
   return (await answer.json()) as T;
+}
+
+/** What an error says: its message where it is JSON, else its text. */
+function sentence(text: string): string {
+  try {
+    return (JSON.parse(text) as { error: { message: string } }).error.message;
+  } catch {
+    return text.trim();
+  }
 }

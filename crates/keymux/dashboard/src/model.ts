@@ -131,17 +131,22 @@ function point(row: (number | null)[]): Point {
   };
 }
 
+/** Numbers in names count as numbers; making one is dear, comparing by it cheap. */
+const byName = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** Providers, accounts and keys, the keys in the order of their names. */
 function tables(rows: Map<string, Row>) {
   const providers = new Map<number, Provider>();
   const accounts = new Map<number, Account>();
   const keys: Key[] = [];
-  const of = (kind: string) => [...rows].filter(([name]) => name.startsWith(kind));
-  for (const [name, still] of of('P')) {
+  const kinds: Record<string, [name: string, row: Row][]> = { P: [], A: [], K: [] };
+  for (const one of rows) kinds[one[0][0]!]?.push(one);
+  for (const [name, still] of kinds['P']!) {
     const id = Number(name.slice(1));
     const [inFlight, outUntil, noCapacity] = (rows.get(`p${id}`) ?? [0, null, []]) as [number, number | null, [string, number][]];
     providers.set(id, { id, name: still[0] as string, inFlight, outUntil, noCapacity });
   }
-  for (const [name, still] of of('A')) {
+  for (const [name, still] of kinds['A']!) {
     const id = Number(name.slice(1));
     const [providerId, label, limitRows] = still as [number, string, LimitRow[]];
     const provider = providers.get(providerId);
@@ -151,7 +156,7 @@ function tables(rows: Map<string, Row>) {
     const limits = limitsOf(limitRows, levels, queued, `${provider.name}/${label}`);
     accounts.set(id, { id, provider, name: label, inFlight, why, benchedUntil, limitedUntil, limits });
   }
-  for (const [name, still] of of('K')) {
+  for (const [name, still] of kinds['K']!) {
     const id = Number(name.slice(1));
     const [accountId, label, limitRows] = still as [number, string, LimitRow[]];
     const account = accounts.get(accountId);
@@ -165,6 +170,7 @@ function tables(rows: Map<string, Row>) {
     const limits = [...account.limits, ...limitsOf(limitRows, levels, [], path)];
     keys.push({ id, account, name: label, path, state, inFlight, answered, failed, limited, failures, why, until, firstOutputMs, limits, models });
   }
+  keys.sort((a, b) => byName(a.account.provider.name, b.account.provider.name) || byName(a.account.name, b.account.name) || byName(a.name, b.name));
   return { keys, accounts: [...accounts.values()], providers: [...providers.values()] };
 }
 

@@ -55,11 +55,18 @@ test('rows that change replace their like, rows that are gone go, the rest stays
   assert.equal(model.seconds.length, 1);
 });
 
+test('keys come in the order of their names, with numbers as numbers', () => {
+  const key = ['ready', 0, 0, {}, null, null, null, [], []];
+  const named = Object.fromEntries([['K3', [1, 'b-10', []]], ['k3', key], ['K4', [1, 'b-9', []]], ['k4', key], ['K5', [0, 'A', []]], ['k5', key]]);
+  const names = () => new Model(told(named as Record<string, unknown[]>)).keys.map((k) => k.name);
+  assert.deepEqual(names(), ['A', 'a-1', 'a-2', 'b-1', 'b-9', 'b-10']);
+});
+
 test('the past is as long as the gateway keeps it, and events come once', () => {
   const model = new Model(told({}, { seconds: Array.from({ length: 600 }, (_, i) => point(i)) }));
   model.tick({ ...told(), rows: {}, point: point(600) } as unknown as Tick);
   assert.deepEqual([model.seconds.length, model.seconds[0]!.at], [600, 1]);
-  const event = (id: number) => ({ id, at_unix_ms: id, level: 'info' as const, text: '' });
+  const event = (id: number) => ({ id, at_unix_ms: id, level: 'info' as const, kind: 'by_operator', subject: '', text: '' });
   model.happens([event(1), event(2)]);
   model.happens([event(2), event(3)]);
   assert.deepEqual(model.happened.map((e) => e.id), [1, 2, 3]);

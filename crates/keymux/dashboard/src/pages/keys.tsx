@@ -8,7 +8,8 @@ import { Empty, Headroom, State, Title } from '../parts.tsx';
 import { remember, route } from '../route.ts';
 
 const SORTS: Record<string, [label: string, order: (a: Key, b: Key) => number]> = {
-  name: ['name', (a, b) => accountPath(a).localeCompare(accountPath(b)) || a.name.localeCompare(b.name)],
+  // As they come.
+  name: ['name', () => 0],
   full: ['fullest first', (a, b) => fullness(b) - fullness(a)],
   trouble: ['trouble first', (a, b) => rank(a) - rank(b)],
   busy: ['most in flight', (a, b) => b.inFlight - a.inFlight],
@@ -86,7 +87,7 @@ export function Keys({ model }: { model: Model }) {
   const words = search.toLowerCase().split(/\s+/);
   const keys = model.keys
     .filter((key) => fits(key) && words.every((word) => `${accountPath(key)} ${key.name} ${key.state}`.toLowerCase().includes(word)))
-    .sort((a, b) => order(a, b) || SORTS['name']![1](a, b));
+    .sort(order);
   const { place, from, to, height } = useWindow(keys.length);
   const set = (change: Record<string, string>) => remember({ search, sort: sort === 'name' ? '' : sort, state: chosen, ...change });
   return (

@@ -95,7 +95,7 @@ function Charts({ model }: { model: Model }) {
 function Fullest({ model }: { model: Model }) {
   const share = (key: Model['keys'][number]) => { const limit = tightest(key.limits); return limit ? used(limit) : 0; };
   const accounts = new Map(model.keys.filter((key) => key.limits.length && key.state !== 'disabled').map((key) => [key.account.id, key]));
-  const keys = [...accounts.values()].sort((a, b) => share(b) - share(a) || a.path.localeCompare(b.path)).slice(0, 6);
+  const keys = [...accounts.values()].sort((a, b) => share(b) - share(a)).slice(0, 6);
   if (keys.length === 0) return <Empty>No limit is known yet: providers tell theirs with the first answers.</Empty>;
   return (
     <ul class="fullest">
