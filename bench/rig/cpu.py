@@ -7,7 +7,8 @@ The proxy has a core to itself; load and upstream share the other one. Rounds in
 import statistics
 import time
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +78,15 @@ def check_answer(port: int, scenario: Scenario, seen: bytes) -> None:
 
 
 def measure(
-    scenario: Scenario, kinds: list[str], rounds: int, seconds: int, patience: company.Patience, folder: Path
+    scenario: Scenario,
+    kinds: list[str],
+    rounds: int,
+    seconds: int,
+    patience: company.Patience,
+    folder: Path,
+    beside: Callable[[Proxy], AbstractContextManager] = nullcontext,
 ) -> dict:
-    """Per proxy the CPU µs a request of each round."""
+    """Per proxy the CPU µs a request of each round. `beside` goes on beside each proxy from its first request on."""
     load_core, proxy_core = machine.cores()
     with ExitStack() as started:
         static = upstream.Static(scenario.name, scenario.answer, scenario.content_type, load_core, folder)
@@ -91,6 +98,7 @@ def measure(
             started.callback(proxy.stop)
             check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
             wrk.run(proxy.port, 1)  # warm
+            started.enter_context(beside(proxy))
             proxies.append(proxy)
         return _rounds(scenario, static, proxies, wrk, rounds, seconds, patience)
 

@@ -11,10 +11,12 @@ from . import machine, postgres, process, upstream
 KEY = "sk-test-1"
 # What every client presents.
 CLIENT_KEY = "sk-test-client"
-# keymux without a ledger, the same with its other layout of threads, and with everything that belongs to clients: a key,
-# a team, both with a budget and limits, and the ledger on each database.
+# What operators present.
+ADMIN_TOKEN = "km-test-admin"
+# keymux without a ledger, the same with its other layout of threads, with a line of the log for each request, and with
+# everything that belongs to clients: a key, a team, both with a budget and limits, and the ledger on each database.
 CLIENTS = ("keymux-sqlite", "keymux-postgres")
-KEYMUX = ("keymux", "keymux-shared", *CLIENTS)
+KEYMUX = ("keymux", "keymux-shared", "keymux-watched", *CLIENTS)
 KINDS = ("nginx", "haproxy", *KEYMUX)
 REPOSITORY = process.REPOSITORY
 
@@ -79,12 +81,13 @@ _KEYMUX = """
 [server]
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin_port}"
+admin_token = "literal:{admin_token}"
 data_dir = "{folder}/{name}-data"
 workers = 1
 runtime = "{runtime}"
 
 [log]
-requests = false
+requests = {log_requests}
 
 [ledger]
 database = "{database}"
@@ -130,13 +133,15 @@ class Proxy:
 
     def __init__(self, kind: str, upstream_port: int, streaming: bool, core: int, folder: Path, wrapper: tuple[str, ...] = ()):
         self.kind = kind
-        self.port = process.free_port()
+        self.port, self.admin_port = process.free_port(), process.free_port()
         name = f"{kind}-{self.port}"
         values = {
             "folder": folder,
             "name": name,
             "port": self.port,
-            "admin_port": process.free_port(),
+            "admin_port": self.admin_port,
+            "admin_token": ADMIN_TOKEN,
+            "log_requests": "true" if kind == "keymux-watched" else "false",
             "upstream_port": upstream_port,
             "key": KEY,
             "user": upstream.user_name(),

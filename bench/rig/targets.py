@@ -17,6 +17,7 @@ IDLE_BYTES_MAX = 15_000_000
 STREAM_BYTES_MAX = 16_000
 CLIENTS_RATIO_MAX = 1.15
 CLIENTS_P99_US_MAX = 100
+WATCHED_RATIO_MAX = 1.1
 SUBJECT = "keymux"
 
 
@@ -104,6 +105,18 @@ def _ledger(data: dict) -> list[Row]:
     ]
 
 
+def _scrape(data: dict) -> list[Row]:
+    """Against keymux that nobody looks at, in the same rounds."""
+    found = []
+    for scenario in data["scenarios"].values():
+        rounds = company.quiet_rounds(scenario["rounds"])
+        pairs = zip(rounds["keymux-watched"], rounds[SUBJECT], strict=True)
+        ratio = statistics.median(watched["us"] / bare["us"] for watched, bare in pairs)
+        title = f"CPU a request, {scenario['title']}, logged and watched x {SUBJECT}"
+        found.append(Row(title, ratio, WATCHED_RATIO_MAX, noisy=company.noisy(scenario["rounds"])))
+    return found
+
+
 def _memory(data: dict) -> list[Row]:
     mine = data["proxies"].get(SUBJECT)
     if mine is None:
@@ -172,6 +185,7 @@ _READERS = {
     "instructions": _instructions,
     "goodput": _goodput,
     "clients": _clients,
+    "scrape": _scrape,
     "ledger": _ledger,
 }
 
