@@ -89,7 +89,8 @@ pub fn import(shown: &str, text: &str, folder: &Path, world: &World<'_>) -> Resu
     if deployments.is_empty() {
         return Err(nothing(shown, total, notes));
     }
-    let taken: HashSet<String> = settings.master_key.iter().map(|key| key.variable.clone()).collect();
+    let mut taken: HashSet<String> = settings.master_key.iter().map(|key| key.variable.clone()).collect();
+    taken.insert(settings::SLACK_VARIABLE.to_owned());
     let fleet = fleet::build(&deployments, taken, &mut notes);
     let routes = routes::build(&deployments, &fleet, &settings.routing, &mut notes);
     let default_provider = wildcards(&deployments, &fleet, &mut notes);
@@ -206,5 +207,6 @@ fn variables(settings: &Settings<'_>, fleet: &Fleet) -> Vec<String> {
             variables.push(variable.clone());
         }
     }
+    variables.extend(settings.slack.then(|| settings::SLACK_VARIABLE.to_owned()));
     variables
 }

@@ -6,6 +6,9 @@ use super::notes::{Notes, Spot};
 use super::reasons;
 use super::routes::Routing;
 
+/// Where LiteLLM looks for the address of a Slack channel.
+pub(super) const SLACK_VARIABLE: &str = "SLACK_WEBHOOK_URL";
+
 /// What they come to.
 #[derive(Default)]
 pub(super) struct Settings<'a> {
@@ -23,6 +26,8 @@ pub(super) struct Settings<'a> {
     pub(super) body_mebibytes_max: Option<u64>,
     pub(super) rows_days: Option<u64>,
     pub(super) when_unavailable: Option<&'static str>,
+    /// Whether a Slack channel is told what is wrong.
+    pub(super) slack: bool,
     /// Dollars, and when they are whole again.
     pub(super) budget: Option<(f64, &'static str)>,
 }
@@ -151,6 +156,24 @@ fn general(all: &mut Sections<'_>, settings: &mut Settings<'_>, env: &Env<'_>, n
     }
     let unavailable = all.general.flag("allow_requests_on_db_unavailable", notes);
     settings.when_unavailable = unavailable.map(|(serve, _)| if serve { "serve" } else { "refuse" });
+    let alerting = all.general.take("alerting");
+    settings.slack = alerting.is_some_and(|found| slack(&found, notes));
+}
+
+/// Whether Slack is among those that are told; others are listed.
+fn slack(found: &Found<'_>, notes: &mut Notes) -> bool {
+    let one = std::slice::from_ref(found.node);
+    let mut slack = false;
+    for (index, item) in found.node.list().unwrap_or(one).iter().enumerate() {
+        if item.text() == Some("slack") {
+            slack = true;
+        } else {
+            let why = "is told in a way that there is none of here";
+            let instead = "[[webhook]] with kind = \"json\", \"slack\" or \"feishu\" (docs/webhooks.md)";
+            notes.setting(found.spot.item(index, item.line), why, instead);
+        }
+    }
+    slack
 }
 
 fn master_key(found: Found<'_>, notes: &mut Notes) -> Option<MasterKey> {

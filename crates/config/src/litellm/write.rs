@@ -4,7 +4,7 @@ use super::deployment::Limits;
 use super::fleet::{Fleet, Key, Origin, Price, Server};
 use super::notes::{Kind, Note, Spot};
 use super::routes::{Route, Target};
-use super::settings::Settings;
+use super::settings::{SLACK_VARIABLE, Settings};
 use crate::render::harmless;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -58,6 +58,13 @@ pub(super) fn write(page: &Page<'_>) -> String {
         self::route(&mut out, route, page.fleet);
     }
     client(&mut out, page.settings);
+    if page.settings.slack {
+        let _ = writeln!(
+            out,
+            "\n[[webhook]] # general_settings.alerting; `events` and `severity` say what is told (docs/webhooks.md)\n\
+             name = \"slack\"\nkind = \"slack\"\nurl = \"env:{SLACK_VARIABLE}\""
+        );
+    }
     for price in &page.fleet.prices {
         self::price(&mut out, price);
     }

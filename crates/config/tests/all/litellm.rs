@@ -43,7 +43,10 @@ fn imported(name: &str, text: &str) -> Result<Import, Box<Refused>> {
 fn good(name: &str, import: &Import) -> Config {
     let mut world = Table::vars(&[("HOME", "/home/u")]);
     for (at, variable) in import.variables.iter().enumerate() {
-        world = world.var(variable, &format!("sk-test-{at}-of-at-least-twenty"));
+        let url = variable.ends_with("_URL");
+        let value =
+            if url { "https://hooks.example.com/x" } else { &format!("sk-test-{at}-of-at-least-twenty") };
+        world = world.var(variable, value);
     }
     match world.toml(&import.toml) {
         Ok(config) => config,
@@ -160,6 +163,7 @@ const CARRIED: &[&str] = &[
     "litellm_settings.max_budget",
     "litellm_settings.budget_duration",
     "general_settings.master_key",
+    "general_settings.alerting",
     "general_settings.max_parallel_requests",
     "general_settings.max_request_size_mb",
     "general_settings.maximum_spend_logs_retention_period",
@@ -417,6 +421,7 @@ fn money_keeps_its_bounds() {
     assert_eq!(config.clients.len(), 1);
     assert_eq!(config.clients[0].budget.limit_nano_usd, Some(400_000_000_000));
     assert!(config.server.token.is_none(), "a token knows no budget");
+    assert_eq!(config.webhooks.len(), 1, "alerting: [slack]");
     let (import, config) = sample("prices.yaml");
     let price = |model: &str| {
         let at = config.providers.iter().position(|p| &*p.name == "openai").unwrap();

@@ -16,12 +16,14 @@ const CACHE: Reason =
     ("answers are not cached", "put a cache in front, or use the provider's prompt caching");
 const CALLBACKS: Reason = (
     "there are no callbacks",
-    "[log] requests = true logs each request, the ledger keeps a row of it, Prometheus reads /metrics on the admin \
-     listener",
+    "[traces] sends a span for each request to an OTLP endpoint, such as Langfuse's, Prometheus reads \
+     /metrics on the admin listener, and the ledger keeps a row of each request",
 );
 const VERBOSE: Reason = ("the level of the log is one setting", "[log] level = \"debug\"");
-const ALERTS: Reason =
-    ("keymux sends no alerts", "let Prometheus read /metrics on the admin listener and alert from there");
+const ALERTS: Reason = (
+    "what is told, when and how often is not set in the same words",
+    "`events`, `severity`, `gather` and `remind` of a [[webhook]] (docs/webhooks.md)",
+);
 const KEYS: Reason = (
     "client keys have no defaults: each says its own limits and budget",
     "`keymux clients add` with --budget, --rpm and so on, or [[client]] and [[team]] (docs/clients.md)",
@@ -258,7 +260,6 @@ const GENERAL: Table = &[
     ),
     (
         &[
-            "alerting",
             "alerting_threshold",
             "alert_types",
             "alerting_args",
