@@ -154,7 +154,7 @@ def test_prompts_pipes_compressed_files_and_other_endpoints(bench):
     assert sorted(ids(bench.read("out.jsonl.gz"))) == sorted(bodies)
 
 
-def test_broken_lines_are_told_by_number_and_kept_out(bench):
+def test_broken_lines_are_told_by_number_and_kept_out(bench, tmp_path):
     bench.open()
     good = [chat(n) for n in range(4)]
     lines = [good[0], "{bad", good[1], {"custom_id": "x", "url": "/v1/nothing", "body": {}}, "", good[2], good[0], good[3]]
@@ -163,7 +163,7 @@ def test_broken_lines_are_told_by_number_and_kept_out(bench):
     assert strict.returncode == 2 and "3 lines are broken" in strict.stderr, strict.stderr
     for told in ("line 2:", "line 4:", "line 7:"):
         assert told in strict.stderr
-    assert bench.calls() == []
+    assert bench.calls() == [] and not list(tmp_path.glob("strict*")), "what was not begun leaves nothing behind"
     apart = bench.run("--errors", str(bench.write([], "err.jsonl")))
     assert apart.returncode == 3, apart.stderr
     assert "line 4: `url` is `/v1/nothing`" in apart.stderr
@@ -175,8 +175,32 @@ def test_broken_lines_are_told_by_number_and_kept_out(bench):
         (7, "duplicate_custom_id"),
     ]
     together = bench.run(out="together.jsonl")
-    assert together.returncode == 3
+    assert together.returncode == 3 and "mend the broken ones in the input; --retry-failed" in together.stderr
     assert ids(bench.read("together.jsonl")) == ["call-0", None, "call-1", "x", "call-2", "call-0", "call-3"]
+
+
+def test_a_forgotten_model_is_told_before_the_first_call_and_leaves_nothing_behind(bench, tmp_path):
+    bench.open()
+    bench.write([{"prompt": "a"}, {"prompt": "b"}])
+    for more in ([], ["--dry-run"]):
+        done = bench.run(*more)
+        assert done.returncode == 2 and "none of its 2 lines names a model; give --model" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("out*"))
+    assert bench.run("--model", "m").returncode == 0
+    assert len(answers(bench.read())) == 2
+    # Other lines that all cannot be sent are told, too.
+    bench.write(["{bad", "[]", {"prompt": 5}], "bad.jsonl")
+    done = bench.run("--model", "m", given="bad.jsonl", out="bad-out.jsonl")
+    assert done.returncode == 2 and "all 3 lines are broken, and nothing was sent\n" in done.stderr, done.stderr
+    assert "line 1:" in done.stderr and "line 3: `prompt` is no text" in done.stderr
+    assert not list(tmp_path.glob("bad-out*"))
+    # From a pipe it is known only at the end; the same output is begun anew with the model.
+    text = '{"prompt": "a"}\n{"prompt": "b"}\n'
+    done = bench.run(stdin=text, given="-", out="piped.jsonl")
+    assert done.returncode == 3 and "--model" in done.stderr, done.stderr
+    done = bench.run("--model", "m", stdin=text, given="-", out="piped.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert len(answers(bench.read("piped.jsonl"))) == 2 and len(bench.calls()) == 4
 
 
 def test_errors_of_a_provider_are_lines_and_can_be_tried_again(bench):
@@ -336,6 +360,11 @@ def test_what_cannot_be_read_or_written_is_told_with_the_mend(bench, tmp_path):
         (bench.run(out="in.jsonl"), 2, "the same file"),
         (bench.run("--strict", stdin="", given="-"), 2, "--strict"),
         (bench.run(given=bench.write([], "empty.jsonl").name), 2, "has no line"),
+        (bench.run(out="."), 2, "is a folder"),
+        (bench.run("--errors", str(tmp_path / "none" / "e")), 2, "--errors"),
+        (bench.run("--journal", str(tmp_path / "none" / "j")), 2, "--journal"),
+        (bench.run("--gateway", "http://u:pw-of-test@h", config=False), 2, "--gateway: credentials do not belong"),
+        (bench.run(given=bench.write(["plain"], "plain.txt").rename(tmp_path / "plain.gz").name), 2, "ends in .gz"),
         (bench.run("--max-rate", "fast"), 2, "50/s"),
         (bench.run("--budget", "five"), 2, "dollars"),
         (bench.run("--json", out="-"), 2, "--json"),
@@ -343,7 +372,8 @@ def test_what_cannot_be_read_or_written_is_told_with_the_mend(bench, tmp_path):
     ]
     for done, code, told in cases:
         assert done.returncode == code and told in done.stderr, done.stderr
-    assert bench.calls() == []
+        assert "pw-of-test" not in done.stderr
+    assert bench.calls() == [] and not list(tmp_path.glob("*out*")) and not (tmp_path / ".journal").exists()
     full = bench.run("--journal", str(tmp_path / "journal"), out="/dev/full")
     assert full.returncode == 1 and "make room" in full.stderr, full.stderr
     (tmp_path / "mine.jsonl").write_text("precious\n")

@@ -3,7 +3,7 @@
 
 use super::input::{Calls, Item, Lines, Source, Stamp};
 use super::journal::{Entry, Past};
-use super::line::Bad;
+use super::line::{Bad, NO_MODEL};
 use super::output::Output;
 use crate::rt;
 use std::sync::Arc;
@@ -32,8 +32,12 @@ pub enum Read {
 pub struct Survey {
     /// Lines that are not blank.
     pub lines: u64,
-    /// Those that cannot be sent, if they were asked for: how many, and the first of them with their numbers.
+    /// Whether any line can be sent, of a batch that was not begun yet.
+    pub sendable: bool,
+    /// Those that cannot be sent: how many, as far as was looked.
     pub bad: u64,
+    /// Those of them that only lack a model.
+    pub nameless: u64,
     /// The first of them.
     pub first_bad: Vec<(u64, Bad)>,
     /// Bytes of the lines that are still to be done.
@@ -44,26 +48,31 @@ pub struct Survey {
 pub const BAD_SHOWN: usize = 20;
 
 /// Looks a file over before the first call: how many lines there are, that those which are done are the same as then,
-/// and with `strict` what is wrong with any.
+/// what is wrong with those in front of the first that can be sent, and with `strict` with any.
 ///
 /// # Errors
 /// It cannot be read, is empty, or was changed since.
 pub fn survey(source: &Source, past: &Past, model: Option<&str>, strict: bool) -> Result<Survey, String> {
     let mut lines = Lines::new(source.open()?);
     let mut calls = Calls::new(model.map(str::to_owned));
-    let mut survey = Survey::default();
+    // Of one that was begun, some were sent.
+    let mut survey = Survey { sendable: past.done() > 0, ..Survey::default() };
     while let Some(raw) = lines.line().map_err(|error| unread(source, lines.number(), &error))? {
         same(source, past, (raw.seq, raw.number, raw.mark))?;
         survey.lines += 1;
         if !past.has(raw.seq) {
             survey.bytes += raw.text.as_ref().map_or(0, |text| text.len() as u64);
         }
-        if strict {
+        if strict || !survey.sendable {
             let number = raw.number;
-            if let Err(bad) = calls.read(raw).what {
-                survey.bad += 1;
-                if survey.first_bad.len() < BAD_SHOWN {
-                    survey.first_bad.push((number, bad));
+            match calls.read(raw).what {
+                Ok(_) => survey.sendable = true,
+                Err(bad) => {
+                    survey.bad += 1;
+                    survey.nameless += u64::from(bad.code == NO_MODEL);
+                    if survey.first_bad.len() < BAD_SHOWN {
+                        survey.first_bad.push((number, bad));
+                    }
                 }
             }
         }
@@ -73,7 +82,13 @@ pub fn survey(source: &Source, past: &Past, model: Option<&str>, strict: bool) -
 }
 
 pub(super) fn unread(source: &Source, number: u64, error: &std::io::Error) -> String {
-    format!("{}: cannot be read after line {number}: {error}", source.shown())
+    let after = if number == 0 { String::new() } else { format!(" after line {number}") };
+    let mend = if source.is_gzip() {
+        "; its name ends in .gz, so it is decompressed: give it whole, or without that name if it is no such file"
+    } else {
+        ""
+    };
+    format!("{}: cannot be read{after}: {error}{mend}", source.shown())
 }
 
 /// A line that is done must be the one that was done.

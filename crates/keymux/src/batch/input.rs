@@ -71,6 +71,11 @@ impl Source {
         Some(Stamp { bytes: seen.len(), modified: seen.modified().ok() })
     }
 
+    /// Whether it is decompressed.
+    pub fn is_gzip(&self) -> bool {
+        matches!(self, Self::File(path) if is_gzip(path))
+    }
+
     /// Whether it can be read more than once.
     pub fn is_lasting(&self) -> bool {
         self.stamp().is_some()

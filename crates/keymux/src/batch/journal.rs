@@ -9,6 +9,7 @@
 //! being killed, and made durable together with the output every two seconds and at the end, which outlives the machine
 //! losing its power: an fsync for each line would cost more than the lines.
 
+use super::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -83,17 +84,6 @@ pub struct Point {
     pub errors_bytes: u64,
 }
 
-/// What must be the same in a rerun, or answers of two kinds would be mixed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
-    /// `--model`.
-    pub model: Option<String>,
-    /// `--unordered`.
-    pub unordered: bool,
-    /// `--errors`.
-    pub errors: Option<String>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct Header {
     keymux_batch: u32,
@@ -126,6 +116,8 @@ pub struct Look {
     pub afresh: bool,
     /// Lines that ended with an error are done again.
     pub retry_failed: bool,
+    /// It is only looked at.
+    pub dry: bool,
 }
 
 /// The file.
@@ -163,8 +155,16 @@ impl Journal {
             }
             Err(TryLockError::Error(error)) => return Err(format!("{shown}: {error}")),
         }
-        let read = read(&mut file, terms, look);
-        let (length, past) = read.map_err(|why| why.told(path))?;
+        let (length, past) = match read(&mut file, terms, look) {
+            // On other terms, but nothing was answered and nothing paid: what stands there is worth nothing.
+            Err(Unread::Terms(then, _)) if then.errors == terms.errors && is_worthless(&mut file, &then) => {
+                if !look.dry {
+                    file.set_len(0).map_err(|error| format!("{shown}: {error}"))?;
+                }
+                (u64::from(look.dry), Past::default())
+            }
+            read => read.map_err(|why| why.told(path))?,
+        };
         let mut journal = Self { path: path.to_owned(), file, length, pending: Vec::new() };
         if length == 0 {
             journal.begin(terms);
@@ -317,26 +317,10 @@ impl Unread {
                 )
             }
             Self::Terms(then, now) => {
-                let mut changed = Vec::new();
-                let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-                if then.model != now.model {
-                    changed.push(format!("--model was {} and is {}", text(&then.model), text(&now.model)));
-                }
-                if then.errors != now.errors {
-                    changed.push(format!("--errors was {} and is {}", text(&then.errors), text(&now.errors)));
-                }
-                if then.unordered != now.unordered {
-                    let word = |unordered: bool| if unordered { "given" } else { "not given" };
-                    changed.push(format!(
-                        "--unordered was {} and is {}",
-                        word(then.unordered),
-                        word(now.unordered)
-                    ));
-                }
                 format!(
                     "{path}: this output was begun otherwise: {}. Say the same again to go on; give another -o, or delete the \
                      journal and the output, to begin anew and pay again",
-                    changed.join(", ")
+                    then.changed(now)
                 )
             }
         }
@@ -404,6 +388,11 @@ impl<R: io::BufRead> Entries<R> {
             _ => Ok(None),
         }
     }
+}
+
+/// Whether no line of it was answered, and no call cost anything.
+fn is_worthless(file: &mut File, terms: &Terms) -> bool {
+    read(file, terms, Look::default()).is_ok_and(|(_, past)| past.counts[0] + past.spent_nano_usd == 0)
 }
 
 fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unread> {

@@ -114,7 +114,7 @@ impl Wrapped<'_> {
             let (endpoint, envelope) = self.place(&missing).map_err(|bad| bad.named(&custom_id))?;
             (endpoint, envelope, self.body.ok_or_else(|| missing("body").named(&custom_id))?)
         };
-        let body = complete(body.get(), model).map_err(|bad| bad.named(&custom_id))?;
+        let body = complete(body.get(), model, endpoint).map_err(|bad| bad.named(&custom_id))?;
         Ok(Call { custom_id, endpoint, envelope, body })
     }
 
@@ -153,8 +153,11 @@ fn name(raw: &RawValue) -> Result<String, Bad> {
     Ok(custom_id)
 }
 
+/// The code of a line that only lacks a model.
+pub const NO_MODEL: &str = "missing_model";
+
 /// A body as it goes out: with a model, and not as a stream.
-fn complete(body: &str, model: Option<&str>) -> Result<Bytes, Bad> {
+fn complete(body: &str, model: Option<&str>, endpoint: Endpoint) -> Result<Bytes, Bad> {
     let inside: Inside<'_> = match serde_json::from_str(body) {
         Ok(inside) if body.starts_with('{') => inside,
         _ => return Err(Bad::new("invalid_field", "the body is no object, or says a thing twice")),
@@ -168,6 +171,11 @@ fn complete(body: &str, model: Option<&str>) -> Result<Bytes, Bad> {
             let rest = body[1..].trim_start();
             let comma = if rest.starts_with('}') { "" } else { "," };
             Ok(Bytes::from(format!("{{\"model\":{}{comma}{rest}", serde_json::Value::from(model))))
+        }
+        // A moderation may leave it to the provider.
+        (None, None) if endpoint != Endpoint::Moderations => {
+            let told = "it names no model; give `model` in the line, or --model for all lines";
+            Err(Bad::new(NO_MODEL, told))
         }
         _ => Ok(Bytes::copy_from_slice(body.as_bytes())),
     }
@@ -208,12 +216,8 @@ fn simple(fields: BTreeMap<String, &RawValue>, number: u64, model: Option<&str>)
         let told = "it is no call: give `custom_id`, `method`, `url` and `body`, or just `prompt`";
         return Err(Bad::new("missing_field", told).named(&custom_id));
     };
-    if model.is_none() && !fields.contains_key("model") {
-        let told = "it names no model; give `model` in the line, or --model for all lines";
-        return Err(Bad::new("missing_field", told).named(&custom_id));
-    }
     let body = serde_json::to_string(&fields).unwrap_or_default();
-    let body = complete(&body, model).map_err(|bad| bad.named(&custom_id))?;
+    let body = complete(&body, model, endpoint).map_err(|bad| bad.named(&custom_id))?;
     Ok(Call { custom_id, endpoint, envelope: Envelope::OpenAi, body })
 }
 
@@ -277,8 +281,11 @@ mod tests {
         assert_eq!(body(text, Some("m\"")).2, r#"{"model":"m\"","prompt":"x"}"#);
         let empty = r#"{"custom_id":"a","url":"/v1/completions","body":{}}"#;
         assert_eq!(body(empty, Some("m")).2, r#"{"model":"m"}"#);
-        assert_eq!(body(empty, None).2, "{}");
-        assert_eq!(read(r#"{"prompt":"x"}"#, 1, None).unwrap_err().code, "missing_field");
+        assert_eq!(read(r#"{"prompt":"x"}"#, 1, None).unwrap_err().code, NO_MODEL);
+        let text = r#"{"custom_id":"a","url":"/v1/chat/completions","body":{"messages":[]}}"#;
+        assert_eq!(read(text, 1, None).unwrap_err().code, NO_MODEL);
+        let text = r#"{"custom_id":"a","url":"/v1/moderations","body":{}}"#;
+        assert_eq!(body(text, None).2, "{}", "the provider has one of its own");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod record;
 pub mod run;
 pub mod tally;
 pub mod tell;
+pub mod terms;
 pub mod watch;
 pub mod window;
 

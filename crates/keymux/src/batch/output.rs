@@ -5,7 +5,8 @@
 //! its place is remembered, so memory does not grow with how long the others take.
 
 use super::input::is_gzip;
-use super::journal::{Entry, Journal, Kind, Look, Past, Place, Point, Terms};
+use super::journal::{Entry, Journal, Kind, Look, Past, Place, Point};
+use super::terms::Terms;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
@@ -123,11 +124,16 @@ impl Target {
             Some(path) => Ok(Journal::open(
                 &path,
                 &self.terms,
-                Look { afresh: false, retry_failed: self.retry_failed },
+                Look { afresh: false, retry_failed: self.retry_failed, dry: true },
             )?
             .1),
             None => Ok(Past::default()),
         }
+    }
+
+    /// Whether no run was before, so that nothing stands anywhere yet.
+    pub fn is_fresh(&self) -> bool {
+        self.journal_path().is_none_or(|path| !path.exists())
     }
 
     /// Where the journal stands; `None` where there is none to go on with.
@@ -185,7 +191,7 @@ impl Output {
         let is_short = length(out) < past.point.out_bytes || errors_length < past.point.errors_bytes;
         if is_short || retry_failed {
             drop(journal);
-            (journal, past) = Journal::open(&path, &terms, Look { afresh: true, retry_failed })?;
+            (journal, past) = Journal::open(&path, &terms, Look { afresh: true, retry_failed, dry: false })?;
         }
         if past.is_without_texts() {
             return Err(format!(

@@ -1,7 +1,8 @@
 //! The files of a batch over crashes: whatever was cut off, a rerun finds what is whole, and the output comes out equal.
 
-use super::journal::{Entry, Kind, Terms};
+use super::journal::{Entry, Kind};
 use super::output::{Output, Target};
+use super::terms::Terms;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -206,6 +207,7 @@ fn what_would_mix_or_overwrite_is_refused_with_the_mend() {
     let (held_open, _) = Output::open(&target).unwrap();
     assert!(told(&target).contains("is in use"), "{}", told(&target));
     drop(held_open);
+    begun(&target, &[0], 0);
     let terms = Terms { model: Some("m".to_owned()), unordered: true, errors: None };
     let other = told(&Target { terms, ..target.clone() });
     assert!(other.contains("--model was none and is m, --unordered was not given and is given"), "{other}");
@@ -213,4 +215,26 @@ fn what_would_mix_or_overwrite_is_refused_with_the_mend() {
     assert!(told(&target).contains("is no journal"), "{}", told(&target));
     let nowhere = Target { out: Some(folder.at("none/out")), ..target };
     assert!(told(&nowhere).contains("none/out"), "{}", told(&nowhere));
+}
+
+#[test]
+fn what_was_begun_on_other_terms_and_has_no_answer_is_begun_anew() {
+    let folder = Folder::new("anew");
+    let target = folder.target(false, false);
+    let (mut output, _) = Output::open(&target).unwrap();
+    let failed =
+        |seq| Entry { kind: Kind::Bad, cost_nano_usd: None, text: b"no model\n".to_vec(), ..entry(seq) };
+    output.take(&[failed(0), failed(1)]).unwrap();
+    output.close(false).unwrap();
+    assert_eq!(held(&folder.at("out")), "no model\nno model\n");
+    let terms = Terms { model: Some("m".to_owned()), ..target.terms.clone() };
+    let other = Target { terms, ..target.clone() };
+    // Who only looks changes nothing.
+    let before = fs::read(target.journal_path().unwrap()).unwrap();
+    assert_eq!(other.past().unwrap().done(), 0);
+    assert_eq!(fs::read(target.journal_path().unwrap()).unwrap(), before);
+    assert_eq!(finish(&other, 8), 8);
+    assert_eq!(held(&folder.at("out")), whole(8, false)[0]);
+    // Now it has answers, and is kept to its terms.
+    assert!(Output::open(&target).err().unwrap().contains("--model was m and is none"));
 }

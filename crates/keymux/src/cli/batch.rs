@@ -7,14 +7,15 @@ use crate::batch::engine::{Engine, NotNow, Payer};
 use crate::batch::estimate::estimate;
 use crate::batch::files::{self, BAD_SHOWN, Survey};
 use crate::batch::input::Source;
-use crate::batch::journal::{Past, Terms};
+use crate::batch::journal::Past;
 use crate::batch::output::{Output, Target};
 use crate::batch::run::{Batch, End, Outside, Standing, run as run_batch};
 use crate::batch::tally::Tally;
 use crate::batch::tell::{self, Summary};
+use crate::batch::terms::Terms;
 use crate::serve::descriptors;
 use crate::{observe, rt};
-use keymux_config::{Config, Log, LogLevel, World, from_toml};
+use keymux_config::{BaseUrl, Config, Log, LogLevel, World, from_toml};
 use keymux_policy::Priority;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,9 @@ Stopped, killed or cut off, it goes on where it was: run the same command again.
 is not paid for twice. Ctrl-C finishes what is under way, a second one ends at once.
 
 Exit codes: 0 every line has its answer; 1 a file failed while running; 2 something to mend in the
-command, the configuration or (with --strict) the input; 3 every line is done, some with an error;
-4 stopped before the end: the budget is spent, no key can be used; 130 interrupted.
+command, the configuration or the input (no line can be sent, or with --strict one cannot); 3 every
+line is done, some with an error; 4 stopped before the end: the budget is spent, no key can be used;
+130 interrupted.
 After 1, 4 and 130 the same command goes on.";
 
 #[derive(Debug, clap::Args)]
@@ -160,8 +162,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return dry_run(args, config, (&source, &target));
     }
+    // What cannot begin leaves no files behind.
+    let looked = target.is_fresh().then(|| looked_over(args, &source, &Past::default())).transpose()?;
     let (output, past) = Output::open(&target).map_err(Failure::Mend)?;
-    let lines = looked_over(args, &source, &past)?;
+    let lines = looked.map_or_else(|| looked_over(args, &source, &past), Ok)?;
     let spent_nano_usd = past.spent_nano_usd;
     let past = Arc::new(past);
     let budget = left(args.budget, spent_nano_usd)?;
@@ -208,7 +212,7 @@ fn carried_out(
 fn told(args: &Args, batch: &Batch, (end, tally): (&End, &Tally), elapsed_ns: u64) -> Result<(), Failure> {
     let counts = batch.past.counts;
     let failed = tally.total.failed + tally.bad + counts[1] + counts[2];
-    let (word, exit, told) = ended(end, failed);
+    let (word, exit, told) = ended(end, failed, tally.bad);
     let summary = Summary {
         tally,
         before: counts,
@@ -255,7 +259,7 @@ fn dry_run(args: &Args, config: Config, (source, target): (&Source, &Target)) ->
     }
     let past = target.past().map_err(Failure::Mend)?;
     let model = args.model.as_deref();
-    files::survey(source, &past, model, false).map_err(Failure::Mend)?;
+    looked_over(args, source, &past)?;
     let payer = Payer { class: args.priority, budget_nano_usd: None };
     let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
     let estimate = estimate(source, &past, model, &engine).map_err(Failure::Mend)?;
@@ -273,8 +277,23 @@ fn target(args: &Args) -> Target {
     Target { out, journal: args.journal.clone(), terms, retry_failed: args.retry_failed }
 }
 
-/// No file may be two things at once.
+/// Where files are to be written there must be room for one, and no file may be two things at once.
 fn check_paths(args: &Args, target: &Target) -> Result<(), Failure> {
+    let written = [
+        ("-o", target.out.as_ref()),
+        ("--errors", args.errors.as_ref()),
+        ("--journal", args.journal.as_ref()),
+    ];
+    for (option, path) in written.into_iter().filter_map(|(option, path)| Some((option, path?))) {
+        let shown = path.display();
+        if path.is_dir() {
+            return Err(Failure::Mend(format!("{option} {shown} is a folder; name a file in it")));
+        }
+        if path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            let told = format!("{option} {shown}: its folder is not there; make it, or give another place");
+            return Err(Failure::Mend(told));
+        }
+    }
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let journal = target.journal_path();
     let named = [
@@ -321,19 +340,30 @@ fn looked_over(args: &Args, source: &Source, past: &Past) -> Result<Option<u64>,
         return Ok(None);
     }
     let survey = files::survey(source, past, args.model.as_deref(), args.strict).map_err(Failure::Mend)?;
-    if survey.bad > 0 {
+    if !survey.sendable && survey.nameless == survey.lines {
+        let lines = match survey.lines {
+            1 => "its line names no model".to_owned(),
+            n => format!("none of its {n} lines names a model"),
+        };
+        let told = format!("{}: {lines}; give --model MODEL, or `model` in each line", source.shown());
+        return Err(Failure::Mend(told));
+    }
+    if args.strict && survey.bad > 0 || !survey.sendable {
         return Err(Failure::Mend(broken(&source.shown(), &survey)));
     }
     Ok(Some(survey.lines))
 }
 
 fn broken(shown: &str, survey: &Survey) -> String {
-    let lines = if survey.bad == 1 {
+    let why = if survey.sendable { " (--strict)" } else { "" };
+    let lines = if survey.bad == survey.lines && survey.bad > 1 {
+        format!("all {} lines are broken", survey.bad)
+    } else if survey.bad == 1 {
         "1 line is broken".to_owned()
     } else {
         format!("{} lines are broken", survey.bad)
     };
-    let mut text = format!("error: {shown}: {lines}, and nothing was sent (--strict)\n");
+    let mut text = format!("error: {shown}: {lines}, and nothing was sent{why}\n");
     for (number, bad) in &survey.first_bad {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  line {number}: {}", bad.message);
@@ -350,6 +380,9 @@ fn configuration(args: &Args) -> Result<Config, Failure> {
         let told = "--budget has no meaning with --gateway, which knows the prices; give the client key a budget there";
         return Err(Failure::Mend(told.to_owned()));
     }
+    // The address may hold a password, which is a mistake and no reason to show it.
+    BaseUrl::parse(url)
+        .map_err(|e| Failure::Mend(format!("--gateway: {e}; write it like http://127.0.0.1:4000")))?;
     let key = args.key.clone().or_else(|| world::variable("KEYMUX_API_KEY"));
     let secret = match key {
         Some(key) if ["env:", "file:"].iter().any(|scheme| key.starts_with(scheme)) => Some(key),
@@ -398,14 +431,19 @@ async fn signals((mut interrupt, mut terminate): (Signal, Signal), told: mpsc::S
 }
 
 /// How it ends for whoever called it: in a word, as an exit code, and why.
-fn ended(end: &End, failed: u64) -> (&'static str, u8, Option<String>) {
+fn ended(end: &End, failed: u64, bad: u64) -> (&'static str, u8, Option<String>) {
     let again = "run the same command again to go on";
     match end {
         End::Complete if failed == 0 => ("complete", 0, None),
         End::Complete => {
             let lines =
                 if failed == 1 { "1 line".to_owned() } else { format!("{} lines", tell::counted(failed)) };
-            ("complete", 3, Some(format!("{lines} ended with an error; --retry-failed does them again")))
+            let mend = if bad > 0 { "mend the broken ones in the input; " } else { "" };
+            (
+                "complete",
+                3,
+                Some(format!("{lines} ended with an error; {mend}--retry-failed does them again")),
+            )
         }
         End::Stopped { number, why } => {
             let told = match why {
