@@ -39,6 +39,8 @@ keys = [${ids.map((id) => `{ name = "${id}", secret = "literal:sk-test-${id}" }`
 [[route]]
 model = "m"
 tiers = [["many:m"]]
+# Every key is used every second, so every row of every picture is another.
+strategy = "round_robin"
 `;
 
 const front = await stack({ config, worldText });

@@ -1,4 +1,5 @@
-// The last requests, live; asked for again at each beat while somebody looks and has not stopped it.
+// The last requests, live; asked for again at each beat while somebody looks and has not stopped it. It stands still for
+// whoever points at it or is in it by keyboard: a row that moves away cannot be followed.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { clock, count, duration } from '../format.ts';
@@ -26,17 +27,19 @@ export function Outcome({ line }: { line: Pick<Line, 'outcome' | 'attempts' | 's
   return <span class="state"><Mark level={level === 'good' && line.attempts > 1 ? 'warn' : level} />{label}</span>;
 }
 
-function List({ lines }: { lines: Line[] }) {
+function List({ lines, hold }: { lines: Line[]; hold: (held: boolean) => void }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="The last requests">
+    <div class="scroll" tabIndex={0} role="region" aria-label="The last requests"
+      onPointerEnter={() => hold(true)} onPointerLeave={() => hold(false)} onFocusIn={() => hold(true)} onFocusOut={() => hold(false)}>
       <table class="requests">
         <thead><tr>
           <th scope="col">time</th><th scope="col">model</th><th scope="col">outcome</th><th scope="col">answered by</th><th scope="col" class="n">attempts</th>
           <th scope="col" class="n">waited</th><th scope="col" class="n">first output</th><th scope="col" class="n">total</th><th scope="col" class="n">tokens</th>
         </tr></thead>
         <tbody>
-          {lines.map((line) => (
-            <tr key={line.id}>
+          {/* By place, not by id: under load all hundred are others each second, and cells that stay are cheaper than new ones. */}
+          {lines.map((line, at) => (
+            <tr key={at}>
               <td><a href={`#/requests/${encodeURIComponent(line.id)}`} aria-label={`Request at ${clock(line.at_unix_ms)}, ${line.id}`}>{clock(line.at_unix_ms)}</a></td>
               <td class="model">{line.model || '–'}</td>
               <td><Outcome line={line} /></td>
@@ -59,6 +62,7 @@ export function Requests() {
   const search = query.get('search') ?? '';
   const outcome = query.get('outcome') ?? '';
   const [paused, pause] = useState(false);
+  const [held, hold] = useState(false);
   const [lines, take] = useState<Line[] | null>(null);
   const [wrong, fail] = useState('');
   const busy = useRef(false);
@@ -67,14 +71,14 @@ export function Requests() {
   const last = useRef('');
   useEffect(() => {
     // One question at a time; a filter that changed is asked about even while paused.
-    if (busy.current || (paused && last.current === asked)) return;
+    if (busy.current || ((paused || held) && last.current === asked)) return;
     busy.current = true;
     last.current = asked;
     ask<{ requests: Line[] }>(`/admin/requests?${asked}`)
       .then((told) => { take(told.requests); fail(''); })
       .catch((error: Error) => fail(error.message))
       .finally(() => { busy.current = false; });
-  }, [now, asked, paused]);
+  }, [now, asked, paused, held]);
   const set = (change: Record<string, string>) => remember({ search, outcome, ...change });
   return (
     <>
@@ -87,8 +91,8 @@ export function Requests() {
         </select></label>
         <button type="button" aria-pressed={paused} onClick={() => pause(!paused)}>{paused ? 'Resume' : 'Pause'}</button>
       </form>
-      <p class="quiet" role="status">{wrong ? <span class="wrong">{wrong}</span> : paused ? 'Paused.' : 'Live: the newest hundred, and longer those that had trouble.'}</p>
-      {lines === null ? <Empty>One moment…</Empty> : lines.length === 0 ? <Empty>{search || outcome ? 'No request fits.' : 'No request has ended yet.'}</Empty> : <List lines={lines} />}
+      <p class="quiet" role="status">{wrong ? <span class="wrong">{wrong}</span> : paused ? 'Paused.' : held ? 'Held while you are on the list.' : 'Live: the newest hundred, and longer those that had trouble.'}</p>
+      {lines === null ? <Empty>One moment…</Empty> : lines.length === 0 ? <Empty>{search || outcome ? 'No request fits.' : 'No request has ended yet.'}</Empty> : <List lines={lines} hold={hold} />}
     </>
   );
 }
