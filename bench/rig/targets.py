@@ -177,6 +177,14 @@ def _batch(data: dict) -> list[Row]:
     ]
 
 
+def _scenarios(data: dict) -> list[Row]:
+    """What is missed is one line each, all the rest together one."""
+    broken = [s for s in data["scenarios"] if not s["kept"]]
+    rows = [Row(f"in virtual time, {s['scenario']}: expectations that some seed misses", sum(not j["met"] for j in s["judged"]), 0) for s in broken]
+    kept = len(data["scenarios"]) - len(broken)
+    return [Row(f"in virtual time: scenarios of {kept} that miss anything with some seed", 0, 0), *rows] if kept else rows
+
+
 _READERS = {
     "batch": _batch,
     "cpu": _cpu,
@@ -187,6 +195,7 @@ _READERS = {
     "clients": _clients,
     "scrape": _scrape,
     "ledger": _ledger,
+    "scenarios": _scenarios,
 }
 
 

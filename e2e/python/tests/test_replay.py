@@ -183,6 +183,19 @@ def test_a_scenario_can_be_the_fleet(past, tmp_path):
     assert said["+account"]["wait_p99_ms"] < said["as it is"]["wait_p99_ms"] / 2
 
 
+def test_a_scenario_and_what_it_is_compared_with_are_told_as_json_and_as_a_page():
+    said = told("below-quota", "--compare", "+account,round_robin,x2")
+    assert [line["name"] for line in said["compare"]] == ["+account", "round_robin", "x2"]
+    assert all(judged["met"] for judged in said["judged"]) and said["runs"][0]["by_name"]["answered"] == 1.0
+    key = said["runs"][0]["keys"][0]
+    assert len(key["utilisation"]["over_time"]) == 60 and near(key["utilisation"]["mean"], 0.7)
+    more = said["compare"][0]["runs"][0]["keys"]
+    assert len(more) == len(said["runs"][0]["keys"]) + 1
+    page = run("below-quota", "--compare", "+account").stdout
+    assert all(part in page for part in ("clairvoyant FIFO", "how full, over time", "fair share", "▆", "+account"))
+    assert "\x1b" not in page
+
+
 @pytest.fixture
 def lab(tmp_path) -> Path:
     """A configuration without a gateway."""

@@ -91,11 +91,15 @@ pub(super) fn run(args: &simulate::Args) -> Result<(), Failure> {
     }
     fleet.scenario.title = title(&found, played);
     let notes = notes(&fleet, &found, &left_out, (guessed, measured));
-    let scenarios = variants(&fleet.scenario, &args.compare)?;
-    let base = play(&fleet.scenario, args.seeds, (&found, fleet_of))?;
-    let mut all = vec![(AS_IT_IS.to_owned(), base)];
-    for (what, other) in scenarios {
-        all.push((what, play(&other, args.seeds, (&found, fleet_of))?));
+    // What is written wrong is told at once; millions of lines are copied for one variant after the other.
+    let lines = std::mem::take(&mut fleet.scenario.traffic);
+    variants(&fleet.scenario, &args.compare)?;
+    fleet.scenario.traffic = lines;
+    let mut all = vec![(AS_IT_IS.to_owned(), play(&fleet.scenario, args.seeds, (&found, fleet_of))?)];
+    for what in &args.compare {
+        for (what, other) in variants(&fleet.scenario, std::slice::from_ref(what))? {
+            all.push((what, play(&other, args.seeds, (&found, fleet_of))?));
+        }
     }
     let past = (!found.batch).then_some(past);
     if args.json {
