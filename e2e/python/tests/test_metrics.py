@@ -223,7 +223,7 @@ def test_states_of_keys_and_accounts_are_those_of_now(loaded):
 
 
 def test_a_limit_that_ends_by_time_ends_in_the_scrape_without_a_request(workshop):
-    wait = raw.response_bytes(b'{"error": {"message": "slow down"}}', status="429 Too Many", headers={"retry-after": "1"})
+    wait = raw.response_bytes(b'{"error": {"message": "slow down"}}', status="429 Too Many", headers={"retry-after": "2"})
     front, upstream = workshop.in_front_of(lambda connection, _: connection.send(wait) or True)
     no_wait = {**AUTH, "x-keymux-max-wait": "0"}
     assert ask(front, 0, "lab:m", headers=no_wait) == 429

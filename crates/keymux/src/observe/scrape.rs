@@ -107,7 +107,7 @@ impl Series<'_> {
     pub(super) fn histogram(&mut self, labels: &[&str], histogram: &Histogram) -> Written {
         let (buckets, sum) = histogram.read();
         let count = buckets.iter().map(|(_, n)| n).sum();
-        if count == 0 && !labels.is_empty() {
+        if count == 0 {
             return Ok(());
         }
         self.with(labels, |e| e.encode_histogram::<NoExemplar>(sum, count, &buckets, None))
@@ -135,7 +135,7 @@ impl Scrape {
         match series.definition.metric {
             M::Requests | M::RequestSeconds | M::FirstOutputSeconds => self.models(series),
             M::Refusals => metrics.refusals().try_for_each(|(code, n)| series.count(&[code], n)),
-            M::InFlight => series.gauge(&[], metrics.in_flight.get() as f64),
+            M::InFlight => series.number(&[], whole(metrics.in_flight.get())),
             M::Attempts | M::Tokens | M::Cost | M::Unpriced => pool.counters(series),
             M::AttemptSeconds | M::AttemptFirstOutputSeconds => self.targets(series),
             M::Retries => series.count(&[], metrics.retries()),
@@ -179,7 +179,7 @@ impl Scrape {
             | M::LedgerDamaged => told(self.health.as_ref(), |health| self.ledger(health, series)),
             M::TracesSent => series.count(&[], self.gateway.traces.sent.get()),
             M::TracesDropped => series.count(&[], self.gateway.traces.dropped.get()),
-            M::Connections => series.gauge(&[], metrics.connections.get() as f64),
+            M::Connections => series.number(&[], whole(metrics.connections.get())),
             M::HeldBytes => series.number(&[], self.gateway.held_bytes.load(Ordering::Relaxed) as u64),
             M::Draining => series.flag(&[], self.gateway.draining.load(Ordering::Acquire)),
             M::BuildInfo => series.number(&[env!("CARGO_PKG_VERSION")], 1),
@@ -263,6 +263,11 @@ impl Scrape {
         }
         Ok(())
     }
+}
+
+/// A count that goes up and down; never below zero but for an instant between two threads.
+fn whole(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
 }
 
 /// Writes what is known.

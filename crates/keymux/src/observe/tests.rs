@@ -228,7 +228,7 @@ fn a_state_is_one_and_ends_by_time() {
         keymux_policy::Outcome { end, used: None, committed: true, first_output_ns: None }
     };
     let own = Sign::RateLimited { dimension: None, scope: LimitScope::Key, daily: false };
-    drop(held.finish(refused(own, Some(50_000_000))));
+    drop(held.finish(refused(own, Some(400_000_000))));
     let states = |text: &str| -> Vec<String> {
         let of_key = format!("keymux_key_state{{provider=\"one\",account=\"x\",key=\"{key}\",state=\"");
         text.lines()
