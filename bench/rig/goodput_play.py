@@ -36,6 +36,9 @@ workers = 1
 [log]
 level = "warn"
 
+[checks]
+every = "0s"
+
 [[route]]
 model = "{model}"
 tiers = [[{targets}]]

@@ -92,6 +92,9 @@ requests = {log_requests}
 [ledger]
 database = "{database}"
 
+[checks]
+every = "0s"
+
 [[provider]]
 name = "bench"
 dialect = "openai"

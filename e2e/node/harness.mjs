@@ -57,7 +57,7 @@ export async function stack({ config, worldText } = {}) {
   const text = (config ?? readFileSync(new URL('gateway.toml', SPECS), 'utf8'))
     .replaceAll('@WORLD@', world.url)
     .replaceAll('@DATA@', join(folder, 'data'))
-    .concat('\n[ledger]\nlog_bytes = "1MiB"\n');
+    .concat('\n[ledger]\nlog_bytes = "1MiB"\n[checks]\nevery = "0s"\n');
   const file = join(folder, 'keymux.toml');
   writeFileSync(file, text);
   const serve = () => start(binary('KEYMUX_BIN'), ['serve', '--config', file, '--print-addr']);

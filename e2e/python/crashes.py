@@ -105,7 +105,7 @@ def callers() -> list[Who]:
 
 def config(world: str, ledger: Ledger) -> str:
     text = harness.SERVER + "drain = \"20s\"\n" + harness.provider("lab", f"{world}/lab/v1", n=4)
-    text += f"\n[ledger]\n{ledger.setting}\nlog_bytes = \"4MiB\"\n"
+    text += f"\n[ledger]\n{ledger.setting}\nlog_bytes = \"4MiB\"\n[checks]\nevery = \"0s\"\n"
     text += f'\n[[price]]\nmodel = "lab:*"\ninput = {INPUT / 1000}\noutput = {OUTPUT / 1000}\n'
     for name, usd in TEAMS.items():
         text += f'\n[[team]]\nname = "{name}"\n' + (f"budget = {usd}\n" if usd else "")

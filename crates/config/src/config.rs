@@ -24,6 +24,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// Where traces of them go.
     pub traces: Traces,
+    /// How keys are checked beside all traffic.
+    pub checks: Checks,
     /// Whom to call. Never empty.
     pub providers: Vec<Provider>,
     /// Public model names, as declared. Then follow their variants (see [`Route::variant_of`]).
@@ -47,6 +49,15 @@ pub struct Config {
     /// What is probably not what was meant.
     pub warnings: Vec<Problem>,
     pub(crate) names: Names,
+}
+
+/// How keys are checked beside all traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// How often; `None`: never.
+    pub every_ms: Option<u64>,
+    /// How long the check of one key may take.
+    pub timeout_ms: u64,
 }
 
 /// Listeners, who may call, limits on what they send, logging.

@@ -57,6 +57,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         &new.settings.adhoc_routes_max,
         "settings.adhoc_routes_max",
     );
+    changes.if_other(&old.checks, &new.checks, "[checks]");
     changes.if_other(&old.settings.breaker, &new.settings.breaker, "[breaker]");
     changes.if_other(&old.settings.retry, &new.settings.retry, "[retry]");
     changes.if_other(&old.settings.room, &new.settings.room, "[room]");

@@ -28,8 +28,8 @@ mod world;
 
 pub use clients::{Allow, Client, Team, UnknownPrice};
 pub use config::{
-    Account, Auth, Config, Dialect, Key, LimitHeaders, Log, LogFormat, LogLevel, ModelsFetch, Provider,
-    Route, Runtime, Server, Target, Timeouts, TimeoutsPatch, TlsFiles,
+    Account, Auth, Checks, Config, Dialect, Key, LimitHeaders, Log, LogFormat, LogLevel, ModelsFetch,
+    Provider, Route, Runtime, Server, Target, Timeouts, TimeoutsPatch, TlsFiles,
 };
 pub use describe::{endpoint_at, endpoint_path};
 pub use diff::{Change, ChangeKind, diff};

@@ -27,6 +27,7 @@ pub fn reference() -> String {
     section::<file::Log>("`[log]`", &mut out);
     section::<ledger::Ledger>("`[ledger]`", &mut out);
     section::<traces::Traces>("`[traces]`", &mut out);
+    section::<file::Checks>("`[checks]`", &mut out);
     section::<file::Provider>("`[[provider]]`", &mut out);
     section::<file::Key>("An entry of `keys`", &mut out);
     section::<file::Account>("`[[provider.account]]`", &mut out);

@@ -66,6 +66,12 @@ kinds! {
     CapacityRestored,
     LimitLearned,
     AccountJoined,
+    KeyUnusable,
+    KeyUsable,
+    KeyExpires,
+    KeyProlonged,
+    CreditLow,
+    CreditRaised,
     QuotaShut,
     RetryBudgetSpent,
     Reconfigured,
@@ -113,7 +119,7 @@ impl Kind {
     pub fn row(self) -> Row {
         use Effect::{Closes, Notes, Nothing, Opens};
         use Level::{Bad, Good, Info, Warn};
-        use Topic::{AllKeysOut, Budget, CreditOut, KeyDegraded, KeyOut, Ledger, ProviderDown};
+        use Topic::{AllKeysOut, Budget, CreditOut, KeyDegraded, KeyExpiring, KeyOut, Ledger, ProviderDown};
         let (word, level, effect) = match self {
             Self::BreakerOpened => ("breaker_opened", Warn, Opens(KeyDegraded)),
             Self::BreakerHalfOpen => ("breaker_half_open", Info, Nothing),
@@ -131,6 +137,13 @@ impl Kind {
             Self::CapacityRestored => ("capacity_restored", Good, Nothing),
             Self::LimitLearned => ("limit_learned", Info, Nothing),
             Self::AccountJoined => ("account_joined", Warn, Nothing),
+            // Of checks. One may find what traffic has found already, and the other way round: it is one condition.
+            Self::KeyUnusable => ("key_unusable", Bad, Opens(KeyOut)),
+            Self::KeyUsable => ("key_usable", Good, Closes(KeyOut)),
+            Self::KeyExpires => ("key_expires", Warn, Opens(KeyExpiring)),
+            Self::KeyProlonged => ("key_prolonged", Good, Closes(KeyExpiring)),
+            Self::CreditLow => ("credit_low", Warn, Opens(Topic::CreditLow)),
+            Self::CreditRaised => ("credit_raised", Good, Closes(Topic::CreditLow)),
             Self::QuotaShut => ("quota_used_up", Warn, Nothing),
             Self::RetryBudgetSpent => ("retry_budget_spent", Warn, Nothing),
             Self::Reconfigured => ("reconfigured", Info, Nothing),

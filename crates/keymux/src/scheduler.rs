@@ -5,6 +5,7 @@
 use crate::clock::Clock;
 use crate::live::KeyEntry;
 use keymux_policy::blame::Class;
+use keymux_policy::checks::Found;
 use keymux_policy::event::Event;
 use keymux_policy::fleet::{Fleet, KeyId};
 use keymux_policy::lease::Settled;
@@ -95,6 +96,24 @@ impl Scheduler {
     pub fn restore(self: &Arc<Self>, key: KeyId) {
         let (core, ()) = self.act(|policy, now| policy.restore(now, key));
         self.release(core);
+    }
+
+    /// A round of checks has ended.
+    pub fn checked(self: &Arc<Self>, round: &[Found]) {
+        let (core, ()) = self.act(|policy, now| policy.checked(now, round));
+        self.release(core);
+    }
+
+    /// A check found out whose a key is.
+    pub fn owned_by(self: &Arc<Self>, key: KeyId, owner: u64) {
+        let (core, ()) = self.act(|policy, now| policy.owned_by(now, key, owner));
+        self.release(core);
+    }
+
+    /// Benched keys that live requests will probe before so much time has passed.
+    pub fn due_for_check(&self, within_ns: u64) -> Vec<KeyId> {
+        let now = self.clock.now();
+        self.lock().policy.due_for_check(now, within_ns)
     }
 
     /// From now on nobody waits; who waits is refused.

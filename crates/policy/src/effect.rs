@@ -16,19 +16,20 @@ use crate::request::{Crash, Probe, Request};
 use crate::time::{MINUTE, MS, Now, SECOND};
 
 /// Stated times shorter than this are rounded up to it: a provider that says "now" is not to be hammered.
-const STATED_MIN_NS: u64 = 100 * MS;
+pub(crate) const STATED_MIN_NS: u64 = 100 * MS;
 
 /// How long a class shuts what it speaks of, and how that opens again.
-struct Rule {
-    class: Class,
+pub(crate) struct Rule {
+    pub(crate) class: Class,
     /// The first cool-down where no time is stated, and the longest.
-    cooldown: (u64, u64),
+    pub(crate) cooldown: (u64, u64),
     /// By a probe only, or by itself.
     by_probe: bool,
 }
 
-const KEY: Rule = Rule { class: Class::Key, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
-const ACCOUNT: Rule = Rule { class: Class::Account, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
+pub(crate) const KEY: Rule = Rule { class: Class::Key, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
+pub(crate) const ACCOUNT: Rule =
+    Rule { class: Class::Account, cooldown: (MINUTE, 60 * MINUTE), by_probe: true };
 const CAPACITY: Rule = Rule { class: Class::Capacity, cooldown: (SECOND, 30 * SECOND), by_probe: true };
 
 enum Valve<'a> {

@@ -40,7 +40,21 @@ struct State {
     probing: bool,
     /// Times that it shut in a row: the exponent of the next cool-down.
     strikes: u32,
+    trial: Trial,
     why: Class,
+}
+
+/// How a gate stands that a check has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    /// None has, or a request has gone well since.
+    None,
+    /// One has, and no request has gone well since.
+    On,
+    /// A request was refused all the same.
+    Relapsed,
+    /// It was opened once more after that.
+    Again,
 }
 
 impl Default for State {
@@ -53,6 +67,7 @@ impl Default for State {
             probe_at: u64::MAX,
             probing: false,
             strikes: 0,
+            trial: Trial::None,
             why: Class::Quota,
         }
     }
@@ -86,6 +101,9 @@ impl State {
         if !shut {
             self.since = now;
             self.by_probe = false;
+            if self.trial != Trial::None {
+                self.trial = Trial::Relapsed;
+            }
         }
         (self.closed, self.until, self.why) = (true, until, why);
         true
@@ -115,6 +133,33 @@ impl Gate {
         self.pass(now) != Pass::Open
     }
 
+    /// When it shut, or the last probe failed.
+    pub(crate) fn since(&self) -> u64 {
+        self.0.as_ref().map_or(0, |s| s.since)
+    }
+
+    /// When a live request probes it, where it is shut until one succeeds.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.0.as_ref().filter(|s| s.closed && s.by_probe).map(|s| s.until.min(s.probe_at))
+    }
+
+    /// A live request is out to probe it.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.0.as_ref().is_some_and(|s| s.closed && s.probing)
+    }
+
+    /// A check opened it, and a request found it shut all the same: checks do not see what is wrong.
+    pub(crate) fn has_relapsed(&self) -> bool {
+        self.0.as_ref().is_some_and(|s| s.trial == Trial::Relapsed)
+    }
+
+    /// A check found out by itself that it has to shut again: nothing was missed.
+    pub(crate) fn end_trial(&mut self) {
+        if let Some(s) = &mut self.0 {
+            s.trial = if s.trial == Trial::On { Trial::None } else { s.trial };
+        }
+    }
+
     /// Whether something sent at `sent` knows more than the time before it shut.
     pub(crate) fn is_news(&self, now: u64, sent: u64) -> bool {
         !self.is_shut(now) || self.0.as_ref().is_none_or(|s| sent >= s.since)
@@ -137,6 +182,13 @@ impl Gate {
         let s = self.state();
         let far = s.until.saturating_sub(now) > PROBE_EVERY_NS;
         s.probe_at = if far { s.probe_at.min(now.saturating_add(PROBE_EVERY_NS)) } else { u64::MAX };
+    }
+
+    /// A check has just been the probe in between: the next one is due a while from now.
+    pub(crate) fn probe_again(&mut self, now: u64) {
+        let s = self.state();
+        let far = s.until.saturating_sub(now) > PROBE_EVERY_NS;
+        s.probe_at = if far { now.saturating_add(PROBE_EVERY_NS) } else { u64::MAX };
     }
 
     /// Shuts until a probe at `until` or later succeeds. Never shortens.
@@ -189,6 +241,14 @@ impl Gate {
         let strikes = self.0.as_ref().map_or(0, |s| s.strikes);
         let was = self.open();
         self.state().strikes = strikes;
+        was
+    }
+
+    /// A check found that it works again.
+    pub(crate) fn open_by_check(&mut self) -> bool {
+        let relapsed = self.has_relapsed();
+        let was = self.open_on_trial();
+        self.state().trial = if relapsed { Trial::Again } else { Trial::On };
         was
     }
 

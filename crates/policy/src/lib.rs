@@ -9,6 +9,7 @@
 pub mod ask;
 pub mod blame;
 pub mod budget;
+pub mod checks;
 pub mod event;
 pub mod fleet;
 pub mod glob;

@@ -1,5 +1,6 @@
 //! The scheduler as a whole, in virtual time. `harness` builds fleets and plays a provider; the rest is by subject.
 
+mod checks;
 mod choosing;
 mod contact;
 mod failures;

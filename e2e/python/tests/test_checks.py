@@ -1,12 +1,17 @@
-"""`keymux keys`: each key in each state that its provider can give it, as people and programs read it."""
+"""Keys in each state that their provider can give them: as `keymux keys` tells it, and what the gateway makes of it."""
 
+import datetime
 import json
 import subprocess
+import time
 
 import pytest
 
+import crashes
 import harness
 import raw
+
+AUTH = {"Authorization": f"Bearer {harness.TOKEN}"}
 
 WORLD = """
 [[provider]]
@@ -283,3 +288,131 @@ def test_without_a_configuration_it_says_how_to_give_one(tmp_path):
     assert done.returncode == 2 and "OPENROUTER_API_KEY" in done.stderr
     done = keys("--config", tmp_path / "none.toml")
     assert done.returncode == 2 and "none.toml" in done.stderr
+
+
+CHECKED = '[checks]\nevery = "1s"\ntimeout = "2s"\n'
+
+
+def state(front, provider: str = "or") -> dict[str, dict]:
+    """Keys as operators see them, with the name of their account."""
+    of = next(p for p in crashes.admin(front, "/admin/state")["providers"] if p["name"] == provider)
+    return {key["name"]: {**key, "account": a["name"]} for a in of["accounts"] for key in a["keys"]}
+
+
+def until(front, fits):
+    """Looks until the keys are as they should be; each look waits for the gateway's next answer."""
+    deadline = time.monotonic() + raw.PATIENCE_S
+    while True:
+        found = state(front)
+        if fits(found):
+            return found
+        assert time.monotonic() < deadline, json.dumps(found, indent=1) + front.log()
+
+
+def served(provider) -> list[dict]:
+    return [r for r in provider.records("or") if r["endpoint"] == "chat"]
+
+
+@pytest.fixture
+def front(provider, workshop):
+    """A gateway that checks by itself. Nobody calls it."""
+
+    def start(*names: str):
+        config = harness.SERVER + given("or", f"{provider.url}/or/api/v1", *names) + CHECKED
+        before = len(served(provider))
+        made = workshop.gateway(config)
+        checked = until(made, lambda keys: all(key["check"] for key in keys.values()))
+        assert len(served(provider)) == before, "no call was made with any key"
+        return made, checked
+
+    return start
+
+
+def test_the_gateway_knows_its_keys_before_anybody_calls(front, provider):
+    gateway, keys = front("main", "spare", "apart", "capped", "ending", "ended", "disabled", "broke")
+    states = {name: key["state"] for name, key in keys.items()}
+    assert states == {
+        "main": "ready",
+        "spare": "ready",
+        "apart": "ready",
+        "capped": "benched",
+        "ending": "ready",
+        "ended": "benched",
+        "disabled": "benched",
+        "broke": "ready",
+    }
+    assert round(keys["main"]["check"]["remaining_usd"], 2) == 37.66 and keys["ending"]["check"]["expires_at"]
+    reset = datetime.datetime.fromisoformat(keys["capped"]["check"]["again_at"]).timestamp()
+    out = keys["capped"]["benched"]["for_ms"] / 1000
+    assert abs(time.time() + out - reset) < 30, "until the reset, not until somebody tries"
+    assert keys["main"]["account"] == keys["spare"]["account"] == "main", "one owner, one account"
+    assert keys["apart"]["account"] == "apart", "workspaces stay apart"
+    assert len(crashes.happened(gateway, "key unusable", 3)) == len(crashes.happened(gateway, "key benched", 3)) == 3
+    assert "or/spare shares the limits of or/main" in crashes.happened(gateway, "one account", 1)[0]
+    assert crashes.happened(gateway, "key expires", 1)[0].startswith("key expires: or/ending/ending, in 3 days")
+    said = gateway.log()
+    assert "acc-a" not in said and "sk-test" not in said
+    body = {"model": "or:vendor/large", "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}
+    for n in range(12):
+        body["messages"][0]["content"] = f"{n}"
+        answer = raw.exchange(gateway.address, raw.request_bytes("/v1/chat/completions", body, AUTH))
+        assert answer.status == 200, answer.body
+    refused = [r for r in served(provider) if r["key"] in ("capped", "ended", "disabled")]
+    assert refused == [], "what checks know, no request has to find out"
+
+
+def test_a_key_that_is_revoked_goes_and_comes_back_without_any_traffic(front, provider):
+    gateway, _ = front("main", "odd")
+    provider.inject(provider="or", key="odd", fault={"kind": "bad_key"})
+    try:
+        gone = until(gateway, lambda keys: keys["odd"]["state"] == "benched")
+        assert gone["odd"]["benched"]["why"] == "key" and gone["main"]["state"] == "ready"
+        assert gone["odd"]["check"]["detail"] == "User not found. (401)"
+    finally:
+        provider.clear(provider="or", key="odd")
+    until(gateway, lambda keys: keys["odd"]["state"] == "ready" and keys["odd"]["check"]["state"] == "works")
+    for text in ("key benched", "key unusable", "key restored", "key usable again"):
+        assert len(crashes.happened(gateway, text, 1)) == 1
+
+
+OUTAGES = {
+    "an outage that refuses everybody": "bad_key",
+    "an outage": {"status": {"code": 503}},
+    "no money for anybody": {"status": {"code": 402}},
+    "a page": {"html": {"status": 200}},
+    "no HTTP": "garbage",
+}
+
+
+@pytest.mark.parametrize("case", OUTAGES)
+def test_what_all_keys_meet_at_once_benches_none(front, provider, case):
+    provider.inject(provider="or", fault={"kind": OUTAGES[case]})
+    try:
+        gateway, _ = front("main", "capped", "ending")
+        # The end of a second round: the first alone would prove too little.
+        first = state(gateway)["main"]["check"]["checked_at"]
+        keys = until(gateway, lambda keys: keys["main"]["check"]["checked_at"] != first)
+        assert [key["state"] for key in keys.values()] == ["ready"] * 3, keys
+        assert "key_benched" not in gateway.log() and "account_benched" not in gateway.log()
+    finally:
+        provider.clear(provider="or")
+
+
+def test_a_configuration_that_names_accounts_is_not_overruled(front):
+    names = 'keys = [{ name = "main", account = "a", secret = "literal:sk-test-or-main" }, { name = "spare", account = "b", secret = "literal:sk-test-or-spare" }]\n'
+    gateway, _ = front("odd")
+    config = gateway.config.read_text()
+    gateway.config.write_text(config.replace("keys = [", names + "#", 1))
+    keys = until(gateway, lambda keys: set(keys) == {"main", "spare"} and all(k["check"] for k in keys.values()))
+    assert {name: key["account"] for name, key in keys.items()} == {"main": "a", "spare": "b"}
+
+
+def test_checks_can_be_switched_off(provider, workshop):
+    before = len(provider.records("or"))
+    gateway = workshop.gateway(
+        harness.SERVER + given("or", f"{provider.url}/or/api/v1", "main") + '[checks]\nevery = "0s"\n'
+    )
+    body = {"model": "or:vendor/large", "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}
+    raw.exchange(gateway.address, raw.request_bytes("/v1/chat/completions", body, AUTH))
+    assert [r["endpoint"] for r in provider.records("or")[before:]] == ["chat"]
+    assert state(gateway)["main"]["check"] is None

@@ -17,7 +17,7 @@ mod webhooks;
 
 pub(crate) use provider::may_be_header;
 
-use crate::config::{Config, Provider, Timeouts, TimeoutsPatch};
+use crate::config::{Checks, Config, Provider, Timeouts, TimeoutsPatch};
 use crate::ledger::Database;
 use crate::lookup::Names;
 use crate::problem::{At, Findings, Place, did_you_mean};
@@ -57,6 +57,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
     warn_of_same_secret(&providers, &places, found);
     let default_provider = default_provider(file.default_provider, &providers, found);
     let webhooks = webhooks::resolve(file.webhook.unwrap_or_default().value, &defaults, world, found);
+    let checks = checks(file.checks, found);
     let (settings, default_strategy) = settings(file.settings, file.breaker, file.retry, file.room, found);
     let server = server.server;
     let defaults = routes::Defaults { strategy: default_strategy, max_wait_ms: server.max_wait_ms };
@@ -84,6 +85,7 @@ pub(crate) fn resolve(file: File, world: &World<'_>, found: &mut Findings) -> Op
         server,
         ledger,
         traces,
+        checks,
         providers,
         routes,
         default_provider,
@@ -178,6 +180,23 @@ fn settings(
         per_route_max: room.per_route_max.map_or(base.room.per_route_max, |n| size(n.0)),
     };
     (Settings { breaker, retry, room, adhoc_routes_max }, strategy)
+}
+
+/// More often than once a second would be traffic of its own.
+const CHECKS_MS_MIN: u64 = 1_000;
+
+fn checks(typed: Option<At<file::Checks>>, found: &mut Findings) -> Checks {
+    let typed = typed.unwrap_or_default();
+    let place = typed.value.every.as_ref().map_or(typed.place, |d| d.place);
+    let every_ms = typed.value.every.map_or(300_000, |d| d.0);
+    if (1..CHECKS_MS_MIN).contains(&every_ms) {
+        let message = "providers would be asked for every key more often than once a second";
+        found.error(place, message, "write \"5m\", at least \"1s\", or \"0s\" for never");
+    }
+    Checks {
+        every_ms: (every_ms > 0).then_some(every_ms),
+        timeout_ms: typed.value.timeout.map_or(10_000, |d| d.0),
+    }
 }
 
 fn breaker_settings(

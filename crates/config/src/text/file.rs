@@ -29,6 +29,8 @@ section! {
         ledger: Ledger,
         /// Where traces of requests go.
         traces: Traces,
+        /// How keys are checked beside all traffic.
+        checks: Checks,
         /// Whom to call, with which keys.
         provider: Vec<At<Provider>>,
         /// Public model names and where they lead.
@@ -167,6 +169,16 @@ section! {
         trace_context: bool = "false",
         /// How it charges requests against its limits, where that differs from the preset.
         charging: Charging,
+    }
+}
+
+section! {
+    /// How keys are checked beside all traffic, by calls to their providers that cost nothing.
+    Checks in "[checks]" {
+        /// How often each key is checked, give or take a tenth; the first time at the start. `"0s"`: never.
+        every: Wait = "\"5m\"",
+        /// How long the check of one key may take.
+        timeout: Duration = "\"10s\"",
     }
 }
 

@@ -59,6 +59,9 @@ expose_keys = "yes"
 failure_ratio = 1.5
 failures_min = 0
 cooldown_min = "2m"
+[checks]
+every = "20ms"
+timeout = "0s"
 [[provider]]
 name = "openrouter"
 keys = { name = "a" }

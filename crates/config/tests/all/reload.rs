@@ -55,6 +55,8 @@ default_provider = "openai"
 [server]
 listen = "127.0.0.1:5000"
 max_wait = "3s"
+[checks]
+every = "0s"
 [breaker]
 consecutive = 9
 [[provider]]
@@ -85,6 +87,7 @@ tiers = [["mistral:large"]]
         (ChangeKind::Removed, "route fast removed".to_owned()),
         (ChangeKind::Added, "route slow added".to_owned()),
         changed("default_provider changed"),
+        changed("[checks] changed"),
         changed("[breaker] changed"),
     ];
     assert_eq!(changes(OLD, new), expected);

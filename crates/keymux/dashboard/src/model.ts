@@ -5,6 +5,8 @@ export type KeyState = 'ready' | 'at its limit' | 'failing' | 'benched' | 'disab
 
 /** `[dimension, size, source, daily, models]` */
 type LimitRow = [string, number, 'preset' | 'declared' | 'learned', boolean, string[]];
+/** `[state, detail, checked at, left $, of $, resets, expires at, warnings]` */
+type CheckRow = [string, string | null, number, number | null, number | null, string | null, number | null, string[]];
 type Row = readonly unknown[];
 
 export interface Happened { id: number; at_unix_ms: number; level: Level; kind: string; subject: string; text: string }
@@ -43,10 +45,16 @@ export interface Account {
   id: number; provider: Provider; name: string; inFlight: number;
   why: string | null; benchedUntil: number | null; limitedUntil: number | null; limits: Limit[];
 }
+/** What the last check of a key found out; money in dollars. */
+export interface Check {
+  state: string; detail: string | null; at: number; left: number | null; of: number | null; resets: string | null;
+  expires: number | null; warnings: string[];
+}
 export interface Key {
   id: number; account: Account; name: string; path: string; state: KeyState; inFlight: number; answered: number;
   failed: Record<string, number>; limited: number; failures: number; why: string | null; until: number | null;
   firstOutputMs: number | null; limits: Limit[]; models: [model: string, why: string, until: number][];
+  check: Check | null;
 }
 export interface Point {
   at: number; span: number; requests: number; answered: number; input: number; output: number; cost: number;
@@ -168,10 +176,16 @@ function tables(rows: Map<string, Row>) {
     const failures = Object.values(failed).reduce((sum, n) => sum + n, 0) - limited;
     const path = `${account.provider.name}/${label}`;
     const limits = [...account.limits, ...limitsOf(limitRows, levels, [], path)];
-    keys.push({ id, account, name: label, path, state, inFlight, answered, failed, limited, failures, why, until, firstOutputMs, limits, models });
+    const checked = rows.get(`c${id}`) as CheckRow | undefined;
+    const check = checked ? checkOf(checked) : null;
+    keys.push({ id, account, name: label, path, state, inFlight, answered, failed, limited, failures, why, until, firstOutputMs, limits, models, check });
   }
   keys.sort((a, b) => byName(a.account.provider.name, b.account.provider.name) || byName(a.account.name, b.account.name) || byName(a.name, b.name));
   return { keys, accounts: [...accounts.values()], providers: [...providers.values()] };
+}
+
+function checkOf([state, detail, at, left, of, resets, expires, warnings]: CheckRow): Check {
+  return { state, detail, at, left, of, resets, expires, warnings };
 }
 
 function limitsOf(rows: LimitRow[], levels: number[], queued: number[], account: string): Limit[] {

@@ -62,6 +62,12 @@ test('keys come in the order of their names, with numbers as numbers', () => {
   assert.deepEqual(names(), ['A', 'a-1', 'a-2', 'b-1', 'b-9', 'b-10']);
 });
 
+test('what a check found out stands with its key, and a key that was never checked has none', () => {
+  const [first, second] = new Model(told({ c0: ['used up', 'its own limit is used up', 5, 0, 50, 'monthly', 9, ['expires']] })).keys;
+  assert.deepEqual(first!.check, { state: 'used up', detail: 'its own limit is used up', at: 5, left: 0, of: 50, resets: 'monthly', expires: 9, warnings: ['expires'] });
+  assert.equal(second!.check, null);
+});
+
 test('the past is as long as the gateway keeps it, and events come once', () => {
   const model = new Model(told({}, { seconds: Array.from({ length: 600 }, (_, i) => point(i)) }));
   model.tick({ ...told(), rows: {}, point: point(600) } as unknown as Tick);

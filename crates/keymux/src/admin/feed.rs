@@ -84,7 +84,7 @@ impl Feed {
             return;
         }
         let view = gateway.scheduler.view();
-        let now = rows(&view);
+        let now = rows(&view, &gateway.checks);
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changes(&board.rows, &now);
         board.rows = now;
@@ -111,7 +111,7 @@ impl Feed {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: what is told from here on is what differs from these rows.
         if self.lookers.receiver_count() == 0 {
-            board.rows = rows(&view);
+            board.rows = rows(&view, &gateway.checks);
         }
         let receiver = self.lookers.subscribe();
         let mut told = summary(gateway, &view);

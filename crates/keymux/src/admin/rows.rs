@@ -9,21 +9,25 @@
 //! | `K7` | `[account id, name, limits]` |
 //! | `p3` | `[in flight, out until, [[model, out until]…]]` |
 //! | `a5` | `[in flight, why benched, benched until, limited until, levels, queued]` |
+//! | `c7` | `[state, detail, checked at, left $, of $, resets, expires at, warnings]` of the last check; times since 1970 |
 //! | `k7` | `[state, in flight, answered, {blame: failed}, why benched, until, first output ms, levels, [[model, why, until]…]]` |
 //!
 //! A limit is `[dimension, size, source, daily, models]`; its level, and what waiting requests need of it, stand at the
 //! same place in `levels` and `queued`.
 
 use super::state::{source, state_word};
+use crate::checks::verdict::notes;
+use crate::checks::{Checked, Known};
 use crate::happening::dimension;
 use crate::observe::{CLASSES, class_label};
 use keymux_policy::View;
 use keymux_policy::view::{AccountView, KeyView, LimitView, ModelView, Out, ProviderView};
+use keymux_wire::key::Reset;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The rows of a view, as JSON, by their names.
-pub(super) fn rows(view: &View) -> BTreeMap<String, String> {
+pub(super) fn rows(view: &View, checks: &Known) -> BTreeMap<String, String> {
     let mut rows = BTreeMap::new();
     let mut put = |kind: char, id: u32, row: String| rows.insert(format!("{kind}{id}"), row);
     for p in &view.providers {
@@ -35,6 +39,9 @@ pub(super) fn rows(view: &View) -> BTreeMap<String, String> {
             for k in &a.keys {
                 put('K', k.id.0, text(&(a.id.0, &*k.name, limits(&k.limits))));
                 put('k', k.id.0, key(k, a));
+                if let Some(checked) = checks.of(k.id) {
+                    put('c', k.id.0, check(&checked));
+                }
             }
         }
     }
@@ -89,6 +96,23 @@ fn key(view: &KeyView, account: &AccountView) -> String {
         first_output,
         levels(&view.limits),
         models,
+    ))
+}
+
+fn check(checked: &Checked) -> String {
+    let facts = checked.facts.as_deref();
+    let binding = facts.and_then(|f| f.binding.as_ref());
+    let usd = |nano: Option<u64>| nano.map(|nano| nano as f64 / 1e9);
+    let warnings: Vec<String> = notes(checked).iter().map(|note| note.text(checked.at_unix_ns)).collect();
+    text(&(
+        checked.verdict.word(),
+        checked.verdict.detail(),
+        ms(checked.at_unix_ns),
+        usd(binding.and_then(|b| b.remaining)),
+        usd(binding.and_then(|b| b.limit)),
+        binding.and_then(|b| b.reset).map(Reset::word),
+        facts.and_then(|f| f.expires_at_unix_ns).map(ms),
+        warnings,
     ))
 }
 

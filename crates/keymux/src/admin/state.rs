@@ -1,5 +1,6 @@
 //! The state of everything, as JSON.
 
+use crate::checks::{Known, report};
 use crate::happening::dimension;
 use crate::observe::{CLASSES, class_label};
 use crate::serve::Gateway;
@@ -10,7 +11,8 @@ use std::sync::atomic::Ordering;
 /// What operators see.
 pub(super) fn json(gateway: &Gateway) -> Value {
     let view = gateway.scheduler.view();
-    let providers: Vec<Value> = view.providers.iter().map(|p| provider(p, view.at.mono_ns)).collect();
+    let providers: Vec<Value> =
+        view.providers.iter().map(|p| provider(p, view.at.mono_ns, &gateway.checks)).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "draining": gateway.draining.load(Ordering::Acquire),
@@ -39,8 +41,8 @@ fn estimate(view: &EstimateView) -> Value {
     })
 }
 
-fn provider(view: &ProviderView, now_ns: u64) -> Value {
-    let accounts: Vec<Value> = view.accounts.iter().map(|a| account(a, now_ns)).collect();
+fn provider(view: &ProviderView, now_ns: u64, checks: &Known) -> Value {
+    let accounts: Vec<Value> = view.accounts.iter().map(|a| account(a, now_ns, checks)).collect();
     let no_capacity = view
         .no_capacity
         .iter()
@@ -54,18 +56,18 @@ fn provider(view: &ProviderView, now_ns: u64) -> Value {
     })
 }
 
-fn account(view: &AccountView, now_ns: u64) -> Value {
+fn account(view: &AccountView, now_ns: u64, checks: &Known) -> Value {
     json!({
         "name": &*view.name,
         "in_flight": view.in_flight,
         "benched": out(view.benched, now_ns),
         "quota_shut": out(view.quota, now_ns),
         "limits": view.limits.iter().map(limit).collect::<Vec<_>>(),
-        "keys": view.keys.iter().map(|k| key(k, view, now_ns)).collect::<Vec<_>>(),
+        "keys": view.keys.iter().map(|k| key(k, view, now_ns, checks)).collect::<Vec<_>>(),
     })
 }
 
-fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
+fn key(view: &KeyView, account: &AccountView, now_ns: u64, checks: &Known) -> Value {
     let models: Vec<Value> = view
         .models
         .iter()
@@ -92,6 +94,7 @@ fn key(view: &KeyView, account: &AccountView, now_ns: u64) -> Value {
         "benched": out(view.benched, now_ns),
         "limits": view.limits.iter().map(limit).collect::<Vec<_>>(),
         "models": models,
+        "check": checks.of(view.id).map(|checked| report::json(&checked, &[])),
     })
 }
 

@@ -15,6 +15,8 @@ use futures_util::stream::{self, StreamExt as _};
 use http::StatusCode;
 use keymux_config::{Dialect, ModelsFetch, Provider};
 use keymux_policy::fleet::KeyId;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +89,13 @@ pub struct Checker<'a> {
 
 /// Asks for these keys (indices of providers and their keys) side by side; the answers come in the same order.
 pub async fn all(checker: &Checker<'_>, keys: &[(usize, usize)]) -> Vec<Checked> {
-    let asked = keys.iter().filter_map(|(provider, key)| checker.subject(*provider, *key));
-    stream::iter(asked.map(|subject| checker.check(subject))).buffered(AT_ONCE).collect().await
+    let mut asked: Vec<Pin<Box<dyn Future<Output = Checked> + Send + '_>>> = Vec::with_capacity(keys.len());
+    for (provider, key) in keys {
+        if let Some(subject) = checker.subject(*provider, *key) {
+            asked.push(Box::pin(checker.check(subject)));
+        }
+    }
+    stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
 /// Who is asked for what.

@@ -2,14 +2,17 @@
 //! balance, elsewhere whether `GET /models` is answered to this key. `keymux keys` shows it, the gateway looks by itself
 //! every few minutes ([`watch`]); both ask by [`all`] and judge by [`verdict`], so that they never tell two stories.
 //!
-//! A check runs beside the data path, with connections of its own, and knows nothing of the scheduler.
+//! A check runs beside the data path, with connections of its own; only `watch` knows of the scheduler.
 
 pub mod accounts;
 pub mod ask;
+mod known;
 pub mod report;
 pub mod verdict;
+pub mod watch;
 
 pub use ask::{Checker, Probe, Way, all};
+pub use known::Known;
 pub use verdict::{Note, Verdict};
 
 use keymux_policy::fleet::KeyId;

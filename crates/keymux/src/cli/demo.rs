@@ -90,6 +90,8 @@ requests = false
 level = "error"
 [ledger]
 log_bytes = "4MiB"
+[checks]
+every = "0s"
 
 [[provider]]
 name = "openrouter"

@@ -18,6 +18,7 @@ pub use run::{Bound as BoundAddresses, Running, Stop, descriptors, start, start_
 use crate::alerts::Alerts;
 use crate::attempt::Dialer;
 use crate::bound::Bound;
+use crate::checks::Known;
 use crate::clients::{Directory, Turnstile};
 use crate::clock::Clock;
 use crate::explain::Recent;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub recent: Recent,
     /// How fast it goes, and went.
     pub pulse: Pulse,
+    /// What checks found out about keys.
+    pub checks: Known,
     /// What just happened.
     pub timeline: Timeline,
     /// Spans of requests, on their way to a collector.
@@ -125,6 +128,7 @@ impl Gateway {
             bound: Bound::default(),
             recent: Recent::default(),
             pulse: Pulse::default(),
+            checks: Known::default(),
             timeline: Timeline::default(),
             traces,
             alerts: Alerts::default(),
@@ -183,6 +187,11 @@ impl Gateway {
         self.switched.lock().unwrap_or_else(PoisonError::into_inner).insert(key, on);
         let config = self.live.load().config.clone();
         self.put(config, &mut names)
+    }
+
+    /// Whether an operator has switched the key off.
+    pub fn is_switched_off(&self, key: KeyId) -> bool {
+        self.switched.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&false)
     }
 
     fn put(&self, config: Config, names: &mut Names) -> Result<(), String> {

@@ -7,7 +7,7 @@ use crate::attempt::Dialer;
 use crate::clients::feed;
 use crate::clock::Clock;
 use crate::upstream::{Connector, Pool, client_config};
-use crate::{admin, ledger, rt, traces};
+use crate::{admin, checks, ledger, rt, traces};
 use keymux_config::{Config, Runtime, Secret};
 use keymux_store::Point;
 use std::future::Future;
@@ -164,7 +164,8 @@ fn worker_future(
     }
 }
 
-/// The control plane: the alarm of the waiting room, events to the log and to people, the admin listener.
+/// The control plane: the alarm of the waiting room, checks of keys, events to the log and to people, the
+/// admin listener.
 fn control(
     gateway: Arc<Gateway>,
     admin: Option<TcpListener>,
@@ -175,6 +176,7 @@ fn control(
             rt::spawn(gateway.scheduler.clone().alarm());
             rt::spawn(gateway.turnstile.clone().alarm());
             rt::spawn(feed::follow(gateway.clone()));
+            rt::spawn(checks::watch::run(gateway.clone(), connector.clone()));
             rt::spawn(crate::observe::events(gateway.clone()));
             rt::spawn(crate::alerts::run(gateway.clone(), connector.clone()));
             if let Some(listener) = admin {

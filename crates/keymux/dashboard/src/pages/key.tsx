@@ -1,6 +1,6 @@
 // One key: how it stands, why, and what one can do about it.
 
-import { countdown, duration, several, whole } from '../format.ts';
+import { clock, countdown, duration, money, several, whole } from '../format.ts';
 import { nextTry, reason } from '../health.ts';
 import { ask } from '../live.ts';
 import { used, type Key, type Model } from '../model.ts';
@@ -22,6 +22,26 @@ function Actions({ entry }: { entry: Key }) {
         : <Action label="Switch off" kind="danger" confirm="Switch off" run={run('disable')} question={`Take ${entry.path} out? It gets no new requests; ${several(entry.inFlight, 'request')} in flight finish. The switch holds until it is switched on again, or the gateway restarts.`} />}
       {out && <Action label="Try again now" confirm="Try again" run={run('restore')} question={`Lift the bench and the breakers of ${entry.path}? Its next request finds out whether it works; if not, it is out again.`} />}
     </div>
+  );
+}
+
+/** What its provider says of it, by a call that costs nothing. */
+function Checked({ entry, model }: { entry: Key; model: Model }) {
+  const { check } = entry;
+  if (!check) return null;
+  const dollars = (usd: number) => money(usd * 1e9);
+  return (
+    <section>
+      <h2>At its provider</h2>
+      <dl class="figures">
+        <div class="figure"><dt>found</dt><dd>{check.state}</dd></div>
+        {check.left !== null && <div class="figure"><dt>credit left</dt><dd>{dollars(check.left)}{check.of !== null && <small> of {dollars(check.of)}{check.resets && `, ${check.resets}`}</small>}</dd></div>}
+        {check.expires !== null && <div class="figure"><dt>expires in</dt><dd>{duration(Math.max(0, check.expires - model.now.unix_ms))}</dd></div>}
+        <div class="figure"><dt>checked</dt><dd>{clock(check.at)}</dd></div>
+      </dl>
+      {check.detail && <p>{check.detail}</p>}
+      {check.warnings.map((warning) => <p key={warning}>{warning}</p>)}
+    </section>
   );
 }
 
@@ -49,6 +69,7 @@ export function KeyPage({ model, id }: { model: Model; id: string }) {
         <div class="figure"><dt>failed</dt><dd>{whole(entry.failures)}</dd></div>
         <div class="figure"><dt>first output</dt><dd>{entry.firstOutputMs === null ? '–' : duration(entry.firstOutputMs)}</dd></div>
       </dl>
+      <Checked entry={entry} model={model} />
       <div class="pair">
         <section>
           <h2>Limits</h2>

@@ -1,0 +1,177 @@
+//! What checks found out last about each key of a running gateway, and which of it is news for people.
+
+use super::verdict::{Note, Verdict, notes};
+use super::{Checked, report};
+use crate::happening::{Happening, Kind};
+use http::HeaderValue;
+use keymux_policy::fleet::KeyId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// By key.
+#[derive(Default)]
+pub struct Known(Mutex<HashMap<KeyId, Last>>);
+
+/// The last look at a key.
+#[derive(Default)]
+struct Last {
+    checked: Option<Arc<Checked>>,
+    /// The secret that was looked at: another one is another key.
+    credential: Option<HeaderValue>,
+    unusable: bool,
+    expires: bool,
+    low: bool,
+}
+
+impl Known {
+    /// What is known of a key.
+    pub fn of(&self, key: KeyId) -> Option<Arc<Checked>> {
+        self.with(|all| all.get(&key)?.checked.clone())
+    }
+
+    /// Whether this key was looked at with this secret.
+    pub fn has(&self, key: KeyId, credential: Option<&HeaderValue>) -> bool {
+        self.with(|all| all.get(&key).is_some_and(|last| last.credential.as_ref() == credential))
+    }
+
+    /// Forgets keys that are gone.
+    pub fn keep(&self, is_there: impl Fn(KeyId) -> bool) {
+        self.with(|all| all.retain(|key, _| is_there(*key)));
+    }
+
+    /// One more look. Returns what a person should hear of it; `subject` is the key's name.
+    pub fn take(&self, checked: Checked, credential: Option<HeaderValue>, subject: &str) -> Vec<Happening> {
+        self.with(|all| {
+            let last = all.entry(checked.key).or_default();
+            let told = last.news(&checked, subject);
+            last.credential = credential;
+            // What nobody knows any more is better known from before.
+            let keeps = matches!(checked.verdict, Verdict::Unknown(_)) && last.checked.is_some();
+            let facts = if keeps { last.checked.as_ref().and_then(|c| c.facts.clone()) } else { None };
+            last.checked = Some(Arc::new(Checked { facts: checked.facts.clone().or(facts), ..checked }));
+            told
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<KeyId, Last>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Last {
+    /// What begins or ends with this look. A look that found nothing out changes nothing.
+    fn news(&mut self, checked: &Checked, subject: &str) -> Vec<Happening> {
+        let mut told = Vec::new();
+        let mut tell = |kind, text| told.push(Happening::new(kind, subject, text));
+        if let Some(usable) = checked.verdict.is_usable()
+            && std::mem::replace(&mut self.unusable, !usable) == usable
+        {
+            match checked.verdict.detail() {
+                Some(detail) => tell(Kind::KeyUnusable, format!("key unusable: {subject}: {detail}")),
+                None => tell(Kind::KeyUsable, format!("key usable again: {subject}")),
+            }
+        }
+        if checked.facts.is_none() {
+            return told;
+        }
+        let notes = notes(checked);
+        let expires = notes.iter().find_map(|note| match note {
+            Note::Expires(at) => Some(report::ahead(*at, checked.at_unix_ns)),
+            _ => None,
+        });
+        let expired_soon = std::mem::replace(&mut self.expires, expires.is_some());
+        match (expires, expired_soon) {
+            (Some(when), false) => tell(Kind::KeyExpires, format!("key expires: {subject}, {when}")),
+            (None, true) => tell(Kind::KeyProlonged, format!("key does not expire soon any more: {subject}")),
+            _ => {}
+        }
+        let low = notes.iter().find_map(|note| match note {
+            Note::Low(text) => Some(text),
+            _ => None,
+        });
+        match (low, std::mem::replace(&mut self.low, low.is_some())) {
+            (Some(text), false) => tell(Kind::CreditLow, format!("credit low: {subject}: {text}")),
+            (None, true) if checked.verdict == Verdict::Works => {
+                tell(Kind::CreditRaised, format!("credit no longer low: {subject}"));
+            }
+            // Used up is lower than low.
+            (None, true) => self.low = true,
+            _ => {}
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::Way;
+    use keymux_wire::key;
+
+    const NOW: u64 = 1_795_428_000_000_000_000;
+
+    fn checked(verdict: Verdict, facts: Option<&str>) -> Checked {
+        let facts = facts.and_then(|text| key::read(format!(r#"{{"data":{text}}}"#).as_bytes()));
+        Checked {
+            key: KeyId(7),
+            provider: "p".into(),
+            name: "k".into(),
+            account: "k".into(),
+            way: Way::Key,
+            sent_ns: 0,
+            at_unix_ns: NOW,
+            verdict,
+            facts: facts.map(Box::new),
+            balance: None,
+            owner: None,
+            limits: Vec::new(),
+        }
+    }
+
+    fn told(known: &Known, verdict: Verdict, facts: Option<&str>) -> Vec<&'static str> {
+        let told = known.take(checked(verdict, facts), None, "p/k/k");
+        told.iter().map(|h| h.kind.row().word).collect()
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_what_nobody_knows_is_none() {
+        let known = Known::default();
+        let refused = || Verdict::Refused("no".to_owned());
+        let unknown = || Verdict::Unknown("gone".to_owned());
+        assert!(told(&known, Verdict::Works, None).is_empty(), "that all is well is no news");
+        assert_eq!(told(&known, refused(), None), ["key_unusable"]);
+        assert!(told(&known, refused(), None).is_empty());
+        assert!(told(&known, unknown(), None).is_empty());
+        assert!(told(&known, refused(), None).is_empty(), "it was so all the time");
+        assert_eq!(told(&known, Verdict::Works, None), ["key_usable"]);
+    }
+
+    #[test]
+    fn what_ends_soon_is_told_until_it_does_not() {
+        let known = Known::default();
+        let soon = r#"{"usage":0,"expires_at":"2026-11-25T10:00:00Z","limit":10,"limit_remaining":0.5}"#;
+        assert_eq!(told(&known, Verdict::Works, Some(soon)), ["key_expires", "credit_low"]);
+        assert!(told(&known, Verdict::Works, Some(soon)).is_empty());
+        assert!(told(&known, Verdict::Unknown("gone".to_owned()), None).is_empty());
+        assert!(known.of(KeyId(7)).unwrap().facts.is_some(), "what was told last is still shown");
+        let capped = Verdict::Capped { until_unix_ns: None, what: "up".to_owned() };
+        let spent = r#"{"usage":0,"expires_at":"2026-11-25T10:00:00Z","limit":10,"limit_remaining":0}"#;
+        assert_eq!(told(&known, capped, Some(spent)), ["key_unusable"], "not: raised");
+        let well = r#"{"usage":0,"expires_at":null,"limit":10,"limit_remaining":9}"#;
+        assert_eq!(
+            told(&known, Verdict::Works, Some(well)),
+            ["key_usable", "key_prolonged", "credit_raised"]
+        );
+    }
+
+    #[test]
+    fn another_secret_is_another_key() {
+        let known = Known::default();
+        let secret = |text| Some(HeaderValue::from_static(text));
+        known.take(checked(Verdict::Works, None), secret("one"), "k");
+        assert!(known.has(KeyId(7), secret("one").as_ref()));
+        assert!(!known.has(KeyId(7), secret("two").as_ref()) && !known.has(KeyId(8), secret("one").as_ref()));
+        known.keep(|_| false);
+        assert!(known.of(KeyId(7)).is_none());
+    }
+}
