@@ -194,6 +194,24 @@ function limitsOf(rows: LimitRow[], levels: number[], queued: number[], account:
   }));
 }
 
+/** The same thing, told several times in a row. */
+export interface Run { first: Happened; last: Happened; times: number }
+
+/** Entries in their order, what is told again and again as one: it would hide the rest. */
+export function runs(entries: readonly Happened[]): Run[] {
+  const all: Run[] = [];
+  for (const entry of entries) {
+    const run = all.at(-1);
+    if (run && run.last.text === entry.text) {
+      run.last = entry;
+      run.times += 1;
+    } else {
+      all.push({ first: entry, last: entry, times: 1 });
+    }
+  }
+  return all;
+}
+
 /** Sums of the points of the last so many milliseconds, and how long they are. */
 export function lately(points: readonly Point[], ms: number) {
   const sum = { span: 0, requests: 0, answered: 0, tokens: 0, failed: 0 };

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { count, countdown, duration, list, money, rate, several } from '../src/format.ts';
 import { health, nextTry } from '../src/health.ts';
 import { grouped, spread } from '../src/spending.ts';
-import { Model, lately, spentSince, typical, used, type All, type Tick } from '../src/model.ts';
+import { Model, lately, runs, spentSince, typical, used, type All, type Tick } from '../src/model.ts';
 
 const BLAME = ['request', 'key', 'account', 'quota', 'capacity', 'target', 'provider', 'client', 'local'];
 
@@ -120,6 +120,12 @@ test('rates are over the time that passed, and money is counted once', () => {
   assert.equal(spentSince(model, 60_000).nano, 18, 'a minute that ended before does not count');
   assert.equal(typical(model.seconds, 3_000, 'p50'), 300);
   assert.equal(typical(model.seconds, 1_000, 'p50'), null);
+});
+
+test('what is told again and again is one line', () => {
+  const entry = (id: number, text: string) => ({ id, at_unix_ms: id, level: 'warn' as const, kind: 'quota_used_up', subject: '', text });
+  const told = runs([entry(1, 'a'), entry(2, 'b'), entry(3, 'b'), entry(4, 'b'), entry(5, 'a')]);
+  assert.deepEqual(told.map((run) => [run.first.id, run.last.id, run.times]), [[1, 1, 1], [2, 4, 3], [5, 5, 1]]);
 });
 
 test('spending: the dearest first, and each hour of the span whether anything was spent in it or not', () => {

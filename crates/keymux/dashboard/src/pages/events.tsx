@@ -2,33 +2,35 @@
 
 import type { VNode } from 'preact';
 import { useState } from 'preact/hooks';
-import { clock, several } from '../format.ts';
-import type { Happened, Level, Model } from '../model.ts';
+import { clock, several, whole } from '../format.ts';
+import { runs, type Happened, type Level, type Model, type Run } from '../model.ts';
 import { Empty, Mark, Title } from '../parts.tsx';
 import { Webhooks } from './webhooks.tsx';
 
 const WORDS: Record<Level, string> = { bad: 'out', warn: 'short', good: 'back', info: 'note' };
 
-/** An entry never changes: what was made of it once is what it is, and 500 of them cost nothing at each beat. */
-const made = new WeakMap<Happened, VNode>();
+/** What was made of a run of entries, by the first of them: it changes only when the run grows, so 500 cost nothing at each beat. */
+const made = new WeakMap<Happened, { run: Run; vnode: VNode }>();
 
-function line(entry: Happened): VNode {
-  const known = made.get(entry);
-  if (known) return known;
+function line(run: Run): VNode {
+  const known = made.get(run.first);
+  if (known && known.run.last === run.last) return known.vnode;
+  const { first, last, times } = run;
   const vnode = (
-    <li key={entry.id}>
-      <time dateTime={new Date(entry.at_unix_ms).toISOString()}>{clock(entry.at_unix_ms)}</time>
-      <Mark level={entry.level} /><span class="hidden">{WORDS[entry.level]}: </span>
-      <span>{entry.text}</span>
+    <li key={first.id}>
+      <time dateTime={new Date(last.at_unix_ms).toISOString()}>{clock(last.at_unix_ms)}</time>
+      <Mark level={last.level} /><span class="hidden">{WORDS[last.level]}: </span>
+      <span>{last.text}{times > 1 && <small> {whole(times)} times since {clock(first.at_unix_ms)}</small>}</span>
     </li>
   );
-  made.set(entry, vnode);
+  made.set(first, { run, vnode });
   return vnode;
 }
 
-export function Entries({ entries }: { entries: readonly Happened[] }) {
+/** The newest first, at most so many lines. */
+export function Entries({ entries, most = Infinity }: { entries: readonly Happened[]; most?: number }) {
   if (entries.length === 0) return <Empty>Nothing has happened since the start.</Empty>;
-  return <ol class="entries">{entries.toReversed().map(line)}</ol>;
+  return <ol class="entries">{runs(entries).slice(-most).reverse().map(line)}</ol>;
 }
 
 export function Events({ model }: { model: Model }) {

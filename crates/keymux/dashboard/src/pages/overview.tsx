@@ -127,7 +127,7 @@ export function Overview({ model }: { model: Model }) {
       <Charts model={model} />
       <div class="pair">
         <section><h2>Fullest accounts <a class="more" href="#/keys">all keys</a></h2><Fullest model={model} /></section>
-        <section><h2>Just happened <a class="more" href="#/events">all events</a></h2><Entries entries={model.happened.slice(-7)} /></section>
+        <section><h2>Just happened <a class="more" href="#/events">all events</a></h2><Entries entries={model.happened} most={7} /></section>
       </div>
     </>
   );

@@ -62,7 +62,7 @@ fn a_condition_is_told_once_while_it_lasts_and_when_it_is_over() {
     told.happens(Kind::KeyBenched, KEY);
     assert_eq!(told.until(4), Vec::<String>::new(), "more may come");
     // The key is tried again and again, and benched each time.
-    for at_s in [60, 120, 700] {
+    for at_s in [60, 120, 180, 240, 700] {
         let said = told.until(at_s);
         assert_eq!(said, if at_s == 60 { vec![format!("5: Begins {KEY}")] } else { vec![] });
         told.happens(Kind::KeyBenched, KEY);
