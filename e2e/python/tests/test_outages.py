@@ -243,6 +243,33 @@ def test_a_second_gateway_on_the_same_database_does_not_begin(bench, kind, what)
     it.check()
 
 
+@pytest.mark.parametrize(("kind", "how"), [("sqlite", "gone"), ("sqlite", "emptied"), ("postgres", "emptied")])
+def test_a_ledger_that_is_gone_is_no_new_start_for_budgets(bench, kind, how):
+    """A volume that was not mounted, a file that a crash left empty, a database that was restored without its tables."""
+    it = bench(kind)
+    assert it.send(3) == [200, 200]
+    text = it.gateway.config.read_text()
+    it.end()
+    aside = it.folder.with_name("aside")
+    if kind == "postgres":
+        it.ledger.run("ALTER SCHEMA public RENAME TO aside")
+        it.ledger.run("CREATE SCHEMA public")
+    else:
+        it.ledger.path.rename(aside)
+        if how == "emptied":
+            it.ledger.path.touch()
+    with pytest.raises(Exception, match="the ledger was in it.*ledger.place.*all budgets are whole"):
+        harness.Gateway(text, it.folder, ends_at_file_limits=False)
+    if kind == "postgres":
+        it.ledger.run("DROP SCHEMA public CASCADE")
+        it.ledger.run("ALTER SCHEMA aside RENAME TO public")
+    else:
+        aside.replace(it.ledger.path)
+    it.begin()
+    assert it.send(2) == [200, 200], "put back, it is the one it was"
+    it.check()
+
+
 def test_a_database_that_finds_no_room_on_its_disk_is_waited_for(bench):
     it = bench()
     assert it.send(5) == [200, 200]
