@@ -18,8 +18,8 @@ Keys stay in the environment: a key that stands in the file is not copied, and t
 has to be put into is named. Addresses that LiteLLM takes from the environment (os.environ/…) are
 looked up in it now, so import where LiteLLM's variables are set.
 
-Exit codes: 0 written; 1 it could not be read or written; 2 something to mend in the command or in the
-file, or nothing of it can be carried over.";
+Exit codes: 0 written; 1 it could not be read or written; 2 something to mend in the command or in
+the file, or nothing of it can be carried over.";
 
 /// What is to be carried over.
 #[derive(Debug, clap::Args)]
