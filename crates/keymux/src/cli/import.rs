@@ -144,8 +144,8 @@ fn told(made: &Import, output: Option<&Path>) -> String {
         let places: usize = made.notes.iter().map(|note| note.spots.len()).sum();
         let _ = writeln!(
             text,
-            "Listed above and at its end: {} that have no counterpart.",
-            of(places, "setting")
+            "Listed above and at its end: {} left out, or with another meaning here.",
+            of(places, "thing")
         );
     }
     let unset: Vec<&str> =
