@@ -29,6 +29,9 @@ listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin_port}"
 data_dir = "{folder}"
 workers = 1
+[checks]
+every = "0s"
+
 [[provider]]
 name = "bench"
 dialect = "openai"

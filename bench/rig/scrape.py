@@ -33,6 +33,9 @@ workers = 1
 
 [ledger]
 database = "off"
+
+[checks]
+every = "0s"
 """
 
 
