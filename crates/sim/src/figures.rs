@@ -3,7 +3,7 @@
 
 use crate::oracle::{self, Oracle, amount, horizon_s};
 use crate::run::{Fate, Record, Run};
-use crate::spec::{Scenario, SpecError};
+use crate::spec::{Count, Scenario, SpecError};
 use crate::time::{MS, ns_of, s_of};
 use crate::utilisation::{self, Utilisation};
 use serde::Serialize;
@@ -219,7 +219,9 @@ fn figures(scenario: &Scenario, record: &Record, oracle: &Oracle, seed: u64) -> 
     by_name.insert("requests", came);
     by_name.insert("goodput", ratio(done, oracle.possible));
     by_name.insert("answered", ratio(all_answered, offered));
-    by_name.insert("fifo_answered", ratio(fifo, offered));
+    // Of requests, those that it serves after the end as well.
+    let served = if scenario.count == Count::Requests { oracle.fifo.waits.len() as f64 } else { fifo };
+    by_name.insert("fifo_answered", ratio(served, offered));
     by_name.insert("refused", ratio(refused, came));
     by_name.insert("refused_late", ratio(t.refused_late as f64, refused));
     by_name.insert("hopeful", ratio(t.hopeful as f64, came));

@@ -367,7 +367,7 @@ fn lines(past: Option<&Past>, all: &[(String, Ran)]) -> Vec<Line> {
         cost: shown_cost(ran.cost_nano_usd, ran.unpriced, answers(ran)),
         // The bound goes by requests of mean size, and what is answered may be a better choice of sizes.
         possible: None,
-        fifo: Some(report::median(&ran.runs, "fifo_answered")),
+        fifo: Some(report::median(&ran.runs, "fifo_answered")).filter(|share| *share > 0.0),
         ..Line::of(name, &ran.runs)
     });
     before.into_iter().chain(runs).collect()
