@@ -136,10 +136,12 @@ pub enum Runtime {
 }
 
 /// What is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Log {
     /// Each request, when it ends.
     pub requests: bool,
+    /// Of those that were answered, this share; from 0 to 1.
+    pub sample: f64,
     /// For people or machines.
     pub format: LogFormat,
     /// The least important level.

@@ -2,7 +2,7 @@
 //! the secrets themselves cannot be printed at all.
 
 use crate::clients::{Client, Team, UnknownPrice};
-use crate::config::{Auth, Config, Key, ModelsFetch, Provider, Route};
+use crate::config::{Auth, Config, Key, LogLevel, ModelsFetch, Provider, Route};
 use crate::text::read::Words as _;
 use crate::webhook::{Gravity, Topic, Webhook};
 use keymux_policy::budget::{Budget, Reset};
@@ -18,6 +18,18 @@ pub fn endpoint_path(endpoint: Endpoint) -> &'static str {
 /// The endpoint at this path below `/v1/`.
 pub fn endpoint_at(path: &str) -> Option<Endpoint> {
     Endpoint::WORDS.iter().find(|(word, _)| *word == path).map(|(_, endpoint)| *endpoint)
+}
+
+impl LogLevel {
+    /// The word for it.
+    pub fn label(self) -> &'static str {
+        self.word()
+    }
+
+    /// The level of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(word, _)| *word == name).map(|(_, level)| *level)
+    }
 }
 
 impl Config {

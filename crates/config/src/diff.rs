@@ -111,7 +111,6 @@ fn server(old: &Server, new: &Server, changes: &mut Changes) {
     changes.restart(&old.connections_max, &new.connections_max, "server.connections_max");
     changes.restart(&old.ca_file, &new.ca_file, "server.ca_file");
     changes.restart(&old.log.format, &new.log.format, "log.format");
-    changes.restart(&old.log.level, &new.log.level, "log.level");
     if !same(old.token.as_ref(), new.token.as_ref()) {
         changes.add(ChangeKind::Changed, "server.token changed".to_owned());
     }
@@ -136,6 +135,8 @@ fn server(old: &Server, new: &Server, changes: &mut Changes) {
     changes.if_other(&old.no_proxy, &new.no_proxy, "server.no_proxy");
     changes.if_other(&old.max_wait_ms, &new.max_wait_ms, "server.max_wait");
     changes.if_other(&old.log.requests, &new.log.requests, "log.requests");
+    changes.if_other(&old.log.sample, &new.log.sample, "log.sample");
+    changes.if_other(&old.log.level, &new.log.level, "log.level");
 }
 
 fn providers(old: &Config, new: &Config, changes: &mut Changes) {

@@ -116,6 +116,18 @@ impl Scheduler {
         self.lock().policy.due_for_check(now, within_ns)
     }
 
+    /// The same for one model of it, and nothing else. Tells whether the key has anything to do with the model.
+    pub fn restore_model(self: &Arc<Self>, key: KeyId, model: &str) -> bool {
+        let (core, known) = self.act(|policy, now| policy.restore_model(now, key, model));
+        self.release(core);
+        known
+    }
+
+    /// Attempts of this key that are in flight.
+    pub fn in_flight(&self, key: KeyId) -> u32 {
+        self.lock().policy.in_flight(key)
+    }
+
     /// From now on nobody waits; who waits is refused.
     pub fn drain(self: &Arc<Self>) {
         let (core, ()) = self.act(Policy::drain);

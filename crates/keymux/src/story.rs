@@ -14,7 +14,6 @@ use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Evidence, Lease, Now, Priority, Used};
 use keymux_store::Record;
 use keymux_wire::usage::Usage;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 /// How a request ended, as the log and the metrics call it.
@@ -349,7 +348,7 @@ impl Drop for Story {
             // A story ends once.
             let _ = witness.set(record.clone());
         }
-        if gateway.log_requests.load(Ordering::Relaxed) {
+        if gateway.logs().wants(&record.id, *outcome == Outcome::Answered) {
             observe::request_line(record);
         }
         if let Some(store) = &gateway.store {

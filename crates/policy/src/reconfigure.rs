@@ -29,13 +29,43 @@ impl Policy {
         let account = k.account;
         let mut was = k.bench.open() | k.quota.open();
         for target in k.targets.clone() {
-            let target = &mut self.pool.targets[target];
-            was |= target.bench.open() | target.breaker.absolve(now.mono_ns);
+            was |= self.absolve(now, target);
         }
         if was {
             self.events.push(now, What::KeyRestored { key });
         }
         self.release(account, Some(key));
+    }
+
+    /// The operator says that a key works with this model: its bench and its breaker there are lifted, and nothing else.
+    /// Tells whether the key has anything to do with the model.
+    pub fn restore_model(&mut self, now: Now, key: KeyId, model: &str) -> bool {
+        let now = self.tick(now);
+        let Some(k) = self.pool.keys.get(key.0 as usize) else { return false };
+        let account = k.account;
+        let of = |target: &&usize| &*self.pool.models[self.pool.targets[**target].model].name == model;
+        let Some(target) = k.targets.iter().find(of).copied() else { return false };
+        if self.absolve(now, target) {
+            self.events.push(now, What::KeyRestored { key });
+        }
+        self.release(account, Some(key));
+        true
+    }
+
+    /// Lifts the bench and the breaker of a key with a model, and tells of the breaker. Tells whether it was benched.
+    fn absolve(&mut self, now: Now, target: usize) -> bool {
+        let target = &mut self.pool.targets[target];
+        let (key, model) = (target.key, target.model);
+        if target.breaker.absolve(now.mono_ns) {
+            let model = self.pool.models[model].name.clone();
+            self.events.push(now, What::BreakerClosed { key, model });
+        }
+        target.bench.open()
+    }
+
+    /// Attempts of this key that are in flight.
+    pub fn in_flight(&self, key: KeyId) -> u32 {
+        self.pool.keys.get(key.0 as usize).map_or(0, |k| k.in_flight)
     }
 
     pub(crate) fn configure(&mut self, now: Now, fleet: Fleet) {

@@ -73,6 +73,7 @@ fn log_settings(typed: Option<At<file::Log>>) -> Log {
     let typed = typed.unwrap_or_default().value;
     Log {
         requests: typed.requests.is_some_and(|b| b.value),
+        sample: typed.sample.map_or(1.0, |ratio| ratio.0),
         format: typed.format.map(|f| f.value).unwrap_or_default(),
         level: typed.level.map(|l| l.value).unwrap_or_default(),
     }

@@ -127,9 +127,11 @@ section! {
     Log in "[log]" {
         /// Whether each request is logged when it ends.
         requests: bool = "false",
+        /// Share of answered requests that are logged. All others are logged whatever it is.
+        sample: Ratio = "1.0",
         /// For people or for machines.
         format: LogFormat = "\"text\"",
-        /// The least important level that is logged.
+        /// The least important level that is logged. The admin API changes it until the file's is another, or the process ends.
         level: LogLevel = "\"info\"",
     }
 }

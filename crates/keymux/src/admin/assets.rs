@@ -35,11 +35,11 @@ const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\
 /// The file of this name, as the caller's browser wants it.
 pub(super) fn file(name: &str, headers: &HeaderMap) -> Response<Body> {
     let Some(asset) = ASSETS.iter().find(|a| a.name == name) else {
-        let (status, text) = match name {
-            "index.html" => (StatusCode::OK, NOT_BUILT),
-            _ => (StatusCode::NOT_FOUND, "There is no such file.\n"),
-        };
-        return answer(status, "text/html; charset=utf-8", Body::from(text));
+        if name == "index.html" {
+            return answer(StatusCode::OK, "text/html; charset=utf-8", Body::from(NOT_BUILT));
+        }
+        let told = Body::from("There is no such file.\n");
+        return answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", told);
     };
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let same = known

@@ -2,19 +2,20 @@
 //! change that names another one in `If-Match` is refused, so that two people do not undo each other's work.
 
 use super::Admin;
+use super::api::Routes;
 use crate::keys::{self, All, Fields, Spent, Trouble, shown};
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ETAG, HeaderMap, IF_MATCH};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::default()
         .route("/admin/clients", get(list).post(create))
         .route("/admin/clients/{id}", get(one).patch(change).delete(revoke))
         .route("/admin/clients/{id}/rotate", post(rotate))

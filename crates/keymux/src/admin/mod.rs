@@ -2,8 +2,10 @@
 //! more than "alive" asks for the admin token; a client's token never suffices here.
 
 mod actions;
+mod api;
 mod assets;
 mod clients;
+mod events;
 mod feed;
 mod requests;
 mod rows;
@@ -16,13 +18,14 @@ pub(crate) use state::{KeyState, key_state};
 
 use crate::serve::Gateway;
 use crate::upstream::Connector;
+use api::Routes;
+use axum::Json;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, SET_COOKIE};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use feed::Feed;
 use keymux_config::Secret;
 use keymux_policy::ClientId;
@@ -31,6 +34,7 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::Semaphore;
 
 #[derive(Clone)]
 struct Admin {
@@ -39,6 +43,8 @@ struct Admin {
     connector: Connector,
     sessions: Arc<Sessions>,
     feed: Arc<Feed>,
+    /// Room for readers of events.
+    readers: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -70,10 +76,27 @@ pub async fn serve(gateway: Arc<Gateway>, connector: Connector, listener: TcpLis
     let port = listener.local_addr().map_or(0, |address| address.port());
     let feed = Feed::new(gateway.clone());
     crate::rt::spawn(feed.clone().run());
-    let admin = Admin { gateway, connector, sessions: Arc::new(Sessions::new(port)), feed };
-    let guarded = Router::new()
+    let sessions = Arc::new(Sessions::new(port));
+    let admin = Admin { gateway, connector, sessions, feed, readers: events::room() };
+    let guard = axum::middleware::from_fn_with_state(admin.clone(), guard);
+    let router = open().router.merge(guarded().router.layer(guard)).with_state(admin);
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+/// What asks for the token.
+fn guarded() -> Routes {
+    Routes::default()
         .route("/metrics", get(metrics))
+        .route("/admin/openapi.json", get(openapi))
         .route("/admin/feed", get(feed_of))
+        .route("/admin/events", get(events::events))
+        .route("/admin/log-level", get(log_level).put(set_log_level).post(set_log_level))
         .route("/admin/keys/{provider}/{key}/{verb}", post(act_on_key))
         .route("/admin/reload", post(reload))
         .route("/admin/state", get(state_of))
@@ -82,22 +105,34 @@ pub async fn serve(gateway: Arc<Gateway>, connector: Connector, listener: TcpLis
         .merge(clients::routes())
         .merge(usage::routes())
         .merge(webhooks::routes())
-        .layer(axum::middleware::from_fn_with_state(admin.clone(), guard));
-    let router = Router::new()
+}
+
+/// What anybody may ask, and what gives or takes a page's session.
+fn open() -> Routes {
+    Routes::default()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/", get(page))
         .route("/assets/{name}", get(asset))
         .route("/admin/session", get(session).post(sign_in).delete(sign_out))
-        .merge(guarded)
-        .with_state(admin);
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, router).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin listener ended");
-    }
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], api::DOCUMENT)
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Level {
+    level: String,
+}
+
+async fn log_level(State(admin): State<Admin>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "level": admin.gateway.logs().level().label() }))
+}
+
+async fn set_log_level(State(admin): State<Admin>, Json(wanted): Json<Level>) -> Response {
+    actions::log_level(&admin.gateway, &wanted.level)
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
@@ -198,8 +233,9 @@ async fn feed_of(State(admin): State<Admin>, headers: HeaderMap) -> Response {
 async fn act_on_key(
     State(admin): State<Admin>,
     Path((provider, key, verb)): Path<(String, String, String)>,
+    Query(how): Query<actions::How>,
 ) -> Response {
-    actions::on_key(&admin.gateway, &provider, &key, &verb)
+    actions::on_key(&admin.gateway, (&provider, &key, &verb), &how).await
 }
 
 async fn reload(State(admin): State<Admin>) -> Response {

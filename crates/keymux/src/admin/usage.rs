@@ -1,11 +1,12 @@
 //! What was used and spent, from the ledger's sums by the hour: `GET /admin/usage?by=team,model&since=…&until=…`.
 
 use super::Admin;
+use super::api::Routes;
 use crate::keys::{Trouble, shown};
+use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use keymux_store::{By, Usage, UsageQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,8 +16,8 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// Where the beginning is not said.
 const DAYS: u64 = 7;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/admin/usage", get(usage))
+pub(super) fn routes() -> Routes {
+    Routes::default().route("/admin/usage", get(usage))
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,15 +1,16 @@
 //! The webhooks over HTTP: how they stand, and a test for one of them.
 
 use super::Admin;
+use super::api::Routes;
 use crate::alerts;
 use crate::keys::Trouble;
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/admin/webhooks", get(list)).route("/admin/webhooks/{name}/test", post(test))
+pub(super) fn routes() -> Routes {
+    Routes::default().route("/admin/webhooks", get(list)).route("/admin/webhooks/{name}/test", post(test))
 }
 
 async fn list(State(admin): State<Admin>) -> Json<Value> {

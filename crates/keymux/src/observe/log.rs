@@ -3,26 +3,45 @@
 use crate::happening::Happening;
 use keymux_config::{Log, LogFormat, LogLevel};
 use keymux_store::Record;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+
+/// Puts another filter in force. There is one in a process, as there is one standard error.
+type Refilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+static REFILTER: OnceLock<Refilter> = OnceLock::new();
 
 /// Sends logs to standard error, as text or JSON.
 pub fn init(log: &Log, color: bool) {
-    let level = match log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    // Other crates' noise starts a level later than ours.
-    let filter = EnvFilter::new(format!("warn,keymux={level}"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
     // A second call (in a test) keeps the first subscriber.
-    let _ = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(color).try_init(),
+    let begun = match log.format {
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            let builder = builder.with_env_filter(filter(log.level)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| Box::new(move |f| handle.reload(f).is_ok()) as Refilter)
+        }
+        LogFormat::Text => {
+            let builder = builder.with_ansi(color);
+            let builder = builder.with_env_filter(filter(log.level)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| Box::new(move |f| handle.reload(f).is_ok()) as Refilter)
+        }
     };
+    if let Ok(refilter) = begun {
+        // It was the first.
+        let _ = REFILTER.set(refilter);
+    }
+}
+
+/// Logs from this level on, from now on. `false`: nobody logs here.
+pub fn set_level(level: LogLevel) -> bool {
+    REFILTER.get().is_some_and(|refilter| refilter(filter(level)))
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    // Other crates' noise starts a level later than ours.
+    EnvFilter::new(format!("warn,keymux={}", level.label()))
 }
 
 /// Writes the line of one request.

@@ -13,5 +13,5 @@ pub mod table;
 mod tests;
 
 pub use count::{CLASSES, Histogram, KeyCounters, Metrics, ModelCounters, OTHER, TargetTimes, class_label};
-pub use log::{events, init, request_line};
+pub use log::{events, init, request_line, set_level};
 pub use scrape::scrape;

@@ -4,6 +4,7 @@ mod connection;
 mod head;
 mod line;
 mod listener;
+mod logs;
 mod run;
 mod send;
 mod tls;
@@ -36,6 +37,7 @@ use arc_swap::ArcSwap;
 use keymux_config::{Config, Secret};
 use keymux_policy::fleet::KeyId;
 use keymux_store::Store;
+pub use logs::Logs;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -84,8 +86,8 @@ pub struct Gateway {
     pub draining: AtomicBool,
     /// Connections that owe their client an answer.
     writes: Writes,
-    /// Whether each request is logged.
-    pub log_requests: AtomicBool,
+    /// What is logged of requests, and from which level on.
+    logs: Logs,
     /// Longest head of a request.
     head_bytes_max: AtomicUsize,
     /// A name where there is none yet.
@@ -111,7 +113,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, String> {
         let (metrics, traces) = (Metrics::default(), Traces::default());
         let mut names = Names::default();
-        let log_requests = AtomicBool::new(config.server.log.requests);
+        let logs = Logs::new(&config.server.log);
         let head_bytes_max = AtomicUsize::new(config.server.head_bytes_max);
         let listens_on = config.server.listen.ip();
         let (snapshot, fleet) = Snapshot::new(config, &mut names, &metrics)?;
@@ -139,7 +141,7 @@ impl Gateway {
             admin_token: OnceLock::new(),
             draining: AtomicBool::new(false),
             writes: Writes::default(),
-            log_requests,
+            logs,
             head_bytes_max,
             nobody: Arc::from("-"),
             names: Mutex::new(names),
@@ -195,7 +197,8 @@ impl Gateway {
     }
 
     fn put(&self, config: Config, names: &mut Names) -> Result<(), String> {
-        let (log_requests, head_bytes_max) = (config.server.log.requests, config.server.head_bytes_max);
+        let (log, head_bytes_max) = (config.server.log, config.server.head_bytes_max);
+        let level_before = self.live.load().config.server.log.level;
         let (snapshot, mut fleet) = Snapshot::new(config, names, &self.metrics)?;
         let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for key in &mut fleet.keys {
@@ -206,9 +209,14 @@ impl Gateway {
         self.live.store(snapshot.clone());
         self.directory.configure(&snapshot, |dues| self.turnstile.set(dues));
         self.scheduler.reconfigure(fleet);
-        self.log_requests.store(log_requests, Ordering::Relaxed);
+        self.logs.reload(&log, level_before);
         self.head_bytes_max.store(head_bytes_max, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What is logged.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// The admin token in force: a reload may have set another one than that of the start. `None`: nobody may manage.

@@ -56,6 +56,12 @@ impl Trace {
     }
 }
 
+/// Where a request lies between 0 and 1, by its id: the share of it that is logged is the one that is traced, where both
+/// are sampled alike.
+pub fn share_of(request_id: &str) -> f64 {
+    share(digest(2, request_id))
+}
+
 /// Where a trace lies between 0 and 1, by its id, so that all who know the id agree.
 fn share(low: u64) -> f64 {
     (low >> 11) as f64 / (1_u64 << 53) as f64

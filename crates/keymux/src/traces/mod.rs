@@ -9,7 +9,7 @@ mod names;
 mod otlp;
 mod spans;
 
-pub use context::{Trace, is_context};
+pub use context::{Trace, is_context, share_of};
 pub use export::export;
 
 use crate::explain::Told;
