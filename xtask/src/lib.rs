@@ -21,5 +21,6 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     found.extend(rules::length::check(&files));
     found.extend(rules::purity::check(&files));
     found.extend(rules::manners::check(&files));
+    found.extend(rules::sabotages::check(&files));
     Ok(found)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use xtask::facts::{File, Graph, Package};
-use xtask::rules::{length, manners, purity, rooms, supply};
+use xtask::rules::{length, manners, purity, rooms, sabotages, supply};
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -214,4 +214,25 @@ fn traces_of_a_machine_and_real_looking_secrets_are_refused() {
     assert!(one(["sk", "-test-", &random].concat()).is_empty());
     assert!(one("task-manager-with-a-very-long-name-and-a-digit-1".into()).is_empty());
     only(&one(["-----BEGIN PRIVATE", " KEY-----"].concat()), "real secret");
+}
+
+#[test]
+fn a_sabotage_that_fits_nothing_or_that_no_test_would_notice_is_refused() {
+    let with = |find: &str, test: &str, more: &str| {
+        let one = format!(
+            "[[mutant]]\nname = \"a\"\nfile = \"crates/a/src/lib.rs\"\nfind = \"{find}\"\ntest = \"tests::{test}\"\n{more}"
+        );
+        sabotages::check(&[
+            File::new("mutants/mutants.toml", &one),
+            File::new("crates/a/src/lib.rs", "once(); twice(); twice();\nfn it_is_so() {}\n"),
+        ])
+    };
+    assert!(with("once();", "it_is_so", "").is_empty());
+    only(&with("gone();", "it_is_so", ""), "0 times");
+    only(&with("twice();", "it_is_so", ""), "2 times");
+    only(&with("once();", "it_was", ""), "no test");
+    let again =
+        "[[mutant]]\nname = \"a\"\nfile = \"crates/a/src/lib.rs\"\nfind = \"once();\"\ntest = \"it_is_so\"\n";
+    only(&with("once();", "it_is_so", again), "two have the name");
+    only(&sabotages::check(&[File::new("mutants/mutants.toml", "[[mutant]\n")]), "cannot be read");
 }

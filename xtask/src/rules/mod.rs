@@ -4,4 +4,5 @@ pub mod length;
 pub mod manners;
 pub mod purity;
 pub mod rooms;
+pub mod sabotages;
 pub mod supply;
