@@ -15,6 +15,8 @@ use std::task::{Context, Poll, ready};
 
 /// How long a request's body may take altogether: a byte now and then would hold a connection for ever.
 const UPLOAD_NS: u64 = 600_000_000_000;
+/// A body that came with its head and is no larger is not counted: their number is bounded by that of connections.
+const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 /// Pieces of an answer up to this size are copied behind what goes before them and leave with it in one piece; a list
 /// of larger ones is cheaper to hand over as it is.
 pub const TOGETHER_BYTES_MAX: usize = 4 << 10;
@@ -155,20 +157,22 @@ pub async fn read(
     if line.stated().is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    // Most have come with their heads. They are small, and what holds them is counted by its connections.
+    let share = || Share { gateway: gateway.clone(), bytes: 0, bytes_max: server.bodies_bytes_max };
+    // Most have come with their heads.
     if let Some(bytes) = line.take_whole() {
-        return Ok(Taken { bytes, share: None });
+        let mut counted = (bytes.len() > UNCOUNTED_BYTES_MAX).then(share);
+        if counted.as_mut().is_some_and(|share| !share.grow(bytes.len())) {
+            return Err(full());
+        }
+        return Ok(Taken { bytes, share: counted });
     }
     let idle_ns = server.body_timeout_ms.saturating_mul(1_000_000);
     let until_ns = alarm.clock().mono_ns().saturating_add(UPLOAD_NS);
-    let share = Share { gateway: gateway.clone(), bytes: 0, bytes_max: server.bodies_bytes_max };
+    let share = share();
     let mut counted = Counted { line, share, over: false };
     match collect(&mut counted, bytes_max, Pauses { alarm, idle_ns, until_ns }).await {
         Ok(bytes) => Ok(Taken { bytes, share: Some(counted.share) }),
-        Err(_) if counted.over => Err(Problem::new(
-            Kind::BodiesFull,
-            "This gateway holds as many bytes of requests as it may (`server.bodies_bytes_max`); come back in a moment.",
-        )),
+        Err(_) if counted.over => Err(full()),
         Err(Stopped::TooLarge(_)) => Err(too_large(bytes_max)),
         Err(Stopped::Idle) => Err(Problem::new(
             Kind::BodyTimeout,
@@ -183,6 +187,13 @@ pub async fn read(
                 .at("invalid_body", None))
         }
     }
+}
+
+fn full() -> Problem {
+    Problem::new(
+        Kind::BodiesFull,
+        "This gateway holds as many bytes of requests as it may (`server.bodies_bytes_max`); come back in a moment.",
+    )
 }
 
 fn too_large(bytes_max: usize) -> Problem {

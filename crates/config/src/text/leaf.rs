@@ -126,7 +126,8 @@ impl Typed for Ratio {
         if (0.0..=1.0).contains(&number) {
             return Some(Self(number));
         }
-        out_of_range(&node, "expected a share from 0 to 1", found)
+        found.error(node.place, "expected a share from 0 to 1", "write 0.1 for a tenth, 1 for all of them");
+        None
     }
 }
 
