@@ -224,6 +224,26 @@ def test_errors_of_a_provider_are_lines_and_can_be_tried_again(bench):
 
 
 @pytest.mark.parametrize("unordered", [False, True])
+def test_killed_while_it_tries_again_it_loses_nothing_that_was_paid(bench, unordered):
+    bench.open()
+    bench.write(["{bad" if n % 11 == 5 else chat(n) for n in range(300)])
+    more = ["-q", *(["--unordered"] if unordered else [])]
+    assert bench.run(*more).returncode == 3
+    first, total = len(bench.calls()), 360
+    # Longer than it was: the output grows beyond where it ended before.
+    bench.write([chat(n) for n in range(total)])
+    child = bench.start(*more, "--retry-failed", "--max-rate", "40/s")
+    bench.world.wait("lab", calls=first + 50)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
+    done = bench.run(*more, "--retry-failed")
+    assert done.returncode == 0, done.stderr
+    assert sorted(ids(bench.read())) == sorted(call_ids(total)) and (unordered or ids(bench.read()) == call_ids(total))
+    assert len(set(answers(bench.read()))) == total
+    assert len(bench.calls()) < total + 20, "what was answered was paid again"
+
+
+@pytest.mark.parametrize("unordered", [False, True])
 def test_killed_ten_times_it_is_whole_and_nearly_nothing_is_paid_twice(bench, unordered):
     lines, kills, at_once = 3_000, 10, 24
     bench.open()

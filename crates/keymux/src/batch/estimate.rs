@@ -5,8 +5,8 @@
 use super::engine::Engine;
 use super::files::{self, BAD_SHOWN};
 use super::input::{Calls, Item, Lines, Source};
-use super::journal::Past;
 use super::line::{Bad, Call};
+use super::past::Past;
 use super::tell::{counted, dollars, duration};
 use crate::http1::Fields;
 use crate::live::Snapshot;

@@ -2,9 +2,10 @@
 //! writes answers.
 
 use super::input::{Calls, Item, Lines, Source, Stamp};
-use super::journal::{Entry, Past};
+use super::journal::Entry;
 use super::line::{Bad, NO_MODEL};
 use super::output::Output;
+use super::past::Past;
 use crate::rt;
 use std::sync::Arc;
 use tokio::sync::mpsc;

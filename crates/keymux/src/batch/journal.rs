@@ -3,15 +3,16 @@
 //!
 //! An entry is a line of text that says its length, then that many bytes, under one checksum; whatever a crash cut off at
 //! the end is found by it and dropped. Now and then a point is written: the output is on disk up to here. A rerun begins
-//! at the last point and writes again what came after it.
+//! at the last point and writes again what came after it. Before an output is written anew from its first line, that is
+//! written too: points before it speak of another output.
 //!
 //! When is it on disk? Each entry is handed to the kernel before its line counts as done, which outlives the process
 //! being killed, and made durable together with the output every two seconds and at the end, which outlives the machine
 //! losing its power: an fsync for each line would cost more than the lines.
 
+use super::past::{Look, Past};
 use super::terms::Terms;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -68,7 +69,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     offset: u64,
-    length: u32,
+    pub(super) length: u32,
     /// How its line ended.
     pub kind: Kind,
 }
@@ -88,36 +89,6 @@ pub struct Point {
 struct Header {
     keymux_batch: u32,
     terms: Terms,
-}
-
-/// What an earlier run has left.
-#[derive(Debug, Default)]
-pub struct Past {
-    /// Of the lines that are done, by their place; 0: not done.
-    pub marks: Vec<u32>,
-    /// How many of them ended with an answer, with an error, or could not be sent.
-    pub counts: [u64; 3],
-    /// What all calls cost, those too that ended in an error.
-    pub spent_nano_usd: u64,
-    /// The last point.
-    pub point: Point,
-    /// What came after it, or did not stand in its order yet.
-    pub unwritten: BTreeMap<u64, Place>,
-    /// Bytes at the end that a crash cut off.
-    pub torn_bytes: u64,
-    /// Lines that are done without an answer.
-    unanswered: HashMap<u64, Kind>,
-}
-
-/// How the past is read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Look {
-    /// The output is written anew from its first line.
-    pub afresh: bool,
-    /// Lines that ended with an error are done again.
-    pub retry_failed: bool,
-    /// It is only looked at.
-    pub dry: bool,
 }
 
 /// The file.
@@ -217,6 +188,16 @@ impl Journal {
         let head = format!("P {next} {out_bytes} {errors_bytes}");
         let sum = checksum(&head, &[]);
         self.pending.extend(format!("{head} {sum:08x}\n").bytes());
+    }
+
+    /// Says, durably, that the output is written anew from its first line; with `retry_failed`, that lines which ended
+    /// without an answer are not done.
+    pub fn anew(&mut self, retry_failed: bool) -> io::Result<()> {
+        let head = format!("N {}", u8::from(retry_failed));
+        let sum = checksum(&head, &[]);
+        self.pending.extend(format!("{head} {sum:08x}\n").bytes());
+        self.flush()?;
+        self.sync()
     }
 
     /// Hands what was added to the kernel.
@@ -331,6 +312,8 @@ impl Unread {
 enum Found {
     Entry(Entry, Place),
     Point(Point),
+    /// The output was begun anew, and lines that ended without an answer perhaps forgotten.
+    Anew(bool),
 }
 
 /// Reads what is whole.
@@ -385,6 +368,9 @@ impl<R: io::BufRead> Entries<R> {
                 let point = Point { next, out_bytes, errors_bytes };
                 Ok((checksum(head, &[]) == sum).then_some(Found::Point(point)))
             }
+            ["N", retry_failed] => {
+                Ok((checksum(head, &[]) == sum).then_some(Found::Anew(retry_failed == "1")))
+            }
             _ => Ok(None),
         }
     }
@@ -410,70 +396,35 @@ fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unrea
     if header.terms != *terms {
         return Err(Unread::Terms(header.terms, terms.clone()));
     }
-    let mut good = entries.at;
+    let (mut good, mut anew) = (entries.at, 0);
     while let Some(found) = entries.next()? {
         good = entries.at;
+        // What was written before the output was begun anew is not in it.
+        let is_kept = look.afresh || good < look.anew_at;
         match found {
             Found::Entry(entry, place) => past.take(&entry, place, look),
             Found::Point(point) => {
                 past.point = point;
-                if !look.afresh {
+                if !is_kept {
                     // In order, what came early stays until its turn; else all that came was written.
                     past.unwritten.retain(|seq, _| !terms.unordered && *seq >= point.next);
                 }
             }
+            Found::Anew(retry_failed) => {
+                anew = good;
+                past.point = Point::default();
+                if retry_failed {
+                    past.forget_unanswered();
+                }
+            }
         }
+    }
+    if anew > look.anew_at && !look.afresh {
+        return read(entries.input.into_inner(), terms, Look { anew_at: anew, ..look });
     }
     if look.afresh {
         past.point = Point::default();
     }
     past.torn_bytes = whole - good;
     Ok((good, past))
-}
-
-impl Past {
-    /// Whether a line is done.
-    pub fn has(&self, seq: u64) -> bool {
-        self.mark(seq).is_some()
-    }
-
-    /// The mark of a line that is done.
-    pub fn mark(&self, seq: u64) -> Option<u32> {
-        let mark = *self.marks.get(usize::try_from(seq).ok()?)?;
-        (mark != 0).then_some(mark)
-    }
-
-    /// Lines that are done.
-    pub fn done(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    fn take(&mut self, entry: &Entry, place: Place, look: Look) {
-        self.spent_nano_usd += entry.cost_nano_usd.unwrap_or(0);
-        if look.retry_failed && entry.kind != Kind::Answered {
-            return;
-        }
-        // Where it was done again, the later one counts.
-        let Ok(index) = usize::try_from(entry.seq) else { return };
-        if self.marks.len() <= index {
-            self.marks.resize(index + 1, 0);
-        }
-        let unanswered = self.unanswered.remove(&entry.seq);
-        if std::mem::replace(&mut self.marks[index], entry.mark) != 0 {
-            self.counts[unanswered.unwrap_or(Kind::Answered) as usize] -= 1;
-        }
-        self.counts[entry.kind as usize] += 1;
-        if entry.kind != Kind::Answered {
-            self.unanswered.insert(entry.seq, entry.kind);
-        }
-        // Of a batch that was finished only the lines are left, and only who wants it afresh misses the texts.
-        if place.length > 0 || look.afresh {
-            self.unwritten.insert(entry.seq, place);
-        }
-    }
-
-    /// The journal of a batch that was finished: which lines were answered is known, and no longer how.
-    pub fn is_without_texts(&self) -> bool {
-        self.unwritten.values().any(|place| place.length == 0)
-    }
 }

@@ -9,6 +9,7 @@ pub mod input;
 pub mod journal;
 pub mod line;
 pub mod output;
+pub mod past;
 pub mod record;
 pub mod run;
 pub mod tally;

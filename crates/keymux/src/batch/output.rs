@@ -5,7 +5,8 @@
 //! its place is remembered, so memory does not grow with how long the others take.
 
 use super::input::is_gzip;
-use super::journal::{Entry, Journal, Kind, Look, Past, Place, Point};
+use super::journal::{Entry, Journal, Kind, Place, Point};
+use super::past::{Look, Past};
 use super::terms::Terms;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -121,12 +122,7 @@ impl Target {
     /// As [`Output::open`].
     pub fn past(&self) -> Result<Past, String> {
         match self.journal_path().filter(|path| path.exists()) {
-            Some(path) => Ok(Journal::open(
-                &path,
-                &self.terms,
-                Look { afresh: false, retry_failed: self.retry_failed, dry: true },
-            )?
-            .1),
+            Some(path) => Ok(Journal::open(&path, &self.terms, Look::dry(self.retry_failed))?.1),
             None => Ok(Past::default()),
         }
     }
@@ -189,9 +185,10 @@ impl Output {
         let retry_failed = target.retry_failed && past.counts[1] + past.counts[2] > 0;
         let errors_length = terms.errors.as_ref().map_or(0, |path| length(Path::new(path)));
         let is_short = length(out) < past.point.out_bytes || errors_length < past.point.errors_bytes;
-        if is_short || retry_failed {
+        let is_anew = is_short || retry_failed;
+        if is_anew {
             drop(journal);
-            (journal, past) = Journal::open(&path, &terms, Look { afresh: true, retry_failed, dry: false })?;
+            (journal, past) = Journal::open(&path, &terms, Look::afresh(retry_failed))?;
         }
         if past.is_without_texts() {
             return Err(format!(
@@ -199,6 +196,10 @@ impl Output {
                 out.display(),
                 path.display()
             ));
+        }
+        if is_anew {
+            // Before the first byte is cut off: the points that are there speak of the output as it was.
+            journal.anew(retry_failed).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let out = Sink::open(out, past.point.out_bytes)?;
         let errors = terms.errors.as_ref().map(|path| Sink::open(Path::new(path), past.point.errors_bytes));

@@ -4,9 +4,10 @@
 use super::engine::{Done, Engine, Job, NotNow, Over};
 use super::files::{self, Read, Write, Written};
 use super::input::{Item, Source, Stamp};
-use super::journal::{Kind, Past};
+use super::journal::Kind;
 use super::line::Call;
 use super::output::Output;
+use super::past::Past;
 use super::tally::Tally;
 use super::watch;
 use super::window::Window;

@@ -195,6 +195,51 @@ fn lines_that_failed_are_done_again_where_they_stood() {
     assert!(Output::open(&target).err().unwrap().contains("is not as it was left"));
 }
 
+/// The process may die anywhere in it, before a point or after one, and whoever comes next asks for the same or not.
+#[test]
+fn a_retry_that_was_killed_loses_no_answer() {
+    for (unordered, done, synced, again) in [false, true].into_iter().flat_map(|unordered| {
+        [(0, false), (1, true), (4, false), (4, true)]
+            .into_iter()
+            .flat_map(move |(done, synced)| [true, false].map(|again| (unordered, done, synced, again)))
+    }) {
+        let folder = Folder::new("retry-killed");
+        let target = folder.target(unordered, false);
+        begun(&target, &ORDER, 7);
+        let retry = Target { retry_failed: true, ..target.clone() };
+        // Longer than what stood there before.
+        let mended = |seq| Entry {
+            kind: Kind::Answered,
+            text: format!("mended {seq} {}\n", "y".repeat(400)).into_bytes(),
+            ..entry(seq)
+        };
+        let (mut output, _) = Output::open(&retry).unwrap();
+        for seq in &[2, 5, 8, 9][..done] {
+            output.take(&[mended(*seq)]).unwrap();
+        }
+        if synced {
+            output.sync().unwrap();
+        }
+        drop(output);
+        let (mut output, past) = Output::open(if again { &retry } else { &target }).unwrap();
+        let left: Vec<u64> = (0..10).filter(|seq| !past.has(*seq)).collect();
+        assert_eq!(left, [2, 5, 8, 9][done..], "{unordered} {synced} {again}");
+        for seq in left {
+            output.take(&[mended(seq)]).unwrap();
+        }
+        output.close(true).unwrap();
+        let mut found: Vec<_> = held(&folder.at("out")).lines().map(str::to_owned).collect();
+        let own = |seq| if [2, 5, 8, 9].contains(&seq) { mended(seq) } else { entry(seq) };
+        let mut whole: Vec<_> =
+            (0..10).map(|seq| String::from_utf8(own(seq).text).unwrap().replace('\n', "")).collect();
+        if unordered {
+            found.sort();
+            whole.sort();
+        }
+        assert_eq!(found, whole, "{unordered} {done} {synced} {again}");
+    }
+}
+
 #[test]
 fn what_would_mix_or_overwrite_is_refused_with_the_mend() {
     let folder = Folder::new("refused");
