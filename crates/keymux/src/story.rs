@@ -48,6 +48,14 @@ impl Outcome {
     }
 }
 
+/// Longest name of a model that is remembered, in bytes: clients write it, and thousands of requests are remembered.
+const MODEL_BYTES_MAX: usize = 256;
+
+/// A model's name, in bounds.
+fn remembered(model: &str) -> &str {
+    &model[..model.floor_char_boundary(MODEL_BYTES_MAX)]
+}
+
 /// What is added up when it is over.
 #[derive(Default)]
 struct Counted {
@@ -149,7 +157,7 @@ impl Story {
     /// The model, as the client wrote it, and whether it is to answer by a stream.
     pub fn asks_for(&mut self, model: &str, stream: bool) {
         self.told.stream = stream;
-        model.clone_into(&mut self.told.record.model);
+        remembered(model).clone_into(&mut self.told.record.model);
     }
 
     /// It is known where it goes and in which class it waits.
@@ -217,7 +225,10 @@ impl Story {
         self.told.steps.push(Step {
             provider: upstream.name.clone(),
             key: key.name.clone(),
-            model: lease.model.clone(),
+            model: match remembered(&lease.model) {
+                short if short.len() < lease.model.len() => short.into(),
+                _ => lease.model.clone(),
+            },
             begun_ns: now_ns.saturating_sub(self.told.at.mono_ns),
             ended_ns: None,
             waited_ns: lease.waited_ns,

@@ -3,8 +3,13 @@
 //!
 //! Careful in one direction. A refusal counts only where another key of that provider was taken in the same round:
 //! providers in trouble refuse everybody (`OpenRouter` did in February 2026), and with one key alone there is nobody to ask.
-//! Traffic will tell. What the provider states as a fact in an answer of its own needs no witness. A key that a check
-//! brought back is on trial: should requests be refused all the same, it rests twice as long, whatever checks say.
+//! Traffic will tell. What a provider states of money (a cap that is used up, an empty balance) needs no witness; that a
+//! key has expired or cannot call models does, as our clock or reading may be wrong. A key that a check brought back is
+//! on trial: should requests be refused all the same, it rests twice as long, whatever checks say.
+//!
+//! Some providers have no call that speaks of the key, and are asked for their list of models instead. A key may be kept
+//! from that list and answer all else: such a refusal benches once and never goes on with it, so that a live request
+//! finds out, and counts for nothing once a request went well with the key's secret.
 
 use crate::Policy;
 use crate::blame::Class;
@@ -30,6 +35,10 @@ pub struct Found {
     pub says: Says,
     /// Its account's free models are used up for this long.
     pub free_models_out_ns: Option<u64>,
+    /// It was asked for by the list of models, which does not speak of the key itself.
+    pub by_list: bool,
+    /// Its secret is another one than at the last look.
+    pub renewed: bool,
 }
 
 /// How a key is.
@@ -86,15 +95,22 @@ impl Policy {
             }
         }
         for found in round {
-            let Some(key) = self.pool.keys.get(found.key.0 as usize).filter(|k| k.present) else { continue };
+            let key = self.pool.keys.get_mut(found.key.0 as usize).filter(|k| k.present);
+            let Some(key) = key else { continue };
+            key.proven &= !found.renewed;
             let account = key.account;
-            let witnesses = taken.get(&key.provider);
+            let (proven, stands) = (key.proven, key.bench.due().is_some());
+            let account_stands = self.pool.account(account).bench.due().is_some();
+            if found.by_list && found.says.is_bad() && (proven || stands || account_stands) {
+                continue;
+            }
+            let witnesses = taken.get(&self.pool.key(found.key).provider);
             let believed = match found.says {
                 // One that stands is only gone on with.
-                Says::Refused => witnesses.is_some() || key.bench.due().is_some(),
+                Says::Refused => witnesses.is_some() || stands,
                 Says::NoMoney { stated: false } => {
                     witnesses.is_some_and(|accounts| accounts.iter().any(|other| *other != account))
-                        || self.pool.account(account).bench.due().is_some()
+                        || account_stands
                 }
                 _ => true,
             };

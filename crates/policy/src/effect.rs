@@ -151,7 +151,9 @@ impl Policy {
         t.ok_at = Some(now.mono_ns);
         self.pool.provider_models[t.provider_model].breaker.success(now.mono_ns, sent, settings);
         let (key, account, provider) = (t.key, t.account, t.provider);
-        self.pool.key_mut(key).counts.ok += 1;
+        let key = self.pool.key_mut(key);
+        key.counts.ok += 1;
+        key.proven = true;
         let account = &mut self.pool.accounts[account.0 as usize];
         account.counts.ok += 1;
         let second = &mut account.tried_second;

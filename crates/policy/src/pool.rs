@@ -92,6 +92,8 @@ pub(crate) struct Key {
     pub(crate) weight: f64,
     pub(crate) models: ModelSet,
     pub(crate) bench: Gate,
+    /// A request went well with it, and no check has met another secret since.
+    pub(crate) proven: bool,
     pub(crate) quota: Gate,
     pub(crate) domains: Vec<usize>,
     pub(crate) targets: Vec<usize>,

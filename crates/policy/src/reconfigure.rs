@@ -165,6 +165,7 @@ impl Policy {
                     weight: spec.weight,
                     models: spec.models.clone(),
                     bench: Gate::default(),
+                    proven: false,
                     quota: Gate::default(),
                     domains: Vec::new(),
                     targets: Vec::new(),

@@ -398,6 +398,52 @@ def test_what_all_keys_meet_at_once_benches_none(front, provider, case):
         provider.clear(provider="or")
 
 
+def test_a_key_that_may_not_list_models_serves_on(workshop):
+    """Some keys may call models and nothing else: to the list they are refused as an unknown key is."""
+    barred: set[str] = set()
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    chat = {"id": "c", "object": "chat.completion", "model": "m", "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "y"}}]}
+    refusal = {"error": {"message": "not allowed to call this route", "type": "auth_error", "code": "401"}}
+
+    def answer(connection, request):
+        secret = request.get("authorization").removeprefix("Bearer ")
+        if request.target.endswith("/chat/completions"):
+            connection.send(raw.response_bytes(json.dumps(chat).encode()))
+        elif secret in barred:
+            connection.send(raw.response_bytes(json.dumps(refusal).encode(), status="401 Unauthorized"))
+        else:
+            models = {"object": "list", "data": [{"id": "m", "object": "model"}]}
+            connection.send(raw.response_bytes(json.dumps(models).encode()))
+        return True
+
+    upstream = workshop.upstream(answer)
+    config = harness.SERVER + given("or", f"{upstream.url}/v1", "a", "b", dialect="openai") + CHECKED
+    gateway = workshop.gateway(config)
+    until(gateway, lambda keys: all(key["check"] for key in keys.values()))
+
+    def called() -> int:
+        """How many calls b has served, after two more."""
+        for _ in range(2):
+            # Another conversation each time: one stays with its key.
+            body["messages"][0]["content"] = f"{len(upstream.requests)}"
+            answer = raw.exchange(gateway.address, raw.request_bytes("/v1/chat/completions", body, AUTH))
+            assert answer.status == 200, answer.body
+        wanted = "Bearer sk-test-or-b"
+        return sum(r.target.endswith("/chat/completions") and r.get("authorization") == wanted for r in upstream.requests)
+
+    until(gateway, lambda _: called() > 0)
+    barred.update({"sk-test-or-b", "sk-test-or-new"})
+    first = until(gateway, lambda keys: keys["b"]["check"]["state"] == "refused")
+    # The end of a second round: what the first did is to be seen by then.
+    again = until(gateway, lambda keys: keys["b"]["check"]["checked_at"] != first["b"]["check"]["checked_at"])
+    assert again["b"]["check"]["state"] == "refused" and again["b"]["state"] == "ready", again
+    before = called()
+    until(gateway, lambda _: called() > before)
+    gateway.config.write_text(gateway.config.read_text().replace("sk-test-or-b", "sk-test-or-new"))
+    until(gateway, lambda keys: keys["b"]["state"] == "benched")
+
+
 def test_a_configuration_that_names_accounts_is_not_overruled(front):
     names = 'keys = [{ name = "main", account = "a", secret = "literal:sk-test-or-main" }, { name = "spare", account = "b", secret = "literal:sk-test-or-spare" }]\n'
     gateway, _ = front("odd")

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+import crashes
 import harness
 import raw
 
@@ -149,7 +150,7 @@ def test_a_plain_call_is_a_server_span_of_the_callers_trace_and_a_client_span(wo
     assert of.scope_spans[0].scope.name == "keymux"
     for secret in (PROMPT, "Rex", "sk-test", harness.TOKEN):
         assert secret.encode() not in sent.body, secret
-    assert "keymux_traces_sent_total 1" in front.metrics()
+    until(lambda: "keymux_traces_sent_total 1" in front.metrics())
 
 
 def test_a_stream_tells_when_its_first_chunk_came_and_what_it_used(world, workshop):
@@ -326,3 +327,36 @@ def test_spans_of_the_last_requests_are_sent_at_the_end(workshop):
         assert ask(front, "lab:m").status == 200
     assert front.stop() == 0
     assert len(collector.requests()) == 3
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(workshop):
+    """Its patience is never used up: the end comes first, and what is left is tried once more on another connection."""
+    over = threading.Event()
+
+    def hang(_connection, _request):
+        over.wait()
+
+    collector = Collector(workshop, hang)
+    front, _ = workshop.in_front_of(raw.always(raw.response_bytes(json.dumps(CHAT).encode())), server=traced(collector))
+    assert ask(front, "lab:m").status == 200
+    collector.upstream.wait_for(1)
+    try:
+        assert front.stop() == 0
+    finally:
+        over.set()
+    assert len(collector.upstream.requests) == 2
+    assert "takes no spans" not in front.log(), "nobody waited for it as long as a collector may take"
+
+
+def test_a_models_name_is_remembered_and_shown_in_bounds(workshop):
+    collector = Collector(workshop)
+    front, upstream = workshop.in_front_of(raw.always(raw.response_bytes(json.dumps(CHAT).encode())), server=traced(collector))
+    name = "\N{SNOWMAN}" * 350_000
+    answer = ask(front, f"lab:{name}")
+    assert answer.status == 200, answer.body[:200]
+    assert upstream.requests[0].json["model"] == name, "what is sent is not cut"
+    server, (client,) = collector.wait(answer)
+    assert told(server)["keymux.model"] == "lab:" + name[:84], "the most whole characters that 256 bytes hold"
+    assert (client.name, told(client)["gen_ai.request.model"]) == ("chat " + name[:85], name[:85])
+    (recent,) = crashes.admin(front, "/admin/requests")["requests"]
+    assert recent["model"] == "lab:" + name[:84] and len(json.dumps(recent)) < 10_000

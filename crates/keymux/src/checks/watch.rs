@@ -20,6 +20,9 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(5);
 /// A bench that will be probed before the next look but one is checked now.
 const AHEAD_NS: u64 = 12_000_000_000;
+/// Before its turn, nobody is looked at again sooner: a look that finds nothing out leaves the bench as it is. Less than
+/// the shortest bench without a stated time lasts until it is to be looked at.
+const AGAIN_NS: u64 = 40_000_000_000;
 const MS: u64 = 1_000_000;
 
 /// Checks keys, for ever.
@@ -60,7 +63,9 @@ fn every_key(snapshot: &Snapshot) -> Vec<(usize, usize)> {
 
 /// Keys whose turn comes early: those that were never looked at, and those that a request would have to try out.
 fn early(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(usize, usize)> {
-    let due = gateway.scheduler.due_for_check(AHEAD_NS);
+    let mut due = gateway.scheduler.due_for_check(AHEAD_NS);
+    let now_ns = gateway.clock.mono_ns();
+    due.retain(|key| gateway.checks.of(*key).is_none_or(|last| is_long_ago(last.sent_ns, now_ns)));
     let wanted = |(p, k): &(usize, usize)| {
         let Some((id, entry)) = snapshot
             .key_ids
@@ -74,6 +79,11 @@ fn early(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(usize, usize)> {
         due.contains(&id) || !gateway.checks.has(id, credential)
     };
     every_key(snapshot).into_iter().filter(wanted).collect()
+}
+
+/// Whether a key that was asked for then may be asked for again before its turn.
+fn is_long_ago(sent_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(sent_ns) >= AGAIN_NS
 }
 
 /// Asks for these keys and hands on what is found.
@@ -97,7 +107,13 @@ async fn round(gateway: &Arc<Gateway>, snapshot: &Arc<Snapshot>, dialer: &Dialer
             gateway.scheduler.owned_by(key, owner);
         }
     }
-    let found: Vec<Found> = checked.iter().map(|c| found(c, now_unix_ns)).collect();
+    let is_renewed = |key: KeyId| {
+        let credential =
+            snapshot.key(key).and_then(|entry| entry.credential.as_ref()).map(|(_, value)| value);
+        gateway.checks.of(key).is_some() && !gateway.checks.has(key, credential)
+    };
+    let found: Vec<Found> =
+        checked.iter().map(|c| Found { renewed: is_renewed(c.key), ..found(c, now_unix_ns) }).collect();
     gateway.scheduler.checked(&found);
     for one in checked {
         let credential = snapshot.key(one.key).and_then(|entry| Some(entry.credential.as_ref()?.1.clone()));
@@ -124,12 +140,28 @@ fn found(checked: &Checked, now_unix_ns: u64) -> Found {
     let free = checked.facts.as_ref().and_then(|facts| facts.free_models?.remaining);
     let midnight = || Reset::Daily.next(now_unix_ns).map(|at| at.saturating_sub(now_unix_ns));
     let free_models_out_ns = if free == Some(0) { midnight() } else { None };
-    Found { key: checked.key, sent_mono_ns: checked.sent_ns, says, free_models_out_ns }
+    Found {
+        key: checked.key,
+        sent_mono_ns: checked.sent_ns,
+        says,
+        free_models_out_ns,
+        by_list: checked.way == Way::Models,
+        renewed: false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_before_its_turn_is_not_repeated_at_once_and_a_first_bench_is_still_looked_at() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        assert!(!is_long_ago(SECOND_NS, SECOND_NS) && !is_long_ago(SECOND_NS, 36 * SECOND_NS));
+        // Benched for a minute, less a tenth, by a check.
+        let bench_ns = 54 * SECOND_NS;
+        assert!(is_long_ago(SECOND_NS, SECOND_NS + bench_ns - AHEAD_NS));
+    }
 
     #[test]
     fn rounds_come_a_tenth_sooner_or_later() {

@@ -96,7 +96,12 @@ impl Sender {
     async fn deliver(&mut self, batch: &mut Vec<Traced>, stop: &mut Stop) {
         let mut pause = PAUSE_MIN;
         while !batch.is_empty() {
-            let Err(asked) = self.send(batch).await else { return };
+            // A collector that hangs does not hold up the end.
+            let sent = tokio::select! {
+                sent = self.send(batch) => sent,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let Err(asked) = sent else { return };
             tokio::select! {
                 () = sleep(asked.unwrap_or(pause).clamp(pause, PAUSE_MAX)) => {}
                 _ = stop.wait_for(|stop| *stop) => return,

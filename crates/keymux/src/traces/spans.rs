@@ -131,7 +131,7 @@ fn client(traced: &Traced, config: &Config, nth: u32, step: &Step) -> Span {
     let operation = names::operation(*endpoint);
     let mut attributes = Attributes::of(config.traces.names);
     attributes.text(Fact::Operation, operation);
-    attributes.text(Fact::RequestModel, &step.model);
+    attributes.text(Fact::RequestModel, &shown(&step.model));
     // It may be gone by a reload.
     if let Some(provider) = config.providers.iter().find(|provider| provider.name == step.provider) {
         attributes.text(Fact::Provider, names::provider(provider.preset, provider.dialect));
@@ -169,7 +169,7 @@ fn client(traced: &Traced, config: &Config, nth: u32, step: &Step) -> Span {
         parent: Some(trace.server_span()),
         parent_is_remote: false,
         state: trace.state.clone(),
-        name: format!("{operation} {}", step.model),
+        name: format!("{operation} {}", shown(&step.model)),
         kind: Kind::Client,
         start_unix_ns: at(step.begun_ns),
         end_unix_ns: at(step.ended_ns.unwrap_or(told.record.total_ns)),

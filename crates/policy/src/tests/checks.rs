@@ -19,13 +19,17 @@ impl World {
 
     /// What keys 0, 1, … are found to be, asked for at `sent`.
     fn checks_sent(&mut self, sent: u64, says: &[Says]) {
-        let found = |(key, says): (usize, &Says)| Found {
-            key: KeyId(u32::try_from(key).unwrap()),
-            sent_mono_ns: sent,
-            says: *says,
-            free_models_out_ns: None,
-        };
-        let round: Vec<Found> = says.iter().enumerate().map(found).collect();
+        let round = round(sent, says);
+        self.policy.checked(self.now(), &round);
+    }
+
+    /// The same by lists of models; key 0 has another secret than at the last look, or not.
+    fn lists(&mut self, says: &[Says], renewed: bool) {
+        let mut round = round(self.ns, says);
+        for found in &mut round {
+            found.by_list = true;
+        }
+        round[0].renewed = renewed;
         self.policy.checked(self.now(), &round);
     }
 
@@ -39,6 +43,18 @@ impl World {
     fn due(&self, within_s: u64) -> Vec<u32> {
         self.policy.due_for_check(self.now(), within_s * SECOND).into_iter().map(|key| key.0).collect()
     }
+}
+
+fn round(sent: u64, says: &[Says]) -> Vec<Found> {
+    let found = |(key, says): (usize, &Says)| Found {
+        key: KeyId(u32::try_from(key).unwrap()),
+        sent_mono_ns: sent,
+        says: *says,
+        free_models_out_ns: None,
+        by_list: false,
+        renewed: false,
+    };
+    says.iter().enumerate().map(found).collect()
 }
 
 /// Two accounts of one key each, and a third of two.
@@ -176,6 +192,57 @@ fn a_check_is_the_probe_so_that_no_request_has_to_be() {
 }
 
 #[test]
+fn a_key_that_may_not_list_models_is_tried_by_a_request_and_then_left_alone() {
+    let mut w = World::new(fleet(2, &[]));
+    w.lists(&[Says::Refused, WORKS], false);
+    let until = w.benched(0).expect("it may be the key");
+    w.ns = until - 10 * SECOND;
+    w.lists(&[Says::Refused, WORKS], false);
+    w.lists(&[Says::Refused], false);
+    assert_eq!(w.benched(0), Some(until), "that says no more than before");
+    w.ns = until;
+    w.lists(&[Says::Refused, WORKS], false);
+    let lease = w.go();
+    assert!(lease.probe && lease.key == KeyId(0), "{lease:?}");
+    w.ok(lease);
+    assert_eq!(w.benched(0), None);
+    for _ in 0..20 {
+        w.pass(300.0);
+        w.lists(&[Says::Refused, WORKS], false);
+        assert_eq!(w.benched(0), None, "it works, whatever the list says");
+    }
+    w.lists(&[Says::Refused, WORKS], true);
+    assert!(w.benched(0).is_some(), "nobody has called with the new secret");
+}
+
+#[test]
+fn a_key_that_worked_is_benched_by_a_call_that_speaks_of_it_all_the_same() {
+    let mut w = World::new(fleet(2, &[]));
+    while served(&mut w) != KeyId(0) {}
+    w.pass(1.0);
+    w.lists(&[Says::Refused, WORKS], false);
+    w.lists(&[Says::NoMoney { stated: false }, WORKS], false);
+    assert!(w.health().is_empty(), "{:?}", w.health());
+    w.checks(&[Says::Refused, WORKS]);
+    assert!(w.benched(0).is_some());
+}
+
+#[test]
+fn an_account_that_is_out_by_a_list_is_tried_by_a_request() {
+    let mut w = World::new(fleet(2, &[]));
+    let broke = [Says::NoMoney { stated: false }, WORKS];
+    w.lists(&broke, false);
+    assert_eq!(w.health().len(), 1);
+    w.pass(55.0);
+    w.lists(&broke, false);
+    w.pass(15.0);
+    let lease = w.go();
+    assert!(lease.probe && lease.key == KeyId(0), "{lease:?}");
+    w.ok(lease);
+    assert!(w.health().is_empty(), "{:?}", w.health());
+}
+
+#[test]
 fn a_key_that_was_answered_meanwhile_is_not_refused() {
     let mut w = World::new(fleet(1, &[]));
     let sent = w.ns;
@@ -244,7 +311,7 @@ fn free_models_that_are_used_up_are_shut_until_midnight_and_others_are_not() {
     fleet.routes.push(route(1, &[]));
     fleet.routes[1].tiers = vec![vec![free]];
     let mut w = World::new(fleet);
-    let says = |free_models_out_ns| Found { key: KeyId(0), sent_mono_ns: 0, says: WORKS, free_models_out_ns };
+    let says = |free_models_out_ns| Found { free_models_out_ns, ..round(0, &[WORKS])[0] };
     w.policy.checked(w.now(), &[says(Some(DAY / 2))]);
     assert!(matches!(w.events(), [What::QuotaShut { account: AccountId(0), model: None, .. }]));
     let lease = w.go();
