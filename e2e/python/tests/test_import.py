@@ -99,6 +99,18 @@ def test_standard_input_and_output():
     assert done.stdout == keymux("import", "litellm", "-", "-o", "-", stdin=GOOD).stdout
 
 
+def test_a_credential_in_a_header_of_any_name_is_listed_and_never_printed():
+    for value in ("Basic SECRETI", "bearer SECRETI", "sk-SECRETI", "3f8a91c0SECRETIde7b4452a6f0"):
+        text = GOOD + (
+            "  - model_name: other\n    litellm_params:\n      model: openai/gpt-5\n      api_key: os.environ/OPENAI_KEY_9\n"
+            f'      extra_headers: {{X-Custom: "{value}", X-Team: search}}\n'
+        )
+        done = keymux("import", "litellm", "-", stdin=text)
+        assert done.returncode == 0, done.stderr
+        assert "SECRETI" not in done.stdout + done.stderr and "X-Custom" in done.stderr, done.stderr
+        assert "search" in done.stdout
+
+
 def test_nothing_is_overwritten_unasked(tmp_path):
     theirs, ours = tmp_path / "config.yaml", tmp_path / "keymux.toml"
     theirs.write_text(GOOD)
@@ -121,6 +133,8 @@ WRONG = {
     "an output that is a folder": (["-", "-o", "."], GOOD, 2, ["folder"]),
     "nothing": (["-"], "", 2, ["standard input", "nothing in it"]),
     "a tab": (["-"], "model_list:\n\t- a\n", 2, [":2:", "no tabs"]),
+    "a NUL": (["-"], "model_list:\n- model_name: m\0\n", 2, ["unprintable", "NUL"]),
+    "an object of Python": (["-"], 'model_list: !!python/object/apply:os.system ["id"]\n', 2, [":1:", "!!python", "take it out"]),
     "a name twice": (["-"], "model_list: []\nmodel_list: []\n", 2, [":2:", "stands twice", "line 1"]),
     "an alias of nothing": (["-"], "model_list: *x\n", 2, [":1:", "anchor"]),
     "another program's file": (["-"], "services: {}\n", 2, ["none of its sections"]),

@@ -275,6 +275,9 @@ def test_a_broken_file_is_told_with_its_line_and_another_models_requests_are_not
     head = "started_unix_ms,model,input_tokens,output_tokens,status\n"
     rows.write_text(head + "1000,moon,10,10,200\n2000,moon,ten,10,200\n")
     assert "rows.csv:3: `input_tokens` is no whole number" in refused("--replay", str(rows), "--config", str(lab))
+    rows.write_text(head + f"1000,moon,10,10,200\n2000,moon,{2**64 - 1},{2**64 - 1},200\n")
+    said = refused("--replay", str(rows), "--config", str(lab))
+    assert "rows.csv:3: `input_tokens`" in said and "mend this row" in said
     rows.write_text(head + "1000,mooon,10,10,200\n")
     said = refused("--replay", str(rows), "--config", str(lab))
     assert "none of the requests can be replayed" in said and "did you mean `moon`" in said
@@ -282,6 +285,26 @@ def test_a_broken_file_is_told_with_its_line_and_another_models_requests_are_not
     notes = told("--replay", str(rows), "--config", str(lab))["notes"]
     assert any("1 that had no route for model `mooon`" in note for note in notes)
     assert any("1 that were wrong" in note for note in notes)
+
+
+def test_a_time_too_long_to_be_replayed_is_refused_and_no_request_is_dropped(lab, tmp_path):
+    rows, batch = tmp_path / "rows.csv", tmp_path / "in.jsonl"
+    head, day = "started_unix_ms,model,input_tokens,output_tokens\n", 86_400_000
+    at = ["--replay", str(rows), "--config", str(lab)]
+    for first, last in ((1_800_000_000, 1_800_000_000_000), (1_800_000_000_000, 1_800_000_000_000 + 4_000 * day)):
+        rows.write_text(head + f"{last},moon,10,10\n{first},moon,10,10\n")
+        said = refused(*at)
+        assert all(part in said for part in (f"{first})", f"({last})", "366", "--since", "milliseconds")), said
+    assert told(*at, "--since", "2030-01-01", "--until", "2100-01-01")["past"]["requests"] == 1
+    rows.write_text(head + "".join(f"{1_800_000_000_000 + n * 366 * day},moon,10,10\n" for n in range(2)))
+    said = told(*at)
+    assert said["past"]["requests"] == said["compare"][0]["runs"][0]["by_name"]["requests"] == 2
+    batch.write_text('{"prompt": "Hello", "model": "moon", "max_tokens": 18446744073709551615}\n' * 50)
+    said = refused("--replay", str(batch), "--config", str(lab), "--rate", "1e-9")
+    assert all(part in said for part in ("--rate 1e-9", "50 lines", "366", "greater rate")), said
+    said = told("--replay", str(batch), "--config", str(lab), "--rate", "0.001")
+    assert said["compare"][0]["runs"][0]["by_name"]["requests"] == 50
+    assert "--output-tokens" in refused("--replay", str(batch), "--config", str(lab), "--output-tokens", str(2**64 - 1))
 
 
 def test_a_ledger_that_is_none_or_of_another_version_is_left_alone(lab, tmp_path):

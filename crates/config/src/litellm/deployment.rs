@@ -5,6 +5,7 @@ use super::address::{self, Address, No, no};
 use super::fields::{Env, Fields, Found, REFERENCE, variable};
 use super::notes::{Notes, Spot};
 use super::reasons;
+use super::telling::may_hold_secret;
 use crate::render::is_surely_secret;
 use crate::resolve::may_be_header;
 use std::collections::BTreeMap;
@@ -361,7 +362,7 @@ fn headers(params: &mut Fields<'_>, notes: &mut Notes) -> Vec<(String, String)> 
             let lower = entry.name.to_ascii_lowercase();
             let telling = TELLING.iter().any(|word| lower.contains(word))
                 || value.starts_with(REFERENCE)
-                || value.split([' ', ',', ';']).any(is_surely_secret);
+                || may_hold_secret(value);
             if telling {
                 let why = "may carry a credential, which must not stand in this file";
                 let instead = "if it is the key, say auth = \"header:NAME\" in the provider and put the secret into `keys`; \

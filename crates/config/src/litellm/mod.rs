@@ -15,6 +15,7 @@ mod notes;
 mod reasons;
 mod routes;
 mod settings;
+mod telling;
 mod vendors;
 mod write;
 mod yaml;

@@ -127,7 +127,11 @@ fn hint(text: &str, marker: &Marker, info: &str) -> String {
         line.is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'))
     };
     let line = marker.line();
-    if info.contains("tab") || tabbed(text.lines().nth(line.saturating_sub(1))) {
+    // Not `contains`: "unprintable" has a tab in it.
+    let speaks_of_tabs = info.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "tab" | "tabs"));
+    if info.contains("unprintable") {
+        "take it out: a configuration has no control characters, such as NUL".to_owned()
+    } else if speaks_of_tabs || tabbed(text.lines().nth(line.saturating_sub(1))) {
         "indent with spaces: YAML takes no tabs".to_owned()
     } else if info.contains("anchor") {
         "an alias (*name) needs its anchor (&name) above it".to_owned()
@@ -290,14 +294,21 @@ fn merge(mut entries: Vec<Entry>, merged: &[Node], at: (u32, u32)) -> Result<Vec
     Ok(entries)
 }
 
-/// Whether a tag says that this is a text. Tags that are not YAML's own are for other programs.
+/// What a value can be said to be.
+const CORE: &[&str] = &["str", "int", "float", "bool", "null", "seq", "map"];
+
+/// Whether a tag says that this is a text. Tags that are not of YAML's core are for other programs, or make objects of
+/// Python (`!!python/object/apply:…`), which stand under YAML's own prefix.
 fn tagged(tag: Option<&Tag>, at: (u32, u32)) -> Result<bool, Problem> {
     match tag {
         None => Ok(false),
-        Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix == "str"),
+        Some(tag) if tag.is_yaml_core_schema() && CORE.contains(&tag.suffix.as_str()) => {
+            Ok(tag.suffix == "str")
+        }
         Some(tag) => {
-            let message = format!("the tag {tag} is none of YAML's own");
-            Err(trouble(at, &message, "take it out; LiteLLM does not read it either"))
+            let shown = if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() };
+            let message = format!("the tag {shown} is none of YAML's own");
+            Err(trouble(at, &message, "take it out, and write a plain value, list or mapping"))
         }
     }
 }
@@ -356,6 +367,17 @@ mod tests {
         let (line, told) = wrong("a: 1\n---\nb: 2\n");
         assert!((2..=3).contains(&line) && told.contains("second document"), "{line} {told}");
         assert!(wrong("a: !vault x\n").1.contains("tag !vault"));
+        for text in [
+            "a: !!python/object/apply:os.system [\"id\"]\n",
+            "a: !!python/name:os.system x\n",
+            "a: !!set {x}\n",
+        ] {
+            let told = wrong(text).1;
+            assert!(told.contains("tag !!") && told.contains("none of YAML's own"), "{text}: {told}");
+        }
+        assert!(parse("a: !!int 1\nb: !!map {c: !!seq [!!null ~, !!bool yes, !!float 1]}\n").is_ok());
+        let told = wrong("a: 1\nb: m\u{0}\n").1;
+        assert!(told.contains("NUL") && !told.contains("tabs"), "{told}");
         assert!(wrong("a: [1, 2\nb: 3\n").1.contains("not YAML"));
         assert!(wrong("[a]: 1\n").1.contains("name of a setting"));
         assert!(wrong("a: &a [1, *a]\n").1.contains("inside of what it stands for"));

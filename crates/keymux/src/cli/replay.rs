@@ -6,6 +6,7 @@ use super::{Failure, levels, say, serve, simulate, width, world};
 use crate::batch::tell::{counted, duration};
 use crate::clock::Clock;
 use crate::keys::shown;
+use crate::replay::TOKENS_MAX;
 use crate::replay::fleet::Fleet;
 use crate::replay::past::Past;
 use crate::replay::read::{self, Batch, Found, LedgerError};
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// From when on, where it is not said.
 const SINCE: &str = "24h";
+/// No longer time is replayed: a simulated gateway that has nothing to do for a year takes that for a fault, and stops.
+const DAYS_MAX: u64 = 366;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
@@ -44,7 +47,7 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "NAME", requires = "from")]
     model: Option<String>,
     /// Tokens of an answer to a line of a batch file, if its own cap is not smaller.
-    #[arg(long, value_name = "N", requires = "from", default_value_t = 300)]
+    #[arg(long, value_name = "N", requires = "from", default_value_t = 300, value_parser = clap::value_parser!(u64).range(..=TOKENS_MAX))]
     output_tokens: u64,
 }
 
@@ -73,6 +76,9 @@ pub(super) fn run(args: &simulate::Args) -> Result<(), Failure> {
     };
     let span = span(&args.replay)?;
     let mut found = found(&args.replay, from, config.as_ref(), span)?;
+    if let Some(told) = too_long(&found, args.replay.rate) {
+        return Err(Failure::Mend(told));
+    }
     let fleet_of = config.as_ref().filter(|_| args.scenario.is_none());
     let saved = fleet_of.and_then(|config| levels::read(&levels::path(&config.server.data_dir)));
     let mut fleet = match (&args.scenario, fleet_of) {
@@ -233,6 +239,30 @@ fn of_ledger(target: &Target, config: Option<&Config>, span: Option<Span>) -> Re
         None => "there is none at all yet".to_owned(),
     };
     Err(Failure::Mend(format!("the ledger has no request from {since} to {until}: {hint}")))
+}
+
+/// What is wrong with a time that is too long to be replayed.
+fn too_long(found: &Found, rate: Option<f64>) -> Option<String> {
+    let (first, last) = (found.rows.first()?.started_unix_ms, found.rows.last()?.started_unix_ms);
+    let days = (last - first).div_ceil(86_400_000);
+    if days <= DAYS_MAX {
+        return None;
+    }
+    if let Some(rate) = rate.filter(|_| found.batch) {
+        return Some(format!(
+            "--rate {rate:?}: the last of {} lines would come after {} days, and {DAYS_MAX} are the most that is replayed; \
+             give a greater rate",
+            counted(found.rows.len() as u64),
+            counted(days),
+        ));
+    }
+    let [from, to] = [first, last].map(shown::instant);
+    Some(format!(
+        "the requests came in {} days, from {from} (`started_unix_ms` {first}) to {to} ({last}), and {DAYS_MAX} are the most \
+         that is replayed at once; look at less with --since and --until, or, if one of the two is wrong, mend it: it is in \
+         milliseconds since 1970",
+        counted(days),
+    ))
 }
 
 /// What is replayed, in a line.

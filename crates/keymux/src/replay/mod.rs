@@ -17,3 +17,6 @@ pub mod traffic;
 
 /// More rows than this are not looked at: they would not fit into memory.
 pub const ROWS_MAX: usize = 2_000_000;
+
+/// No request has more tokens than this: whoever writes so has a mistake in the file, and sums of so many rows stay exact.
+pub const TOKENS_MAX: u64 = 1_000_000_000;

@@ -47,7 +47,7 @@ impl Past {
             attempts: came.iter().map(|r| f64::from(r.attempts)).sum::<f64>() / came.len().max(1) as f64,
             wait_ms: times(|r| r.queue_us),
             latency_ms,
-            cost_nano_usd: came.iter().filter_map(|r| r.cost_nano_usd).sum(),
+            cost_nano_usd: came.iter().filter_map(|r| r.cost_nano_usd).fold(0, u64::saturating_add),
             cost_unknown: answered.iter().filter(|r| r.cost_nano_usd.is_none()).count() as u64,
         }
     }
@@ -77,6 +77,8 @@ mod tests {
         assert_eq!(whole(past.wait_ms), ["49", "94", "98"], "of those that were answered");
         assert_eq!(past.latency_ms.map(whole), Some(["1200", "1200", "1200"].map(str::to_owned)));
         assert_eq!(Past::of(&[Row { total_us: 0, ..row(0) }]).latency_ms, None);
+        let dear = Row { cost_nano_usd: Some(u64::MAX), ..row(0) };
+        assert_eq!(Past::of(&[dear.clone(), dear]).cost_nano_usd, u64::MAX, "no overflow");
         assert_eq!(Past::of(&[]).requests, 0);
     }
 }

@@ -1,8 +1,8 @@
 //! Rows from wherever they are: the ledger's database, an export of it as CSV or as JSON lines, or a batch file. A file is
 //! told by what is in it, not by its name. Errors name the file and the line.
 
-use super::ROWS_MAX;
 use super::row::{Names, Row};
+use super::{ROWS_MAX, TOKENS_MAX};
 use crate::batch::input::{Calls, Lines, Raw, Source};
 use crate::batch::line::Call;
 use crate::http1::Fields;
@@ -202,6 +202,12 @@ fn row(field: impl Fn(&str) -> Option<String>, names: &mut Names) -> Result<Row,
         },
     };
     let needed = |name: &str| number(name)?.ok_or_else(|| format!("`{name}` is missing"));
+    let tokens = |name: &str, n: u64| match n {
+        0..=TOKENS_MAX => Ok(n),
+        _ => Err(format!(
+            "`{name}` is {n}, and no request has more than {TOKENS_MAX} tokens; mend this row, or take it out"
+        )),
+    };
     let or = |name: &str, other: u64| number(name).map(|n| n.unwrap_or(other));
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let status = u16::try_from(or("status", 200)?).map_err(|_| "`status` is no status of HTTP".to_owned())?;
@@ -220,9 +226,9 @@ fn row(field: impl Fn(&str) -> Option<String>, names: &mut Names) -> Result<Row,
         queue_us: or("queue_us", 0)?,
         first_output_us: number("first_output_us")?,
         total_us: or("total_us", 0)?,
-        input_tokens: needed("input_tokens")?,
-        cached_tokens: or("cached_input_tokens", 0)?,
-        output_tokens: needed("output_tokens")?,
+        input_tokens: tokens("input_tokens", needed("input_tokens")?)?,
+        cached_tokens: tokens("cached_input_tokens", or("cached_input_tokens", 0)?)?,
+        output_tokens: tokens("output_tokens", needed("output_tokens")?)?,
         cost_nano_usd: number("cost_nano_usd")?,
         max_tokens: None,
     })
@@ -268,7 +274,8 @@ fn call_row(call: &Call, names: &mut Names, batch: &Batch) -> Result<Row, String
     let read =
         plan::read(call.endpoint, &Fields::default(), &call.body).map_err(|problem| problem.message)?;
     let size = plan::size(&read, &call.body);
-    let cap = size.output_tokens_max;
+    // More than anybody answers is as good as no cap, and must not overflow what is added to it.
+    let cap = size.output_tokens_max.map(|cap| cap.min(TOKENS_MAX));
     Ok(Row {
         started_unix_ms: 0,
         client: names.of("batch"),
@@ -331,6 +338,16 @@ mod tests {
             (
                 &format!("{HEAD}1,m,2,3,,,,\n1,m,x,3,,,,\n"),
                 "rows:3: `input_tokens` is no whole number: \"x\"",
+            ),
+            (
+                &format!("{HEAD}1,m,2,3,,,,\n1,m,18446744073709551615,3,,,,\n"),
+                "rows:3: `input_tokens` is 18446744073709551615, and no request has more than 1000000000 tokens; mend",
+            ),
+            (&format!("{HEAD}1,m,2,1000000001,,,,\n"), "rows:2: `output_tokens` is 1000000001"),
+            (
+                "{\"started_unix_ms\":1,\"model\":\"m\",\"input_tokens\":1,\"output_tokens\":1,\
+                 \"cached_input_tokens\":1000000001}\n",
+                "rows:1: `cached_input_tokens` is 1000000001",
             ),
             (&format!("{HEAD}1,m,2,3\n"), "rows:2: there are 4 fields, and 8 columns"),
             (&format!("{HEAD}1,\"m,2,3,,,,\n"), "rows:2: a quote is not closed"),

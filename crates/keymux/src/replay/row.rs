@@ -121,7 +121,12 @@ pub fn guess_sizes(rows: &mut [Row]) -> u64 {
     for row in rows.iter().filter(|r| r.comes() && !r.sizeless()) {
         for of in alike(row) {
             let sum = sizes.entry(of).or_default();
-            *sum = Sizes(sum.0 + 1, sum.1 + row.input_tokens, sum.2 + row.output_tokens);
+            // A ledger may hold whatever a provider said.
+            *sum = Sizes(
+                sum.0 + 1,
+                sum.1.saturating_add(row.input_tokens),
+                sum.2.saturating_add(row.output_tokens),
+            );
         }
     }
     let mut guessed = 0;
@@ -183,6 +188,9 @@ pub(crate) mod tests {
         let mut rows = vec![row(0), large, refused("ck-2", "m"), refused("ck-3", "m"), refused("ck-3", "n")];
         assert_eq!(guess_sizes(&mut rows), 3);
         assert_eq!(rows.iter().map(|r| r.input_tokens).collect::<Vec<_>>(), [100, 300, 300, 200, 200]);
+        let vast = Row { input_tokens: u64::MAX, output_tokens: u64::MAX, ..row(0) };
+        let mut rows = vec![vast.clone(), vast, refused("ck-1", "m")];
+        assert_eq!((guess_sizes(&mut rows), rows[2].input_tokens), (1, u64::MAX / 2), "no overflow");
         let mut none = vec![refused("ck-1", "m")];
         assert_eq!((guess_sizes(&mut none), none[0].input_tokens), (1, 0), "nobody knows");
     }
