@@ -70,6 +70,7 @@ kinds! {
     KeyUsable,
     KeyExpires,
     KeyProlonged,
+    KeyEnded,
     CreditLow,
     CreditRaised,
     QuotaShut,
@@ -142,6 +143,8 @@ impl Kind {
             Self::KeyUsable => ("key_usable", Good, Closes(KeyOut)),
             Self::KeyExpires => ("key_expires", Warn, Opens(KeyExpiring)),
             Self::KeyProlonged => ("key_prolonged", Good, Closes(KeyExpiring)),
+            // That it cannot be used is told as that.
+            Self::KeyEnded => ("key_ended", Warn, Closes(KeyExpiring)),
             Self::CreditLow => ("credit_low", Warn, Opens(Topic::CreditLow)),
             Self::CreditRaised => ("credit_raised", Good, Closes(Topic::CreditLow)),
             Self::QuotaShut => ("quota_used_up", Warn, Nothing),
@@ -271,10 +274,12 @@ pub fn key_name(snapshot: &Snapshot, id: KeyId) -> String {
     }
 }
 
-fn provider_name(snapshot: &Snapshot, id: ProviderId) -> String {
+/// A provider, for people.
+pub fn provider_name(snapshot: &Snapshot, id: ProviderId) -> String {
     snapshot.upstream(id).map_or_else(|| "a removed provider".to_owned(), |u| u.name.to_string())
 }
 
-fn account_name(snapshot: &Snapshot, id: AccountId) -> String {
+/// `provider/account`, for people.
+pub fn account_name(snapshot: &Snapshot, id: AccountId) -> String {
     snapshot.account_names.get(&id).cloned().unwrap_or_else(|| "a removed account".to_owned())
 }

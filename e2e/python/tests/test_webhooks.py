@@ -11,6 +11,7 @@ import urllib.request
 import openai
 import pytest
 
+import crashes
 import harness
 import raw
 
@@ -193,3 +194,69 @@ def test_a_test_message_by_hand(world, workshop):
     assert unknown.returncode == 2 and "There is no webhook `feishy`" in unknown.stderr
     gone = keymux("test", "gone")
     assert gone.returncode == 1 and "cannot reach 127.0.0.1" in gone.stderr and TOKEN not in gone.stderr
+
+
+OWNED = """
+[[provider]]
+name = "or"
+dialect = "openrouter"
+[[provider.account]]
+name = "acc"
+[[provider.account.key]]
+name = "main"
+secret = "sk-test-or-main"
+[[provider.account.key]]
+name = "gone"
+secret = "sk-test-or-gone"
+"""
+
+
+@pytest.fixture
+def owned(tmp_path):
+    """A provider whose answers name one owner of two keys."""
+    spec = tmp_path / "owned.toml"
+    spec.write_text(OWNED)
+    process = harness.World(spec)
+    yield process
+    assert process.alive(), process.log()
+    process.stop()
+
+
+def told_of(receiver, event: str, n: int) -> list[tuple[str, str, str]]:
+    """State, subject and text of the first n things that are told of this kind, or more."""
+    while True:
+        sent = bodies(receiver, max(1, len(receiver.requests)))
+        found = [(e["state"], e["subject"], e["text"]) for body in sent for e in body["events"] if e["event"] == event]
+        if len(found) >= n:
+            return found
+        receiver.wait_for(len(sent) + 1)
+
+
+def test_a_key_of_an_account_that_was_joined_is_told_of_by_the_same_name(owned, workshop):
+    receiver = workshop.upstream(takes)
+    secrets = ", ".join(f'{{ name = "{key}", secret = "literal:sk-test-or-{key}" }}' for key in ("main", "gone"))
+    provider = f'[[provider]]\nname = "or"\ndialect = "openrouter"\nbase_url = "{owned.url}/or/api/v1"\nkeys = [{secrets}]\n'
+    front = workshop.gateway(harness.SERVER + provider + '[checks]\nevery = "1s"\n' + hook(receiver))
+    assert "or/gone shares the limits of or/main" in crashes.happened(front, "one account", 1)[0]
+    key = "or/gone/gone"
+    place = {"provider": "or", "key": "gone"}
+    owned.inject(**place, fault={"kind": "bad_key"})
+    assert [one[:2] for one in told_of(receiver, "key_out", 1)] == [("begins", key)]
+    # Whatever an operator does has the state of keys looked at.
+    admin(front, "POST", "/admin/keys/or/main/enable")
+    crashes.happened(front, "switched on", 1)
+    owned.clear(**place)
+    admin(front, "POST", "/admin/keys/or/gone/restore")
+    found = told_of(receiver, "key_out", 2)
+    assert [one[:2] for one in found] == [("begins", key), ("over", key)], found
+    assert found[1][2].startswith(f"key back: {key} after ")
+    # Once more, and this time it is switched off.
+    owned.inject(**place, fault={"kind": "bad_key"})
+    told_of(receiver, "key_out", 3)
+    admin(front, "POST", "/admin/keys/or/gone/disable")
+    found = told_of(receiver, "key_out", 4)
+    assert [one[:2] for one in found[2:]] == [("begins", key), ("over", key)], found
+    assert found[3][2].startswith(f"removed or switched off: {key} after ")
+    # Switched on again it is news again.
+    admin(front, "POST", "/admin/keys/or/gone/enable")
+    assert told_of(receiver, "key_out", 5)[4][0] in ("begins", "flaps")

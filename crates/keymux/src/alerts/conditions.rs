@@ -4,6 +4,7 @@
 //!
 //! Pure: `now` is an argument, and nothing is sent from here.
 
+use super::watch::{KINDS, There};
 use crate::happening::{Effect, Happening, Kind, Level};
 use keymux_config::{Gravity, Topic, Webhook};
 use keymux_policy::Now;
@@ -43,6 +44,18 @@ pub(super) enum News {
     Notes,
 }
 
+/// How something ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is well again.
+    #[default]
+    Well,
+    /// Its key ended.
+    KeyEnded,
+    /// Whose trouble it was is no longer there, or is switched off.
+    Gone,
+}
+
 /// One line of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
@@ -57,6 +70,8 @@ pub(super) struct Notice {
     pub(super) lasted_ns: u64,
     /// How often it began of late.
     pub(super) times: usize,
+    /// How it ended.
+    pub(super) end: End,
 }
 
 /// What a message says.
@@ -76,6 +91,8 @@ struct Condition {
     text: String,
     since: Now,
     over_ns: Option<u64>,
+    /// How it was over.
+    end: End,
     /// When it was last told that it is so.
     told_ns: Option<u64>,
     /// What is to be told, and when.
@@ -128,7 +145,10 @@ impl Conditions {
             Effect::Opens(topic) if hook.wants(topic, gravity) && !itself(topic) => {
                 self.begin(now, topic, gravity, happening, gather_ns);
             }
-            Effect::Closes(topic) => self.end(now, &(topic, happening.subject.clone()), gather_ns),
+            Effect::Closes(topic) => {
+                let end = if happening.kind == Kind::KeyEnded { End::KeyEnded } else { End::Well };
+                self.end(now, &(topic, happening.subject.clone()), end, gather_ns);
+            }
             Effect::Notes(topic) if hook.wants(topic, gravity) => {
                 self.note(now, topic, gravity, happening, gather_ns);
             }
@@ -136,22 +156,31 @@ impl Conditions {
         }
     }
 
-    /// Ends the conditions of `kinds` that are not so any more, though nothing said so: a key that was removed, a bench
-    /// that ran out. `stand` are those that are.
-    pub(super) fn only(
+    /// Ends the conditions of [`KINDS`] that are not so any more, though nothing said so: a bench that ran out. `stand`
+    /// are those that are.
+    pub(super) fn only(&mut self, now: Now, stand: &BTreeSet<(Kind, String)>, hook: &Webhook) {
+        let over = |(_, subject): &(Topic, String), condition: &Condition| {
+            KINDS.contains(&condition.kind) && !stand.contains(&(condition.kind, subject.clone()))
+        };
+        self.end_all(now, over, End::Well, hook);
+    }
+
+    /// Ends the conditions of what is no longer there, whatever they were.
+    pub(super) fn still_there(&mut self, now: Now, there: &There, hook: &Webhook) {
+        self.end_all(now, |(topic, subject), _| !there.has(*topic, subject), End::Gone, hook);
+    }
+
+    fn end_all(
         &mut self,
         now: Now,
-        kinds: &[Kind],
-        stand: &BTreeSet<(Kind, String)>,
+        is_over: impl Fn(&(Topic, String), &Condition) -> bool,
+        end: End,
         hook: &Webhook,
     ) {
-        let over = |(_, subject): &(Topic, String), condition: &Condition| {
-            kinds.contains(&condition.kind) && !stand.contains(&(condition.kind, subject.clone()))
-        };
         let over: Vec<_> =
-            self.known.iter().filter(|(id, c)| over(id, c)).map(|(id, _)| id.clone()).collect();
+            self.known.iter().filter(|(id, c)| is_over(id, c)).map(|(id, _)| id.clone()).collect();
         for id in over {
-            self.end(now, &id, hook.gather_ms * MS);
+            self.end(now, &id, end, hook.gather_ms * MS);
         }
     }
 
@@ -167,12 +196,17 @@ impl Conditions {
             text: String::new(),
             since: now,
             over_ns: Some(now.mono_ns),
+            end: End::Well,
             told_ns: None,
             say: None,
             begins: VecDeque::new(),
             flaps: false,
         });
-        (condition.kind, condition.gravity) = (what.kind, gravity);
+        // What the state of keys tells the end of stays so, whoever else finds it out.
+        if condition.over_ns.is_some() || !KINDS.contains(&condition.kind) {
+            condition.kind = what.kind;
+        }
+        condition.gravity = gravity;
         condition.text.clone_from(&what.text);
         if condition.over_ns.take().is_none() {
             return;
@@ -194,12 +228,12 @@ impl Conditions {
         condition.flaps |= flaps;
     }
 
-    fn end(&mut self, now: Now, id: &(Topic, String), gather_ns: u64) {
+    fn end(&mut self, now: Now, id: &(Topic, String), end: End, gather_ns: u64) {
         let Some(condition) = self.known.get_mut(id) else { return };
         if condition.over_ns.is_some() {
             return;
         }
-        condition.over_ns = Some(now.mono_ns);
+        (condition.over_ns, condition.end) = (Some(now.mono_ns), end);
         let calm_ns = if condition.flaps { FLAPS_NS } else { gather_ns };
         condition.say = match (condition.told_ns, condition.say) {
             (_, Some((News::Flaps, due))) => Some((News::Flaps, due)),
@@ -230,6 +264,7 @@ impl Conditions {
             since_unix_ms: now.unix_ns / MS,
             lasted_ns: 0,
             times: 1,
+            end: End::Well,
         };
         self.notes.push_back((notice, now.mono_ns + gather_ns));
     }
@@ -344,6 +379,7 @@ impl Condition {
             since_unix_ms: self.since.unix_ns / MS,
             lasted_ns: self.over_ns.unwrap_or(now_ns).saturating_sub(self.since.mono_ns),
             times: self.begins.len(),
+            end: self.end,
         }
     }
 }

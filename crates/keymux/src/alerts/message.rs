@@ -2,7 +2,7 @@
 //! it (HMAC-SHA256 of `id.timestamp.body`), Feishu's as its custom bots check it (HMAC-SHA256 of nothing, by
 //! `timestamp\nsecret`). Names come from clients and configurations, so nothing of a text may be read as markup.
 
-use super::conditions::{Message, News, Notice};
+use super::conditions::{End, Message, News, Notice};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -44,6 +44,7 @@ pub(super) fn test(unix_ms: u64) -> Message {
         since_unix_ms: unix_ms,
         lasted_ns: 0,
         times: 1,
+        end: End::Well,
     };
     Message { notices: vec![notice], ..Message::default() }
 }
@@ -183,6 +184,8 @@ fn sentence(notice: &Notice) -> String {
 
 fn ended(notice: &Notice) -> String {
     let what = match notice.topic {
+        _ if notice.end == End::KeyEnded => "key ended",
+        _ if notice.end == End::Gone => "removed or switched off",
         Topic::KeyOut => "key back",
         Topic::KeyDegraded => "works again",
         Topic::KeyExpiring => "expires no more",
@@ -229,6 +232,7 @@ mod tests {
             since_unix_ms: 1_000,
             lasted_ns: 725_000_000_000,
             times: 4,
+            end: End::Well,
         }
     }
 
@@ -316,6 +320,14 @@ mod tests {
         assert!(text.ends_with("and 582 more; the dashboard shows what is so now") && text.len() < 10_000);
         let (body, _) = sent(vec![notice(News::Begins, "x"); 600], "");
         assert_eq!((body["events"].as_array().unwrap().len(), &body["left_out"]), (500, &json!(102)));
+    }
+
+    #[test]
+    fn what_did_not_get_well_is_not_said_to_be() {
+        let of = |topic, end| sentence(&Notice { topic, end, ..notice(News::Ends, "x") });
+        assert_eq!(of(Topic::KeyExpiring, End::Well), "expires no more: lab/main/main after 12 min 5 s");
+        assert_eq!(of(Topic::KeyExpiring, End::KeyEnded), "key ended: lab/main/main after 12 min 5 s");
+        assert_eq!(of(Topic::KeyOut, End::Gone), "removed or switched off: lab/main/main after 12 min 5 s");
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Task {
         let touched = new.iter().any(|entry| {
             // Whatever happens to keys, and whoever changes which there are.
             watch::KINDS.contains(&entry.kind)
-                || matches!(entry.kind, Kind::Reconfigured | Kind::ByOperator)
+                || matches!(entry.kind, Kind::Reconfigured | Kind::Reloaded | Kind::ByOperator)
                 || matches!(entry.kind, Kind::KeyRestored | Kind::AccountRestored | Kind::ProviderClosed)
         });
         for entry in &new {
@@ -176,20 +176,25 @@ impl Task {
         }
     }
 
-    /// Looks at the state of keys.
+    /// Looks at which keys there are, and at their state.
     fn stand(&mut self, now: Now) {
         self.stood_ns = now.mono_ns;
         let view = self.gateway.scheduler.view();
+        let snapshot = self.gateway.live.load_full();
+        let there = watch::There::new(&snapshot, &self.gateway.keys_in_use(&snapshot));
+        for told in &mut self.told {
+            told.conditions.still_there(now, &there, &told.hook);
+        }
         if view.keys_left_out > 0 {
             // What is not in the picture may stand or not.
             return;
         }
-        let stand = watch::standing(&view);
+        let stand = watch::standing(&view, &snapshot);
         for happening in self.providers.look(&stand) {
             self.gateway.tell(happening);
         }
         for told in &mut self.told {
-            told.conditions.only(now, &watch::KINDS, &stand, &told.hook);
+            told.conditions.only(now, &stand, &told.hook);
         }
     }
 

@@ -2,32 +2,78 @@
 //! which troubles of keys there are now, so that none is believed longer than it lasts.
 
 use crate::errors::Kind as Refused;
-use crate::happening::{Happening, Kind};
+use crate::happening::{Happening, Kind, account_name, key_name, provider_name};
+use crate::live::Snapshot;
+use keymux_config::Topic;
 use keymux_policy::View;
+use keymux_policy::fleet::KeyId;
 use std::collections::{BTreeSet, VecDeque};
 
 /// The troubles that [`standing`] knows of.
 pub(super) const KINDS: [Kind; 5] =
     [Kind::KeyBenched, Kind::BreakerOpened, Kind::AccountBenched, Kind::ProviderOpened, Kind::AllKeysOut];
 
-/// The troubles of keys as they are, by the names that events have for them.
-pub(super) fn standing(view: &View) -> BTreeSet<(Kind, String)> {
+/// Whom and what there can be trouble with: what the configuration has and is switched on, by the names that events have
+/// for it. Whatever was told of anything else is over.
+#[derive(Debug, Default)]
+pub(super) struct There {
+    pub(super) providers: BTreeSet<String>,
+    pub(super) accounts: BTreeSet<String>,
+    pub(super) keys: BTreeSet<String>,
+    pub(super) hooks: BTreeSet<String>,
+}
+
+impl There {
+    pub(super) fn new(snapshot: &Snapshot, in_use: &BTreeSet<KeyId>) -> Self {
+        let all = snapshot.provider_ids.iter().zip(&snapshot.key_ids);
+        let in_use_of = all.filter(|(_, keys)| keys.iter().any(|key| in_use.contains(key)));
+        Self {
+            providers: in_use_of.map(|(id, _)| provider_name(snapshot, *id)).collect(),
+            // Which keys are an account's the provider may know better than the configuration.
+            accounts: snapshot.account_names.values().cloned().collect(),
+            keys: in_use.iter().map(|key| key_name(snapshot, *key)).collect(),
+            hooks: snapshot.config.webhooks.iter().map(|hook| hook.name.to_string()).collect(),
+        }
+    }
+
+    /// Whether a condition can be this subject's.
+    pub(super) fn has(&self, topic: Topic, subject: &str) -> bool {
+        match topic {
+            Topic::KeyOut | Topic::KeyExpiring | Topic::CreditLow => self.keys.contains(subject),
+            // A key and a model.
+            Topic::KeyDegraded => {
+                let of =
+                    |key: &String| subject.strip_prefix(&**key).is_some_and(|rest| rest.starts_with(' '));
+                self.keys.iter().any(of)
+            }
+            Topic::CreditOut => self.accounts.contains(subject),
+            Topic::AllKeysOut | Topic::ProviderDown => self.providers.contains(subject),
+            Topic::Webhook => self.hooks.contains(subject),
+            Topic::Budget | Topic::Refusing | Topic::Ledger | Topic::Reload => true,
+        }
+    }
+}
+
+/// The troubles of keys as they are, by the names that events have for them: those of the configuration, though the
+/// scheduler may have learned that a key's account is another.
+pub(super) fn standing(view: &View, snapshot: &Snapshot) -> BTreeSet<(Kind, String)> {
     let mut stand = BTreeSet::new();
     for provider in &view.providers {
+        let name = provider_name(snapshot, provider.id);
         if provider.open_until.is_some() {
-            stand.insert((Kind::ProviderOpened, provider.name.to_string()));
+            stand.insert((Kind::ProviderOpened, name.clone()));
         }
-        let (mut usable, mut enabled) = (0, 0);
+        let (mut usable, mut enabled) = (0_usize, 0_usize);
         for account in &provider.accounts {
-            let path = format!("{}/{}", provider.name, account.name);
             if account.benched.is_some() {
-                stand.insert((Kind::AccountBenched, path.clone()));
+                stand.insert((Kind::AccountBenched, account_name(snapshot, account.id)));
             }
-            for key in &account.keys {
-                let path = format!("{path}/{}", key.name);
+            // What was removed is shown as long as something of it is in flight.
+            for key in account.keys.iter().filter(|key| key.enabled && snapshot.key(key.id).is_some()) {
+                let path = key_name(snapshot, key.id);
                 let out = key.benched.is_some();
-                enabled += usize::from(key.enabled);
-                usable += usize::from(key.enabled && !out && account.benched.is_none());
+                enabled += 1;
+                usable += usize::from(!out && account.benched.is_none());
                 if out || key.models.iter().any(|model| model.benched.is_some()) {
                     stand.insert((Kind::KeyBenched, path.clone()));
                 }
@@ -37,7 +83,7 @@ pub(super) fn standing(view: &View) -> BTreeSet<(Kind, String)> {
             }
         }
         if enabled > 0 && usable == 0 {
-            stand.insert((Kind::AllKeysOut, provider.name.to_string()));
+            stand.insert((Kind::AllKeysOut, name));
         }
     }
     stand

@@ -16,6 +16,8 @@ pub struct Known(Mutex<HashMap<KeyId, Last>>);
 #[derive(Default)]
 struct Last {
     checked: Option<Arc<Checked>>,
+    /// What it was called when people heard of it: what they heard of another name is over.
+    subject: String,
     /// The secret that was looked at: another one is another key.
     credential: Option<HeaderValue>,
     unusable: bool,
@@ -34,7 +36,7 @@ impl Known {
         self.with(|all| all.get(&key).is_some_and(|last| last.credential.as_ref() == credential))
     }
 
-    /// Forgets keys that are gone.
+    /// Forgets keys that are gone or switched off: what people heard of them is over, and begins anew with them.
     pub fn keep(&self, is_there: impl Fn(KeyId) -> bool) {
         self.with(|all| all.retain(|key, _| is_there(*key)));
     }
@@ -43,6 +45,9 @@ impl Known {
     pub fn take(&self, checked: Checked, credential: Option<HeaderValue>, subject: &str) -> Vec<Happening> {
         self.with(|all| {
             let last = all.entry(checked.key).or_default();
+            if last.subject != subject {
+                *last = Last { subject: subject.to_owned(), ..Last::default() };
+            }
             let told = last.news(&checked, subject);
             last.credential = credential;
             // What nobody knows any more is better known from before.
@@ -71,12 +76,17 @@ impl Last {
                 None => tell(Kind::KeyUsable, format!("key usable again: {subject}")),
             }
         }
+        // Its date has come, or it was revoked before: a refusal tells no date any more.
+        let ended = matches!(checked.verdict, Verdict::Refused(_) | Verdict::Unfit(_));
+        if ended && std::mem::take(&mut self.expires) {
+            tell(Kind::KeyEnded, format!("key ended: {subject}"));
+        }
         if checked.facts.is_none() {
             return told;
         }
         let notes = notes(checked);
         let expires = notes.iter().find_map(|note| match note {
-            Note::Expires(at) => Some(report::ahead(*at, checked.at_unix_ns)),
+            Note::Expires(at) if !ended => Some(report::ahead(*at, checked.at_unix_ns)),
             _ => None,
         });
         let expired_soon = std::mem::replace(&mut self.expires, expires.is_some());
@@ -162,6 +172,40 @@ mod tests {
             told(&known, Verdict::Works, Some(well)),
             ["key_usable", "key_prolonged", "credit_raised"]
         );
+    }
+
+    #[test]
+    fn a_key_that_ended_is_not_said_to_be_prolonged_and_does_not_expire_any_more() {
+        let soon = r#"{"usage":0,"expires_at":"2026-11-25T10:00:00Z"}"#;
+        let past = r#"{"usage":0,"expires_at":"2026-11-20T10:00:00Z"}"#;
+        // As a refusal without a word of its date, and as an answer with a date that is past.
+        for end in [None, Some(past)] {
+            let known = Known::default();
+            let refused = || Verdict::Refused("it has expired".to_owned());
+            assert_eq!(told(&known, Verdict::Works, Some(soon)), ["key_expires"]);
+            assert_eq!(told(&known, refused(), end), ["key_unusable", "key_ended"]);
+            assert!(told(&known, refused(), end).is_empty());
+            assert!(
+                told(&known, refused(), Some(soon)).is_empty(),
+                "it is refused: that it expires is no news"
+            );
+            assert_eq!(told(&known, Verdict::Works, Some(soon)), ["key_usable", "key_expires"]);
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_or_has_another_name_begins_anew() {
+        let known = Known::default();
+        let refused = || checked(Verdict::Refused("no".to_owned()), None);
+        let kinds = |subject| {
+            let told = known.take(refused(), None, subject);
+            told.iter().map(|h| h.kind.row().word).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds("p/k/k"), ["key_unusable"]);
+        known.keep(|key| key != KeyId(7));
+        assert_eq!(kinds("p/k/k"), ["key_unusable"]);
+        assert_eq!(kinds("p/team/k"), ["key_unusable"]);
+        assert!(kinds("p/team/k").is_empty());
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::random;
 use crate::serve::Gateway;
 use crate::upstream::{Connector, Pool};
 use keymux_policy::checks::{Found, Says};
-use keymux_policy::fleet::KeyId;
 use keymux_wire::key::Reset;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,11 +87,10 @@ fn is_long_ago(sent_ns: u64, now_ns: u64) -> bool {
 
 /// Asks for these keys and hands on what is found.
 async fn round(gateway: &Arc<Gateway>, snapshot: &Arc<Snapshot>, dialer: &Dialer, keys: Vec<(usize, usize)>) {
+    let in_use = gateway.keys_in_use(snapshot);
     let is_asked = |(p, k): &(usize, usize)| {
-        let (provider, id) = (&snapshot.config.providers[*p], snapshot.key_ids[*p][*k]);
-        provider.keys[*k].enabled
-            && !gateway.is_switched_off(id)
-            && !matches!(Way::free(provider), Way::None(_))
+        let provider = &snapshot.config.providers[*p];
+        in_use.contains(&snapshot.key_ids[*p][*k]) && !matches!(Way::free(provider), Way::None(_))
     };
     let keys: Vec<_> = keys.into_iter().filter(is_asked).collect();
     if keys.is_empty() {
@@ -115,15 +113,17 @@ async fn round(gateway: &Arc<Gateway>, snapshot: &Arc<Snapshot>, dialer: &Dialer
     let found: Vec<Found> =
         checked.iter().map(|c| Found { renewed: is_renewed(c.key), ..found(c, now_unix_ns) }).collect();
     gateway.scheduler.checked(&found);
-    for one in checked {
+    // Those that were removed or switched off meanwhile are no news.
+    let in_use = gateway.keys_in_use(&gateway.live.load());
+    for one in checked.into_iter().filter(|one| in_use.contains(&one.key)) {
         let credential = snapshot.key(one.key).and_then(|entry| Some(entry.credential.as_ref()?.1.clone()));
         let subject = key_name(snapshot, one.key);
         for happening in gateway.checks.take(one, credential, &subject) {
             gateway.tell(happening);
         }
     }
-    let live = gateway.live.load();
-    gateway.checks.keep(|key: KeyId| live.key(key).is_some());
+    let in_use = gateway.keys_in_use(&gateway.live.load());
+    gateway.checks.keep(|key| in_use.contains(&key));
 }
 
 /// What the scheduler is told.

@@ -38,7 +38,7 @@ use keymux_config::{Config, Secret};
 use keymux_policy::fleet::KeyId;
 use keymux_store::Store;
 pub use logs::Logs;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -191,9 +191,14 @@ impl Gateway {
         self.put(config, &mut names)
     }
 
-    /// Whether an operator has switched the key off.
-    pub fn is_switched_off(&self, key: KeyId) -> bool {
-        self.switched.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&false)
+    /// The keys of a configuration that are switched on: by it, unless an operator had another mind.
+    pub fn keys_in_use(&self, snapshot: &Snapshot) -> BTreeSet<KeyId> {
+        let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = snapshot.config.providers.iter().zip(&snapshot.key_ids);
+        all.flat_map(|(provider, ids)| ids.iter().zip(&provider.keys))
+            .filter(|(id, key)| switched.get(id).copied().unwrap_or(key.enabled))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn put(&self, config: Config, names: &mut Names) -> Result<(), String> {
@@ -207,6 +212,8 @@ impl Gateway {
         // The snapshot first: a lease on a new key must find its entry.
         let snapshot = Arc::new(snapshot);
         self.live.store(snapshot.clone());
+        let in_use = self.keys_in_use(&snapshot);
+        self.checks.keep(|key| in_use.contains(&key));
         self.directory.configure(&snapshot, |dues| self.turnstile.set(dues));
         self.scheduler.reconfigure(fleet);
         self.logs.reload(&log, level_before);

@@ -239,8 +239,76 @@ fn what_is_not_so_any_more_ends_though_nothing_said_so() {
     told.happens(Kind::LedgerAway, "ledger database");
     told.until(10);
     let stand = BTreeSet::from([(Kind::KeyBenched, KEY.to_owned())]);
-    told.conditions.only(told.now(), &[Kind::KeyBenched], &stand, &told.hook);
+    told.conditions.only(told.now(), &stand, &told.hook);
     assert_eq!(told.until(60), ["11: Ends lab/other/other"]);
+}
+
+#[test]
+fn a_bench_that_a_check_finds_too_ends_with_the_bench() {
+    let mut told = Told::new("gather = \"0s\"");
+    told.happens(Kind::KeyBenched, KEY);
+    told.happens(Kind::KeyUnusable, KEY);
+    told.happens(Kind::KeyUnusable, "lab/other/other");
+    told.until(10);
+    told.conditions.only(told.now(), &BTreeSet::new(), &told.hook);
+    assert_eq!(told.until(60), [format!("11: Ends {KEY}")], "what a check alone found, a check ends");
+    told.happens(Kind::KeyUnusable, KEY);
+    told.until(70);
+    told.conditions.only(told.now(), &BTreeSet::new(), &told.hook);
+    assert_eq!(told.conditions.open(), 2, "this time it was the check alone");
+}
+
+#[test]
+fn what_is_removed_or_switched_off_is_in_no_trouble_any_more() {
+    let mut told = Told::new("gather = \"0s\"");
+    let all = |key: &str, more: &str| {
+        [
+            (Kind::KeyUnusable, key.to_owned()),
+            (Kind::KeyExpires, key.to_owned()),
+            (Kind::CreditLow, key.to_owned()),
+            (Kind::BreakerOpened, format!("{key} a model")),
+            (Kind::AccountBenched, format!("lab{more}/main")),
+            (Kind::ProviderOpened, format!("lab{more}")),
+            (Kind::AllKeysOut, format!("lab{more}")),
+            (Kind::WebhookFails, format!("chat{more}")),
+        ]
+    };
+    let (stays, goes) = (all("lab/main/main", ""), all("lab/main/mai", "-2"));
+    for (kind, subject) in stays.iter().chain(&goes) {
+        told.happens(*kind, subject);
+    }
+    told.happens(Kind::LedgerAway, "ledger database");
+    assert_eq!(told.until(10).len(), 17);
+    let set = |name: &str| BTreeSet::from([name.to_owned()]);
+    let there =
+        There { providers: set("lab"), accounts: set("lab/main"), keys: set(KEY), hooks: set("chat") };
+    told.conditions.still_there(told.now(), &there, &told.hook);
+    told.at_s += 1;
+    let message = told.conditions.message(told.now(), &told.hook).unwrap();
+    let mut over: Vec<_> =
+        message.notices.iter().map(|n| (n.topic, n.subject.clone(), n.news, n.end)).collect();
+    let topic = |kind: Kind| match kind.row().effect {
+        Effect::Opens(topic) => topic,
+        other => panic!("{other:?}"),
+    };
+    let mut gone: Vec<_> = goes.into_iter().map(|(k, s)| (topic(k), s, News::Ends, End::Gone)).collect();
+    over.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    gone.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    assert_eq!(over, gone);
+    assert_eq!(told.conditions.open(), 9);
+}
+
+#[test]
+fn a_key_that_ended_expires_no_more_and_is_not_said_to_be_well() {
+    let mut told = Told::new("remind = \"10m\"");
+    told.happens(Kind::KeyExpires, KEY);
+    told.until(100);
+    told.happens(Kind::KeyEnded, KEY);
+    told.at_s += 5;
+    let message = told.conditions.message(told.now(), &told.hook).unwrap();
+    assert_eq!((message.notices[0].news, message.notices[0].end), (News::Ends, End::KeyEnded));
+    told.conditions.delivered(told.now(), &message, &told.hook);
+    assert_eq!(told.until(10_000), Vec::<String>::new());
 }
 
 #[test]
