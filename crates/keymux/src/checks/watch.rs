@@ -11,6 +11,7 @@ use crate::random;
 use crate::serve::Gateway;
 use crate::upstream::{Connector, Pool};
 use keymux_policy::checks::{Found, Says};
+use keymux_policy::fleet::KeyId;
 use keymux_wire::key::Reset;
 use std::sync::Arc;
 use std::time::Duration;
