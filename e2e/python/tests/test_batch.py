@@ -223,6 +223,24 @@ def test_errors_of_a_provider_are_lines_and_can_be_tried_again(bench):
     assert sum(call["status"] == 200 for call in bench.calls()) == 3
 
 
+def test_a_rerun_that_is_refused_leaves_the_output_as_it_was(bench, tmp_path):
+    bench.open()
+    lines = ["{bad", *[chat(n) for n in range(30)]]
+    bench.write(lines)
+    assert bench.run().returncode == 3
+    before = [(tmp_path / name).read_bytes() for name in ("out.jsonl", "out.jsonl.journal")]
+    changed = [lines[0], chat(99), *lines[2:]]
+    for code, given, more in [(2, lines, ["--strict"]), (4, lines, ["--budget", "0.0000001"]), (2, changed, [])]:
+        bench.write(given)
+        refused = bench.run("--retry-failed", *more)
+        assert refused.returncode == code, refused.stderr
+        assert [(tmp_path / name).read_bytes() for name in ("out.jsonl", "out.jsonl.journal")] == before, more
+    refused = bench.run("--journal", str(tmp_path / "j"), out="-")
+    assert refused.returncode == 2 and "--journal has no meaning with -o -" in refused.stderr
+    piped = bench.run("--budget", "0.000000001", out="-")
+    assert piped.returncode == 4 and "pays for all lines again" in piped.stderr, piped.stderr
+
+
 @pytest.mark.parametrize("unordered", [False, True])
 def test_killed_while_it_tries_again_it_loses_nothing_that_was_paid(bench, unordered):
     bench.open()

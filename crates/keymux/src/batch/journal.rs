@@ -89,23 +89,36 @@ pub struct Point {
 struct Header {
     keymux_batch: u32,
     terms: Terms,
+    /// Of which output; older ones do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out: Option<String>,
+}
+
+/// The output that a journal is of.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Its path from the root.
+    pub out: String,
+    /// The journal does not stand beside it under its name, so that it could be another's.
+    pub is_asked: bool,
 }
 
 /// The file.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    out: Option<String>,
     file: File,
     length: u64,
     pending: Vec<u8>,
 }
 
 impl Journal {
-    /// Opens it, or begins it: then there is no past.
+    /// Opens it and reads it; nothing that stands there is touched before [`Journal::ready`].
     ///
     /// # Errors
-    /// One line: it is none, is in use, or was begun on other terms.
-    pub fn open(path: &Path, terms: &Terms, look: Look) -> Result<(Self, Past), String> {
+    /// One line: it is none, is in use, is damaged, or was begun on other terms.
+    pub fn open(path: &Path, terms: &Terms, look: Look, owner: &Owner) -> Result<(Self, Past), String> {
         let shown = path.display();
         let mut file = OpenOptions::new()
             .read(true)
@@ -126,24 +139,29 @@ impl Journal {
             }
             Err(TryLockError::Error(error)) => return Err(format!("{shown}: {error}")),
         }
-        let (length, past) = match read(&mut file, terms, look) {
+        let (length, past) = match read(&mut file, terms, look, owner) {
             // On other terms, but nothing was answered and nothing paid: what stands there is worth nothing.
-            Err(Unread::Terms(then, _)) if then.errors == terms.errors && is_worthless(&mut file, &then) => {
-                if !look.dry {
-                    file.set_len(0).map_err(|error| format!("{shown}: {error}"))?;
-                }
-                (u64::from(look.dry), Past::default())
+            Err(Unread::Terms(then, _))
+                if then.errors == terms.errors && is_worthless(&mut file, &then, owner) =>
+            {
+                (0, Past::default())
             }
             read => read.map_err(|why| why.told(path))?,
         };
-        let mut journal = Self { path: path.to_owned(), file, length, pending: Vec::new() };
-        if length == 0 {
-            journal.begin(terms);
-            journal.flush().map_err(|error| format!("{shown}: {error}"))?;
-        } else if past.torn_bytes > 0 {
-            journal.file.set_len(length).map_err(|error| format!("{shown}: {error}"))?;
+        let out = Some(owner.out.clone());
+        Ok((Self { path: path.to_owned(), out, file, length, pending: Vec::new() }, past))
+    }
+
+    /// Makes it ready for entries: begins it, or cuts off what a crash left of the last one.
+    pub fn ready(&mut self, terms: &Terms) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.length {
+            self.file.set_len(self.length)?;
         }
-        Ok((journal, past))
+        if self.length == 0 {
+            self.begin(terms);
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// One that nobody can find again, for an output that cannot be gone on with.
@@ -155,11 +173,11 @@ impl Journal {
             file.map_err(|error| format!("{}: {error}; set TMPDIR to a folder with room", path.display()))?;
         // It lives as long as it is open.
         std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self { path, file, length: 0, pending: Vec::new() })
+        Ok(Self { path, out: None, file, length: 0, pending: Vec::new() })
     }
 
     fn begin(&mut self, terms: &Terms) {
-        let header = Header { keymux_batch: VERSION, terms: terms.clone() };
+        let header = Header { keymux_batch: VERSION, terms: terms.clone(), out: self.out.clone() };
         self.pending.extend(serde_json::to_string(&header).unwrap_or_default().bytes());
         self.pending.push(b'\n');
     }
@@ -236,7 +254,14 @@ impl Journal {
         if !matches!(entries.header()?, Some(header) if header.keymux_batch == VERSION) {
             return Ok(());
         }
-        let beside = self.path.with_extension("journal.new");
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        // Whatever else stands there is somebody's; the journal is as good at its full length.
+        let is_ours = |mut found: Entries<_>| matches!(found.header(), Ok(Some(_)));
+        if File::open(&beside).is_ok_and(|file| !is_ours(Entries { input: BufReader::new(file), at: 0 })) {
+            return Ok(());
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -244,7 +269,8 @@ impl Journal {
             .truncate(true)
             .mode(0o600)
             .open(&beside)?;
-        let mut small = Self { path: beside.clone(), file, length: 0, pending: Vec::new() };
+        let mut small =
+            Self { path: beside.clone(), out: self.out.clone(), file, length: 0, pending: Vec::new() };
         small.begin(terms);
         while let Some(found) = entries.next()? {
             if let Found::Entry(entry, _) = found {
@@ -276,6 +302,12 @@ enum Unread {
     Foreign,
     Version(u32),
     Terms(Terms, Terms),
+    /// It is of this output.
+    Other(String),
+    /// A byte is wrong behind this place, and whole entries follow.
+    Damaged(u64),
+    /// What was cut down to the marks of lines has lost its end.
+    Cut,
 }
 
 impl From<io::Error> for Unread {
@@ -297,6 +329,17 @@ impl Unread {
                     "{path} was written in form {version}, by another version of keymux; go on with that one, or give another -o"
                 )
             }
+            Self::Other(out) => {
+                format!("{path} is the journal of {out}; give -o as it was then, or another --journal")
+            }
+            Self::Damaged(at) => format!(
+                "{path} is damaged behind byte {at}, and answers stand after it; nothing was touched. Put a sound copy in its \
+                 place; or cut it there (truncate -s {at}) to go on, and pay again for what stands after it"
+            ),
+            Self::Cut => format!(
+                "{path} was of a finished batch and has lost its end; nothing was touched. Put a sound copy in its place; or \
+                 move the output away and delete the journal to begin anew and pay again"
+            ),
             Self::Terms(then, now) => {
                 format!(
                     "{path}: this output was begun otherwise: {}. Say the same again to go on; give another -o, or delete the \
@@ -377,11 +420,28 @@ impl<R: io::BufRead> Entries<R> {
 }
 
 /// Whether no line of it was answered, and no call cost anything.
-fn is_worthless(file: &mut File, terms: &Terms) -> bool {
-    read(file, terms, Look::default()).is_ok_and(|(_, past)| past.counts[0] + past.spent_nano_usd == 0)
+fn is_worthless(file: &mut File, terms: &Terms, owner: &Owner) -> bool {
+    read(file, terms, Look::default(), owner).is_ok_and(|(_, past)| past.counts[0] + past.spent_nano_usd == 0)
 }
 
-fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unread> {
+/// A crash cuts off the last entry. If a whole one stands behind what cannot be read, it was something else.
+fn is_followed(file: &mut File, good: u64) -> io::Result<bool> {
+    let mut at = good;
+    loop {
+        file.seek(SeekFrom::Start(at))?;
+        let mut entries = Entries { input: BufReader::new(&mut *file), at };
+        if at > good && entries.next()?.is_some() {
+            return Ok(true);
+        }
+        file.seek(SeekFrom::Start(at))?;
+        match BufReader::new(&mut *file).skip_until(b'\n')? {
+            0 => return Ok(false),
+            skipped => at += skipped as u64,
+        }
+    }
+}
+
+fn read(file: &mut File, terms: &Terms, look: Look, owner: &Owner) -> Result<(u64, Past), Unread> {
     let whole = file.metadata()?.len();
     let mut past = Past::default();
     if whole == 0 {
@@ -392,6 +452,9 @@ fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unrea
     let header = entries.header()?.ok_or(Unread::Foreign)?;
     if header.keymux_batch != VERSION {
         return Err(Unread::Version(header.keymux_batch));
+    }
+    if let Some(out) = header.out.filter(|out| owner.is_asked && *out != owner.out) {
+        return Err(Unread::Other(out));
     }
     if header.terms != *terms {
         return Err(Unread::Terms(header.terms, terms.clone()));
@@ -405,6 +468,7 @@ fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unrea
             Found::Entry(entry, place) => past.take(&entry, place, look),
             Found::Point(point) => {
                 past.point = point;
+                past.is_bare = false;
                 if !is_kept {
                     // In order, what came early stays until its turn; else all that came was written.
                     past.unwritten.retain(|seq, _| !terms.unordered && *seq >= point.next);
@@ -420,11 +484,16 @@ fn read(file: &mut File, terms: &Terms, look: Look) -> Result<(u64, Past), Unrea
         }
     }
     if anew > look.anew_at && !look.afresh {
-        return read(entries.input.into_inner(), terms, Look { anew_at: anew, ..look });
+        return read(entries.input.into_inner(), terms, Look { anew_at: anew, ..look }, owner);
+    }
+    if good < whole && is_followed(entries.input.into_inner(), good)? {
+        return Err(Unread::Damaged(good));
+    }
+    if past.is_bare {
+        return Err(Unread::Cut);
     }
     if look.afresh {
         past.point = Point::default();
     }
-    past.torn_bytes = whole - good;
     Ok((good, past))
 }

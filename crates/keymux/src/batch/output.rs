@@ -5,7 +5,7 @@
 //! its place is remembered, so memory does not grow with how long the others take.
 
 use super::input::is_gzip;
-use super::journal::{Entry, Journal, Kind, Place, Point};
+use super::journal::{Entry, Journal, Kind, Owner, Place, Point};
 use super::past::{Look, Past};
 use super::terms::Terms;
 use flate2::Compression;
@@ -13,10 +13,12 @@ use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file that is written to its end, compressed or not, or standard output.
 struct Sink {
+    path: PathBuf,
     shown: String,
     to: To,
     bytes: u64,
@@ -45,11 +47,12 @@ impl Sink {
         } else {
             To::Plain(file)
         };
-        Ok(Self { shown, to, bytes })
+        Ok(Self { path: path.to_owned(), shown, to, bytes })
     }
 
     fn stdout() -> Self {
-        Self { shown: "standard output".to_owned(), to: To::Stdout(io::stdout()), bytes: 0 }
+        let shown = "standard output".to_owned();
+        Self { path: PathBuf::new(), shown, to: To::Stdout(io::stdout()), bytes: 0 }
     }
 
     fn failed(&self, error: &io::Error) -> String {
@@ -69,6 +72,19 @@ impl Sink {
         };
         self.bytes += bytes.len() as u64;
         done.map_err(|error| self.failed(&error))
+    }
+
+    /// Whether what stands under its name is what was written, as far as a look at the outside tells.
+    fn is_there(&self) -> bool {
+        let file = match &self.to {
+            To::Plain(file) => file,
+            To::Gzip(encoder) => encoder.get_ref(),
+            To::Stdout(_) => return true,
+        };
+        let seen = file.metadata().ok().zip(std::fs::metadata(&self.path).ok());
+        seen.is_some_and(|(own, there)| {
+            !own.is_file() || (own.dev(), own.ino(), self.bytes) == (there.dev(), there.ino(), there.len())
+        })
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -122,7 +138,10 @@ impl Target {
     /// As [`Output::open`].
     pub fn past(&self) -> Result<Past, String> {
         match self.journal_path().filter(|path| path.exists()) {
-            Some(path) => Ok(Journal::open(&path, &self.terms, Look::dry(self.retry_failed))?.1),
+            Some(path) => {
+                let look = Look { retry_failed: self.retry_failed, ..Look::default() };
+                Ok(Journal::open(&path, &self.terms, look, &self.owner())?.1)
+            }
             None => Ok(Past::default()),
         }
     }
@@ -130,6 +149,31 @@ impl Target {
     /// Whether no run was before, so that nothing stands anywhere yet.
     pub fn is_fresh(&self) -> bool {
         self.journal_path().is_none_or(|path| !path.exists())
+    }
+
+    fn owner(&self) -> Owner {
+        let out = self.out.clone().unwrap_or_default();
+        // It need not be there yet; its folder is.
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let real =
+            std::fs::canonicalize(folder).ok().zip(out.file_name()).map(|(folder, name)| folder.join(name));
+        Owner { out: real.unwrap_or(out).display().to_string(), is_asked: self.journal.is_some() }
+    }
+
+    /// What a run that begins would write over is nobody's.
+    fn is_free(&self, journal: Option<&Path>) -> Result<(), String> {
+        let errors = self.terms.errors.as_ref().map(PathBuf::from);
+        for (path, option) in [(self.out.as_ref(), "-o"), (errors.as_ref(), "--errors")] {
+            let Some(path) = path.filter(|path| length(path) > 0 && path.is_file()) else { continue };
+            let unknown = journal
+                .map(|journal| format!(", and no journal {} says what it is", journal.display()))
+                .unwrap_or_default();
+            return Err(format!(
+                "{} is there already{unknown}; give another {option}, or delete it",
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Where the journal stands; `None` where there is none to go on with.
@@ -140,6 +184,57 @@ impl Target {
             name.push(".journal");
             name.into()
         }))
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |seen| seen.len())
+}
+
+/// What is known before anything is touched.
+pub struct Opening {
+    target: Target,
+    /// `None`: standard output.
+    journal: Option<Journal>,
+    is_new: bool,
+    /// The output is written anew from its first line.
+    is_anew: bool,
+    /// What earlier runs have left.
+    pub past: Past,
+}
+
+impl Opening {
+    /// Reads the journal and holds it. An output that stands there is as it was afterwards.
+    ///
+    /// # Errors
+    /// One line that names the file and the mend.
+    pub fn of(target: &Target) -> Result<Self, String> {
+        let (target, terms) = (target.clone(), target.terms.clone());
+        let Some((out, path)) = target.out.as_ref().zip(target.journal_path()) else {
+            target.is_free(None)?;
+            return Ok(Self { target, journal: None, is_new: true, is_anew: false, past: Past::default() });
+        };
+        let (is_new, owner) = (!path.exists(), target.owner());
+        if length(&path) == 0 {
+            target.is_free(Some(&path))?;
+        }
+        let (mut journal, mut past) = Journal::open(&path, &terms, Look::default(), &owner)?;
+        let retry_failed = target.retry_failed && past.counts[1] + past.counts[2] > 0;
+        let errors_length = terms.errors.as_ref().map_or(0, |path| length(Path::new(path)));
+        let is_short = length(out) < past.point.out_bytes || errors_length < past.point.errors_bytes;
+        let is_anew = is_short || retry_failed;
+        if is_anew {
+            drop(journal);
+            (journal, past) = Journal::open(&path, &terms, Look::afresh(retry_failed), &owner)?;
+        }
+        if past.is_without_texts() {
+            return Err(format!(
+                "{} was finished, and is not as it was left; its answers are nowhere else. Delete {} to begin anew and pay again",
+                out.display(),
+                path.display()
+            ));
+        }
+        Ok(Self { target, journal: Some(journal), is_new, is_anew, past })
     }
 }
 
@@ -164,49 +259,43 @@ impl Output {
     ///
     /// # Errors
     /// One line that names the file and the mend.
+    #[cfg(test)]
     pub fn open(target: &Target) -> Result<(Self, Past), String> {
-        let terms = target.terms.clone();
-        let Some((out, path)) = target.out.as_ref().zip(target.journal_path()) else {
-            let errors = terms.errors.as_ref().map(|path| Sink::open(Path::new(path), 0)).transpose()?;
-            let journal = Journal::nameless()?;
-            let output = Self::over(journal, false, terms, (Sink::stdout(), errors));
-            return Ok((output, Past::default()));
+        let (mut output, past) = Self::begin(Opening::of(target)?)?;
+        output.catch_up()?;
+        Ok((output, past))
+    }
+
+    /// Opens the files; [`Output::catch_up`] writes what the journal has and they have not.
+    ///
+    /// # Errors
+    /// One line that names the file and the mend.
+    pub fn begin(opening: Opening) -> Result<(Self, Past), String> {
+        let Opening { target, journal, is_new, is_anew, mut past } = opening;
+        let terms = target.terms;
+        let errors_at =
+            |bytes| terms.errors.as_ref().map(|path| Sink::open(Path::new(path), bytes)).transpose();
+        let Some((out, mut journal)) = target.out.zip(journal) else {
+            let errors = errors_at(0)?;
+            let output = Self::over(Journal::nameless()?, false, terms, (Sink::stdout(), errors));
+            return Ok((output, past));
         };
-        let is_new = !path.exists();
-        let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        if is_new && length(out) > 0 && out.is_file() {
-            return Err(format!(
-                "{} is there already, and no journal {} says what it is; give another -o, or delete it",
-                out.display(),
-                path.display()
-            ));
-        }
-        let (mut journal, mut past) = Journal::open(&path, &terms, Look::default())?;
-        let retry_failed = target.retry_failed && past.counts[1] + past.counts[2] > 0;
-        let errors_length = terms.errors.as_ref().map_or(0, |path| length(Path::new(path)));
-        let is_short = length(out) < past.point.out_bytes || errors_length < past.point.errors_bytes;
-        let is_anew = is_short || retry_failed;
-        if is_anew {
-            drop(journal);
-            (journal, past) = Journal::open(&path, &terms, Look::afresh(retry_failed))?;
-        }
-        if past.is_without_texts() {
-            return Err(format!(
-                "{} was finished, and is not as it was left; its answers are nowhere else. Delete {} to begin anew and pay again",
-                out.display(),
-                path.display()
-            ));
-        }
+        let path = journal.path().to_owned();
+        let told = |error: io::Error| format!("{}: {error}", path.display());
+        journal.ready(&terms).map_err(told)?;
         if is_anew {
             // Before the first byte is cut off: the points that are there speak of the output as it was.
-            journal.anew(retry_failed).map_err(|error| format!("{}: {error}", path.display()))?;
+            journal.anew(target.retry_failed).map_err(told)?;
         }
-        let out = Sink::open(out, past.point.out_bytes)?;
-        let errors = terms.errors.as_ref().map(|path| Sink::open(Path::new(path), past.point.errors_bytes));
-        let mut output = Self::over(journal, true, terms, (out, errors.transpose()?));
+        let sinks = Sink::open(&out, past.point.out_bytes)
+            .and_then(|out| Ok((out, errors_at(past.point.errors_bytes)?)))
+            .inspect_err(|_| {
+                // What could not begin leaves nothing behind.
+                let _ = if is_new { std::fs::remove_file(&path) } else { Ok(()) };
+            })?;
+        let mut output = Self::over(journal, true, terms.clone(), sinks);
         (output.next, output.point) = (past.point.next, past.point);
         output.early = std::mem::take(&mut past.unwritten);
-        output.catch_up()?;
         Ok((output, past))
     }
 
@@ -225,7 +314,10 @@ impl Output {
     }
 
     /// Writes what has its turn.
-    fn catch_up(&mut self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn catch_up(&mut self) -> Result<(), String> {
         while let Some(entry) = self.early.first_entry() {
             if !self.terms.unordered && *entry.key() != self.next {
                 break;
@@ -302,6 +394,15 @@ impl Output {
     /// The end. If every line has its answer, the journal needs their texts no more.
     pub fn close(mut self, all_answered: bool) -> Result<(), String> {
         self.sync()?;
+        if let Some(lost) =
+            [Some(&self.out), self.errors.as_ref()].into_iter().flatten().find(|s| !s.is_there())
+        {
+            let kept = if self.named { "; its answers are kept in the journal" } else { "" };
+            return Err(format!(
+                "{} is not what was written: somebody deleted, replaced or changed it meanwhile{kept}",
+                lost.shown
+            ));
+        }
         if !all_answered || !self.named {
             return Ok(());
         }

@@ -17,8 +17,8 @@ pub struct Past {
     pub point: Point,
     /// What came after it, or did not stand in its order yet.
     pub unwritten: BTreeMap<u64, Place>,
-    /// Bytes at the end that a crash cut off.
-    pub torn_bytes: u64,
+    /// Lines without their texts, and no point yet that says where these are.
+    pub(super) is_bare: bool,
     /// Lines that are done without an answer.
     unanswered: HashMap<u64, Kind>,
 }
@@ -30,8 +30,6 @@ pub struct Look {
     pub afresh: bool,
     /// Lines that ended with an error are done again.
     pub retry_failed: bool,
-    /// It is only looked at.
-    pub dry: bool,
     /// Where it says last that the output was begun anew, once that is known.
     pub(super) anew_at: u64,
 }
@@ -40,11 +38,6 @@ impl Look {
     /// For who begins the output anew.
     pub fn afresh(retry_failed: bool) -> Self {
         Self { afresh: true, retry_failed, ..Self::default() }
-    }
-
-    /// For who changes nothing.
-    pub fn dry(retry_failed: bool) -> Self {
-        Self { dry: true, retry_failed, ..Self::default() }
     }
 }
 
@@ -67,6 +60,7 @@ impl Past {
 
     /// Takes in what was found.
     pub(super) fn take(&mut self, entry: &Entry, place: Place, look: Look) {
+        self.is_bare |= place.length == 0;
         self.spent_nano_usd += entry.cost_nano_usd.unwrap_or(0);
         if look.retry_failed && entry.kind != Kind::Answered {
             return;

@@ -1,7 +1,7 @@
 //! The files of a batch over crashes: whatever was cut off, a rerun finds what is whole, and the output comes out equal.
 
 use super::journal::{Entry, Kind};
-use super::output::{Output, Target};
+use super::output::{Opening, Output, Target};
 use super::terms::Terms;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,17 +126,102 @@ fn whatever_of_the_journal_is_cut_off_the_output_comes_out_equal() {
 }
 
 #[test]
-fn a_byte_that_changed_on_the_disk_is_noticed_and_what_stands_behind_it_is_done_again() {
+fn a_byte_that_changed_on_the_disk_is_told_and_nothing_is_touched() {
     let folder = Folder::new("changed");
+    for finished in [false, true] {
+        let target = folder.target(false, false);
+        let path = target.journal_path().unwrap();
+        let _ = (fs::remove_file(&path), fs::remove_file(folder.at("out")));
+        let (mut output, _) = Output::open(&target).unwrap();
+        for seq in ORDER {
+            output.take(&[Entry { kind: Kind::Answered, ..entry(seq) }]).unwrap();
+        }
+        output.close(finished).unwrap();
+        let (sound, before) = (fs::read(&path).unwrap(), held(&folder.at("out")));
+        let mut bytes = sound.clone();
+        let at = bytes.windows(4).position(|w| w == b"\nL 2" || w == b"ne 2").unwrap();
+        bytes[at + 3] = b'9';
+        fs::write(&path, &bytes).unwrap();
+        let told = Output::open(&target).err().unwrap();
+        assert!(told.contains("is damaged behind byte") && told.contains("truncate -s"), "{told}");
+        assert_eq!((fs::read(&path).unwrap(), held(&folder.at("out"))), (bytes, before.clone()));
+        // The end of one that was cut down says where the texts are.
+        fs::write(&path, &sound[..sound.len() - 3]).unwrap();
+        let told = Output::open(&target).err();
+        assert_eq!(told.is_some_and(|told| told.contains("has lost its end")), finished);
+        assert_eq!(held(&folder.at("out")), before);
+    }
+}
+
+#[test]
+fn an_output_that_is_lost_while_it_is_written_keeps_its_answers() {
+    let lose: [fn(&Path); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| {
+            let text = fs::read(path).unwrap();
+            fs::remove_file(path).unwrap();
+            fs::write(path, text).unwrap();
+        },
+    ];
+    for lose in lose {
+        let folder = Folder::new("lost-meanwhile");
+        let target = folder.target(false, false);
+        let (mut output, _) = Output::open(&target).unwrap();
+        for seq in 0..8 {
+            output.take(&[entry(seq)]).unwrap();
+        }
+        lose(&folder.at("out"));
+        let told = output.close(true).unwrap_err();
+        assert!(told.contains("is not what was written") && told.contains("kept in the journal"), "{told}");
+        assert_eq!(finish(&target, 8), 0);
+        assert_eq!(held(&folder.at("out")), whole(8, false)[0]);
+    }
+}
+
+#[test]
+fn files_of_others_are_not_written_over() {
+    let folder = Folder::new("others");
+    let told = |target: &Target| Output::open(target).err().unwrap();
+    let mine = |name: &str| fs::write(folder.at(name), "mine\n").unwrap();
+    mine("errors");
+    for target in [folder.target(false, true), Target { out: None, ..folder.target(false, true) }] {
+        assert!(told(&target).contains("errors is there already"), "{}", told(&target));
+    }
+    // A journal that is asked for is of one output.
+    let asked = Target { journal: Some(folder.at("st.x")), ..folder.target(false, false) };
+    for name in ["st.x.new", "st.journal.new", "other"] {
+        mine(name);
+    }
+    let (mut output, _) = Output::open(&asked).unwrap();
+    output.take(&[entry(0)]).unwrap();
+    output.close(true).unwrap();
+    let other = Target { out: Some(folder.at("other")), ..asked.clone() };
+    assert!(told(&other).contains("is the journal of"), "{}", told(&other));
+    assert_eq!(Output::open(&asked).unwrap().1.done(), 1);
+    fs::write(folder.at("empty"), "").unwrap();
+    let empty = Target { journal: Some(folder.at("empty")), ..other };
+    assert!(told(&empty).contains("other is there already"), "{}", told(&empty));
+    for name in ["errors", "st.x.new", "st.journal.new", "other"] {
+        assert_eq!(held(&folder.at(name)), "mine\n", "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_begin_touches_nothing() {
+    let folder = Folder::new("untouched");
     let target = folder.target(false, false);
-    begun(&target, &ORDER, 100);
-    let path = target.journal_path().unwrap();
-    let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(6).position(|w| w == b"line 2").unwrap();
-    bytes[at] = b'L';
-    fs::write(&path, bytes).unwrap();
-    assert_eq!(finish(&target, 8), 4);
-    assert_eq!(held(&folder.at("out")), whole(8, false)[0]);
+    begun(&target, &ORDER, 2);
+    let journal = target.journal_path().unwrap();
+    let stands = || (fs::read(&journal).unwrap(), held(&folder.at("out")));
+    let before = stands();
+    drop(Opening::of(&Target { retry_failed: true, ..target.clone() }).unwrap());
+    assert_eq!(stands(), before);
+    // Nor does an output that cannot be made leave a journal.
+    let long = folder.at(&"x".repeat(300));
+    let nowhere = Target { out: Some(long), journal: Some(folder.at("journal")), ..target };
+    assert!(Output::open(&nowhere).is_err());
+    assert!(!folder.at("journal").exists());
 }
 
 #[test]

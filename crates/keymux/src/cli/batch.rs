@@ -7,7 +7,7 @@ use crate::batch::engine::{Engine, NotNow, Payer};
 use crate::batch::estimate::estimate;
 use crate::batch::files::{self, BAD_SHOWN, Survey};
 use crate::batch::input::Source;
-use crate::batch::output::{Output, Target};
+use crate::batch::output::{Opening, Output, Target};
 use crate::batch::past::Past;
 use crate::batch::run::{Batch, End, Outside, Standing, run as run_batch};
 use crate::batch::tally::Tally;
@@ -154,6 +154,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let told = "--json and -o - both want standard output; give the output a file";
         return Err(Failure::Mend(told.to_owned()));
     }
+    if args.journal.is_some() && target.out.is_none() {
+        let told = "--journal has no meaning with -o -, which cannot be gone on with; give the output a file";
+        return Err(Failure::Mend(told.to_owned()));
+    }
     check_paths(args, &target)?;
     let concurrent_max = concurrent_max(args.max_concurrent)?;
     let stamp = source.stamp();
@@ -162,21 +166,23 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return dry_run(args, config, (&source, &target));
     }
-    // What cannot begin leaves no files behind.
-    let looked = target.is_fresh().then(|| looked_over(args, &source, &Past::default())).transpose()?;
-    let (output, past) = Output::open(&target).map_err(Failure::Mend)?;
-    let lines = looked.map_or_else(|| looked_over(args, &source, &past), Ok)?;
-    let spent_nano_usd = past.spent_nano_usd;
-    let past = Arc::new(past);
-    let budget = left(args.budget, spent_nano_usd)?;
+    // What cannot begin touches no file and leaves none behind.
+    let opening = (!target.is_fresh()).then(|| Opening::of(&target)).transpose().map_err(Failure::Mend)?;
+    let none = Past::default();
+    let past = opening.as_ref().map_or(&none, |opening| &opening.past);
+    let lines = looked_over(args, &source, past)?;
+    let budget = left(args.budget, past.spent_nano_usd)?;
     let payer = Payer { class: args.priority, budget_nano_usd: budget };
     let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
+    let opening = opening.map_or_else(|| Opening::of(&target), Ok).map_err(Failure::Mend)?;
+    let (mut output, past) = Output::begin(opening).map_err(Failure::Mend)?;
+    output.catch_up().map_err(Failure::Failed)?;
     let model = args.model.clone();
     let batch = Batch {
         source,
         stamp,
         model,
-        past,
+        past: Arc::new(past),
         lines,
         ordered: !args.unordered,
         concurrent_max,
@@ -212,7 +218,7 @@ fn carried_out(
 fn told(args: &Args, batch: &Batch, (end, tally): (&End, &Tally), elapsed_ns: u64) -> Result<(), Failure> {
     let counts = batch.past.counts;
     let failed = tally.total.failed + tally.bad + counts[1] + counts[2];
-    let (word, exit, told) = ended(end, failed, tally.bad);
+    let (word, exit, told) = ended(end, failed, tally.bad, args.output.as_os_str() != "-");
     let summary = Summary {
         tally,
         before: counts,
@@ -431,19 +437,21 @@ async fn signals((mut interrupt, mut terminate): (Signal, Signal), told: mpsc::S
 }
 
 /// How it ends for whoever called it: in a word, as an exit code, and why.
-fn ended(end: &End, failed: u64, bad: u64) -> (&'static str, u8, Option<String>) {
-    let again = "run the same command again to go on";
+fn ended(end: &End, failed: u64, bad: u64, goes_on: bool) -> (&'static str, u8, Option<String>) {
+    let again = if goes_on {
+        "run the same command again to go on"
+    } else {
+        "with -o - it cannot be gone on with: the same command pays for all lines again"
+    };
     match end {
         End::Complete if failed == 0 => ("complete", 0, None),
         End::Complete => {
             let lines =
                 if failed == 1 { "1 line".to_owned() } else { format!("{} lines", tell::counted(failed)) };
             let mend = if bad > 0 { "mend the broken ones in the input; " } else { "" };
-            (
-                "complete",
-                3,
-                Some(format!("{lines} ended with an error; {mend}--retry-failed does them again")),
-            )
+            let retry =
+                if goes_on { format!("; {mend}--retry-failed does them again") } else { String::new() };
+            ("complete", 3, Some(format!("{lines} ended with an error{retry}")))
         }
         End::Stopped { number, why } => {
             let told = match why {
@@ -451,9 +459,12 @@ fn ended(end: &End, failed: u64, bad: u64) -> (&'static str, u8, Option<String>)
                 NotNow::Stopping => "told to",
             };
             let at = if *number == 0 { String::new() } else { format!(" at line {number}") };
-            ("stopped", 4, Some(format!("stopped{at}: {told}. Mend that, and {again}")))
+            let then = if goes_on { "Mend that, and " } else { "" };
+            ("stopped", 4, Some(format!("stopped{at}: {told}. {then}{again}")))
         }
         End::Interrupted => ("interrupted", 130, Some(format!("interrupted; {again}"))),
-        End::Input(told) | End::Output(told) => ("failed", 1, Some(format!("{told}; then {again}"))),
+        End::Input(told) | End::Output(told) => {
+            ("failed", 1, Some(format!("{told}; {}{again}", if goes_on { "then " } else { "" })))
+        }
     }
 }
