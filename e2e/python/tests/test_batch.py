@@ -1,5 +1,6 @@
 """`keymux batch`: a file of calls becomes a file of answers, whatever happens on the way."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -326,6 +327,28 @@ def test_a_second_ctrl_c_ends_at_once(bench):
         child.wait(0.5)
     child.send_signal(signal.SIGINT)
     assert child.wait(PATIENCE_S) == 130
+
+
+def test_ctrl_c_ends_it_when_nobody_reads_the_output(bench):
+    bench.open()
+    bench.write([chat(n) for n in range(2_000)])
+    child = subprocess.Popen(
+        bench.argv("-q", out="-"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=harness.clean_env(),
+        stdin=subprocess.DEVNULL,
+    )
+    bench.world.wait("lab", calls=500)
+    # The pipe is full, and stays so.
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
+    assert child.wait(PATIENCE_S) == 130
+    assert "pays for all lines again" in child.stderr.read()
+    child.stdout.close()
 
 
 def test_a_budget_is_never_overrun_and_says_where_it_stopped(bench):

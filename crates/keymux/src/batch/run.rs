@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOKS_A_SYNC: u64 = 10;
 /// Looks in a row at which nothing can be sent before that is believed.
 const LOOKS_OUT: u32 = 10;
+/// How long files may take to be closed once it is to end at once.
+const LAST: Duration = Duration::from_secs(2);
 
 /// What is to be done.
 #[derive(Debug)]
@@ -127,6 +129,8 @@ struct Run<'a> {
     /// Lines that the writer has and did not confirm.
     unsafe_lines: usize,
     end: Option<End>,
+    /// How often it was told to stop.
+    words: u32,
     waiting: usize,
     out_looks: u32,
     began_ns: u64,
@@ -194,12 +198,13 @@ pub async fn run(
         said,
         unsafe_lines: 0,
         end: None,
+        words: 0,
         waiting: 0,
         out_looks: 0,
         began_ns: now_ns,
     };
     run.go(outside).await;
-    let end = run.close().await;
+    let end = run.close(outside).await;
     run.look(outside, 1);
     (end, run.tally)
 }
@@ -218,6 +223,7 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 Some(()) = outside.stop.recv() => {
+                    self.words += 1;
                     if self.end == Some(End::Interrupted) {
                         // What is out is given up: its connections close.
                         self.flying.clear();
@@ -398,8 +404,8 @@ impl Run<'_> {
         });
     }
 
-    /// Closes the files.
-    async fn close(&mut self) -> End {
+    /// Closes the files. Whoever reads the output may have stopped reading, so a second word counts here too.
+    async fn close(&mut self, outside: &mut Outside<'_>) -> End {
         self.flying.clear();
         let mut end = self.end.clone().unwrap_or(End::Complete);
         let counts = self.batch.past.counts;
@@ -410,14 +416,23 @@ impl Run<'_> {
         if !matches!(end, End::Output(_)) {
             let _ = self.to.send(Write::Close(end == End::Complete && failed == 0)).await;
         }
-        while let Some(said) = self.said.recv().await {
+        loop {
+            let said = tokio::select! {
+                biased;
+                said = self.said.recv() => said,
+                Some(()) = outside.stop.recv() => {
+                    self.words += 1;
+                    continue;
+                }
+                () = tokio::time::sleep(LAST), if self.words >= 2 => return End::Interrupted,
+            };
             match said {
-                Written::Closed => break,
-                Written::Failed(told) => {
+                None | Some(Written::Closed) => break,
+                Some(Written::Failed(told)) => {
                     end = End::Output(told);
                     break;
                 }
-                Written::Lines(_) => {}
+                Some(Written::Lines(_)) => {}
             }
         }
         end
