@@ -93,13 +93,16 @@ class Bench:
         while event not in self.gateway.log():
             assert time.monotonic() < deadline and self.state(), f"no '{event}' in:\n{self.gateway.log()}"
 
-    def damage(self) -> bytes:
-        """Overwrites the database of a gateway that has ended; what was in it."""
+    def settle(self):
+        """All of SQLite's database of a gateway that has ended in its one file: a process may leave rows in its log."""
         with contextlib.closing(sqlite3.connect(self.ledger.path)) as db:
-            # What a process leaves behind in SQLite's own log would mend the file.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for suffix in ("-wal", "-shm"):
             Path(f"{self.ledger.path}{suffix}").unlink(missing_ok=True)
+
+    def damage(self) -> bytes:
+        """Overwrites the database of a gateway that has ended; what was in it."""
+        self.settle()
         good = self.ledger.path.read_bytes()
         self.ledger.path.write_bytes(b"?" * 100_000)
         return good
@@ -255,6 +258,7 @@ def test_a_ledger_that_is_gone_is_no_new_start_for_budgets(bench, kind, how):
         it.ledger.run("ALTER SCHEMA public RENAME TO aside")
         it.ledger.run("CREATE SCHEMA public")
     else:
+        it.settle()
         it.ledger.path.rename(aside)
         if how == "emptied":
             it.ledger.path.touch()
