@@ -84,6 +84,8 @@ def profile() -> int:
     parser = arguments("Profiles a proxy under load and prints the symbols that take the most.")
     parser.add_argument("--top", type=int, default=50, help="symbols to print (%(default)s)")
     parser.add_argument("--inclusive", action="store_true", help="with what each symbol calls (stacks by DWARF, slow)")
+    parser.add_argument("--sort", help="perf's keys, such as comm for the threads")
+    parser.add_argument("--thread", help="only the thread of this name, such as ledger-db")
     args = parser.parse_args()
     machine.need("perf")
     with loaded(args) as (proxy, wrk, folder):
@@ -101,7 +103,8 @@ def profile() -> int:
         shape = ["--children", "-g", "none"] if args.inclusive else ["--no-children"]
         report = subprocess.run(
             [machine.find("perf"), "report", "-i", str(data), "--stdio", *shape, "--percent-limit", "0.3"]
-            + ["--sort", "symbol" if args.inclusive else "dso,symbol"],
+            + (["--comm", args.thread] if args.thread else [])
+            + ["--sort", args.sort or ("symbol" if args.inclusive else "dso,symbol")],
             capture_output=True,
             text=True,
             check=True,

@@ -364,7 +364,7 @@ impl Drop for Story {
         }
         if let Some(store) = &gateway.store {
             // Whether it was lost is told by the store's health.
-            store.record(record.clone());
+            store.record(record);
         }
         if let Some(trace) = trace.take() {
             gateway.traces.over(trace, *endpoint, told);

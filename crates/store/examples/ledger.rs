@@ -96,7 +96,7 @@ fn main() -> Result<(), Error> {
         while !store.has_room() {
             store.wait_until(LONG, |_| store.has_room());
         }
-        if !store.record(record) {
+        if !store.record(&record) {
             return Err("a row was lost".into());
         }
     }

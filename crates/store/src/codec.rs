@@ -55,22 +55,28 @@ fn checksum(log: u64, head: &[u8], at: u64, entry: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Begins a frame in `out`; the entry follows, then [`end_frame`] with what this returned.
-pub(crate) fn begin_frame(out: &mut Vec<u8>) -> usize {
+/// Puts a frame with this entry at the end of `out`. It has its place and its checksum once it is [`seal`]ed.
+pub(crate) fn put_frame(out: &mut Vec<u8>, entry: impl FnOnce(&mut Vec<u8>)) {
     let begin = out.len();
     out.extend_from_slice(&[0; HEAD]);
-    begin
+    entry(out);
+    let len = u32::try_from(out.len() - begin - HEAD).unwrap_or(u32::MAX);
+    out[begin..begin + 4].copy_from_slice(&len.to_le_bytes());
+    out.resize(begin + (out.len() - begin).next_multiple_of(8), 0);
 }
 
-/// Completes the frame that began there; it will stand at `at` of the log.
-pub(crate) fn end_frame(out: &mut Vec<u8>, begin: usize, log: u64, at: u64) {
-    let len = u32::try_from(out.len() - begin - HEAD).unwrap_or(u32::MAX).to_le_bytes();
-    let crc = checksum(log, &len, at, &out[begin + HEAD..]);
-    out[begin..begin + 4].copy_from_slice(&len);
-    out[begin + 4..begin + 8].copy_from_slice(&crc.to_le_bytes());
-    out[begin + 8..begin + HEAD].copy_from_slice(&at.to_le_bytes());
-    while !(out.len() - begin).is_multiple_of(8) {
-        out.push(0);
+/// Completes the frames, of which the first will stand at `at` of the log.
+pub(crate) fn seal(frames: &mut [u8], log: u64, mut at: u64) {
+    let mut rest = frames;
+    while rest.len() >= HEAD {
+        let len: [u8; 4] = array(rest, 0);
+        let whole = (HEAD + u32::from_le_bytes(len) as usize).next_multiple_of(8).min(rest.len());
+        let (frame, behind) = rest.split_at_mut(whole);
+        let crc = checksum(log, &len, at, &frame[HEAD..][..u32::from_le_bytes(len) as usize]);
+        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        frame[8..HEAD].copy_from_slice(&at.to_le_bytes());
+        at += whole as u64;
+        rest = behind;
     }
 }
 

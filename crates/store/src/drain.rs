@@ -1,4 +1,5 @@
-//! From the log to the database: one thread, one connection, batches in order. While the database is away it asks again
+//! From the log to the database: one thread, one connection, batches in order. Batches wait for each other a little, since
+//! a page of the database costs the same whether one row or twenty came into it. While the database is away it asks again
 //! ever less often; between batches it deletes what is too old, a little at a time.
 
 use crate::ledger::{Cutoffs, Ledger};
@@ -8,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Rows of one transaction.
-const ROWS: usize = 500;
-/// Rows of one transaction while many wait: a backlog should go fast.
-const ROWS_BEHIND: usize = 4000;
+const ROWS: usize = 4000;
+/// A batch begins no sooner after the one before, unless so many rows wait.
+const PACE: Duration = Duration::from_millis(200);
 /// Rows of each kind that one step of retention deletes.
 const STEP: u32 = 1000;
 /// Between two looks for rows that are too old.
@@ -35,6 +36,10 @@ pub(crate) fn run(shared: &Shared, mut db: Option<Box<dyn Sql>>) {
         };
         match done {
             Ok(Step::More) => backoff = BACKOFF_MIN,
+            Ok(Step::Applied) => {
+                backoff = BACKOFF_MIN;
+                shared.progress.sleep(PACE, || shared.log.rows() >= ROWS as u64 || shared.stopping());
+            }
             // The intake ends first, so nothing can come any more.
             Ok(Step::Idle) if stop => return,
             Ok(Step::Idle) => {
@@ -56,8 +61,13 @@ pub(crate) fn run(shared: &Shared, mut db: Option<Box<dyn Sql>>) {
     }
 }
 
+/// What a step has done.
 enum Step {
+    /// There is more to do at once.
     More,
+    /// All rows that were there are in the database.
+    Applied,
+    /// There was nothing to do.
     Idle,
 }
 
@@ -67,13 +77,13 @@ fn step(
     ledger: &mut Ledger,
     prune_at_unix_ms: &mut u64,
 ) -> Result<Step, Fault> {
-    let rows = if shared.log.rows() > 4 * ROWS as u64 { ROWS_BEHIND } else { ROWS };
-    let batch = shared.log.read(rows).map_err(|e| Fault::new(Kind::Other, e.to_string()))?;
+    let batch = shared.log.read(ROWS).map_err(|e| Fault::new(Kind::Other, e.to_string()))?;
+    let mut done = Step::Idle;
     if !batch.rows.is_empty() || batch.damaged_bytes > 0 {
         let new = ledger.apply(db, &batch.rows)?;
         (shared.probe)(Point::Applied);
         shared.applied(&batch, new);
-        return Ok(Step::More);
+        done = if batch.rows.len() < ROWS { Step::Applied } else { Step::More };
     }
     let now = (shared.clock)();
     shared.back();
@@ -83,7 +93,7 @@ fn step(
         }
         *prune_at_unix_ms = now + u64::try_from(PRUNE_EVERY.as_millis()).unwrap_or(0);
     }
-    Ok(Step::Idle)
+    Ok(done)
 }
 
 fn cutoffs(now_unix_ms: u64, retention: &Retention) -> Cutoffs {

@@ -1,8 +1,11 @@
-//! From requests to the log: a bounded buffer that costs a request one push, and the thread that writes it out in
-//! batches with one flush each. The thread is woken once a batch, not once a request.
+//! From requests to the log: what a request leaves behind is taken by the log where it ends, and a thread writes it out
+//! and flushes it, many at once. The thread is woken once a batch, not once a request. Rows that the log has no room for
+//! wait here, bounded.
 
-use crate::codec::Entry;
+use crate::log::Log;
+use crate::record::Record;
 use crate::store::{Point, Shared};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,25 +13,25 @@ use std::time::Duration;
 /// What comes within this time is written and flushed together. Twice this, and a flush, is what an acknowledgement may
 /// take.
 const BATCH: Duration = Duration::from_millis(40);
-/// So many entries do not wait for more.
-const BATCH_ROWS: usize = 500;
+/// So many bytes do not wait for more.
+const BATCH_BYTES: usize = 64 * 1024;
 /// Between two tries to write to a log that is full or fails.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The buffer.
+/// The way in.
 #[derive(Default)]
 pub(crate) struct Intake {
     waiting: Mutex<Waiting>,
     wake: Condvar,
-    /// Something was written or buffered since the last batch began.
+    /// Something was taken or written since the last batch began.
     dirty: AtomicBool,
+    /// Rows wait here: those that come now wait behind them.
+    behind: AtomicBool,
 }
 
 #[derive(Default)]
 struct Waiting {
-    entries: Vec<Entry>,
-    /// Entries that the thread holds, since the log did not take them.
-    held: usize,
+    rows: VecDeque<Record>,
     lost: u64,
 }
 
@@ -37,19 +40,25 @@ impl Intake {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an entry, unless `max` wait already.
-    pub(crate) fn push(&self, entry: Entry, max: usize) -> bool {
-        let full = {
+    /// Takes a row, unless `max` are taken and not written.
+    pub(crate) fn row(&self, log: &Log, row: &Record, max: usize) -> bool {
+        if !self.behind.load(Ordering::Acquire)
+            && let Ok(bytes) = log.row(row, max)
+        {
+            if bytes >= BATCH_BYTES {
+                self.wake();
+            }
+            self.stir();
+            return true;
+        }
+        {
             let mut waiting = self.lock();
-            if waiting.entries.len() + waiting.held >= max {
+            if waiting.rows.len() + log.coming().0 >= max {
                 waiting.lost += 1;
                 return false;
             }
-            waiting.entries.push(entry);
-            waiting.entries.len() == BATCH_ROWS
-        };
-        if full {
-            self.wake.notify_all();
+            waiting.rows.push_back(row.clone());
+            self.behind.store(true, Ordering::Release);
         }
         self.stir();
         true
@@ -58,65 +67,71 @@ impl Intake {
     /// There is something to write or to flush.
     pub(crate) fn stir(&self) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
-            // The lock: the thread is either before its look at the flag, or asleep and hears this.
-            drop(self.lock());
-            self.wake.notify_all();
+            self.wake();
         }
     }
 
     /// Wakes the thread, whatever there is.
     pub(crate) fn wake(&self) {
+        // The lock: the thread is either before its look at what there is, or asleep and hears this.
         drop(self.lock());
         self.wake.notify_all();
     }
 
-    /// Entries that are not in the log yet, and those that never will be.
-    pub(crate) fn depth(&self) -> (usize, u64) {
+    /// Rows that are not written yet, and those that never will be.
+    pub(crate) fn depth(&self, log: &Log) -> (usize, u64) {
         let waiting = self.lock();
-        (waiting.entries.len() + waiting.held, waiting.lost)
+        (waiting.rows.len() + log.coming().0, waiting.lost)
+    }
+
+    /// Gives the log what waits for room in it, in order; says whether that was all.
+    fn refill(&self, log: &Log, max: usize) -> bool {
+        // Under the lock, so that whoever counts never looks between the two.
+        let mut waiting = self.lock();
+        while let Some(row) = waiting.rows.front() {
+            if log.row(row, max).is_err() {
+                return false;
+            }
+            waiting.rows.pop_front();
+        }
+        self.behind.store(false, Ordering::Release);
+        true
     }
 }
 
 /// The thread. It ends when it is told to and everything is written, or cannot be.
 pub(crate) fn run(shared: &Shared) {
     let intake = &shared.intake;
-    let mut held: Vec<Entry> = Vec::new();
+    let mut failed = false;
     loop {
-        let stop = wait(shared, held.is_empty());
+        let stop = wait(shared, failed);
         intake.dirty.store(false, Ordering::Release);
-        {
-            // In one step: whoever counts must not look between the two.
-            let mut waiting = intake.lock();
-            held.append(&mut waiting.entries);
-            waiting.held = held.len();
-        }
-        let (taken, appended) = shared.log.append(&held);
+        let all = intake.refill(&shared.log, shared.buffer);
+        let written = shared.log.write_out();
         (shared.probe)(Point::Appended);
-        held.drain(..taken);
-        intake.lock().held = held.len();
         let flushed = shared.log.sync();
         (shared.probe)(Point::Flushed);
         shared.progress.tell();
-        let failed = appended.is_err() || flushed.is_err();
+        failed = !all || written.is_err() || flushed.is_err();
         if failed {
             // Whatever it is, it is tried again.
             intake.dirty.store(true, Ordering::Release);
         }
         let idle = !intake.dirty.load(Ordering::Acquire);
-        if stop && (failed || idle && held.is_empty()) {
+        if stop && (failed || idle) {
             return;
         }
     }
 }
 
-/// Waits until there is something, and then a little for more to come with it.
-fn wait(shared: &Shared, nothing_held: bool) -> bool {
+/// Waits until there is something, and then a little for more to come with it, or for a disk that failed to mend.
+fn wait(shared: &Shared, failed: bool) -> bool {
     let intake = &shared.intake;
     let stop = || shared.stop.load(Ordering::Acquire);
-    let idle = |_: &mut Waiting| nothing_held && !intake.dirty.load(Ordering::Acquire) && !stop();
+    let idle = |_: &mut Waiting| !intake.dirty.load(Ordering::Acquire) && !stop();
     let waiting = intake.wake.wait_while(intake.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-    let few = |w: &mut Waiting| w.entries.len() < BATCH_ROWS && !stop();
-    let limit = if nothing_held { BATCH } else { AGAIN };
+    let few = |_: &mut Waiting| (failed || shared.log.coming().1 < BATCH_BYTES) && !stop();
+    let limit = if failed { AGAIN } else { BATCH };
     drop(intake.wake.wait_timeout_while(waiting, limit, few).unwrap_or_else(PoisonError::into_inner));
     stop()
 }

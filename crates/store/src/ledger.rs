@@ -12,13 +12,11 @@ const SERIES_MAX: usize = 65_536;
 /// The name of the row of `spend` for days that are no longer kept apart.
 const LONG_AGO: i64 = -1;
 
-type SeriesKey = [String; 7];
-
 /// What the drain knows of the database between two batches.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// The number of each series, and the last hour that is noted for it.
-    series: HashMap<SeriesKey, (i64, u64)>,
+    /// The number of each series by its names, and the last hour that is noted for it.
+    series: HashMap<String, (i64, u64)>,
 }
 
 /// What is older than these instants goes; all in milliseconds since 1970.
@@ -176,8 +174,9 @@ impl Ledger {
 
     fn series_of(&mut self, db: &mut dyn Sql, r: &Record) -> Result<i64, Fault> {
         let of = [&*r.client, &*r.team, &*r.model, &*r.provider, &*r.key, &*r.account, &*r.endpoint];
-        let key = of.map(str::to_owned);
-        let (id, last_hour) = match self.series.get(&key) {
+        // No text has a NUL.
+        let names = of.join("\0");
+        let (id, last_hour) = match self.series.get(&names) {
             Some(known) => *known,
             None => series_in(db, &of.map(Cell::Text))?,
         };
@@ -185,7 +184,7 @@ impl Ledger {
         if hour > last_hour {
             db.run(SERIES_LAST, &[Cell::count(hour), Cell::Int(id)])?;
         }
-        self.series.insert(key, (id, last_hour.max(hour)));
+        self.series.insert(names, (id, last_hour.max(hour)));
         Ok(id)
     }
 

@@ -13,8 +13,10 @@
 pub(crate) mod disk;
 mod header;
 mod recover;
+mod walk;
+mod write;
 
-use crate::codec::{self, Entry, Frame};
+use crate::codec::{self, Entry};
 use crate::record::{Record, Reservation};
 use disk::Disk;
 use header::Header;
@@ -26,9 +28,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The least capacity; below it a few requests in flight would fill it.
 pub(crate) const CAPACITY_MIN: u64 = 1 << 20;
-/// Bytes that are written in one go under the lock, so that a reservation never waits long for a batch of rows.
-const CHUNK: usize = 16 * 1024;
-/// Bytes that are read in one go.
+/// Bytes that are read in one go, and kept for those that are to be written.
 const WINDOW: usize = 256 * 1024;
 
 /// Why the log did not take something.
@@ -93,6 +93,7 @@ struct Hold {
 }
 
 struct Ring {
+    /// Everything before it is written.
     head: u64,
     applied: u64,
     header: Header,
@@ -101,7 +102,21 @@ struct Ring {
     rows: u64,
     open: BTreeMap<u64, Hold>,
     trouble: Option<String>,
+    /// Bytes behind it that are being written.
+    under_way: u64,
+    /// What comes then: taken, and without a place yet.
     frames: Vec<u8>,
+    /// What is so once they are written.
+    coming: Vec<Change>,
+    /// Rows that are taken and not written.
+    coming_rows: usize,
+}
+
+/// What an entry changes, once it is written.
+enum Change {
+    Row,
+    Closed(u64),
+    Settled(u64, u64),
 }
 
 /// The log. All methods may be called from any thread.
@@ -109,6 +124,8 @@ pub struct Log {
     disk: Box<dyn Disk>,
     id: u64,
     capacity: u64,
+    pen: Mutex<write::Pen>,
+    /// Never held while the disk works: requests end here.
     ring: Mutex<Ring>,
     flushing: Mutex<()>,
     flushed: AtomicU64,
@@ -156,84 +173,6 @@ impl Log {
     /// Bytes kept free of new reservations and of new requests, for the rows of those that are in flight.
     fn margin(&self) -> u64 {
         self.capacity / 8
-    }
-
-    /// Sets money aside: one `write()`, before the attempt goes out. The number names it until a record closes it. It
-    /// is on the disk itself once [`flushed`](Self::flushed) exceeds the number.
-    pub fn reserve(&self, reservation: &Reservation) -> Result<u64, LogError> {
-        let mut ring = self.ring();
-        if let Some(trouble) = &ring.trouble {
-            return Err(LogError::NotFlushed(trouble.clone()));
-        }
-        let hold = ring.head + 1;
-        let at = self.push(&mut ring, self.margin(), |out| codec::put_reserve(out, hold, reservation))?;
-        self.write(&mut ring)?;
-        ring.open.insert(hold, Hold { at, reservation: reservation.clone(), settled_nano_usd: None });
-        Ok(hold)
-    }
-
-    /// Appends in order, and says how many it took: fewer than all when the ring or the disk is full.
-    pub(crate) fn append(&self, entries: &[Entry]) -> (usize, Result<(), LogError>) {
-        let mut taken = 0;
-        while taken < entries.len() {
-            let mut ring = self.ring();
-            let mut chunk = 0;
-            let mut end = Ok(());
-            for entry in &entries[taken..] {
-                let put = |out: &mut Vec<u8>| match entry {
-                    Entry::Row(row) => codec::put_row(out, row),
-                    Entry::Reserve(hold, r) => codec::put_reserve(out, *hold, r),
-                    Entry::Settle(hold, cost) => codec::put_settle(out, *hold, *cost),
-                };
-                match self.push(&mut ring, 0, put) {
-                    Ok(_) => chunk += 1,
-                    Err(e) => {
-                        end = Err(e);
-                        break;
-                    }
-                }
-                if ring.frames.len() >= CHUNK {
-                    break;
-                }
-            }
-            if let Err(e) = self.write(&mut ring) {
-                return (taken, Err(e.into()));
-            }
-            for entry in &entries[taken..taken + chunk] {
-                ring.note(entry);
-            }
-            taken += chunk;
-            if end.is_err() {
-                return (taken, end);
-            }
-        }
-        (taken, Ok(()))
-    }
-
-    /// Puts one frame into the buffer, if the ring has room for it beside what must stay free.
-    fn push(&self, ring: &mut Ring, margin: u64, put: impl FnOnce(&mut Vec<u8>)) -> Result<u64, LogError> {
-        let at = ring.head + ring.frames.len() as u64;
-        let begin = codec::begin_frame(&mut ring.frames);
-        put(&mut ring.frames);
-        codec::end_frame(&mut ring.frames, begin, self.id, at);
-        let used = ring.head + ring.frames.len() as u64 - ring.tail_flushed;
-        if used + margin > self.capacity {
-            ring.frames.truncate(begin);
-            return Err(LogError::Full { used: at - ring.tail_flushed, capacity: self.capacity });
-        }
-        Ok(at)
-    }
-
-    /// Writes the buffer at the head. If that fails the head stays, and the next write goes to the same place.
-    fn write(&self, ring: &mut Ring) -> io::Result<()> {
-        let frames = std::mem::take(&mut ring.frames);
-        let written = self.write_at(&frames, ring.head);
-        if written.is_ok() {
-            ring.head += frames.len() as u64;
-        }
-        ring.frames = frames;
-        ring.frames.clear();
-        written
     }
 
     fn place(&self, at: u64) -> (u64, u64) {
@@ -325,7 +264,7 @@ impl Log {
     /// Whether a new request can be taken on: there is room for its row beside those in flight.
     pub fn has_room(&self) -> bool {
         let ring = self.ring();
-        ring.head - ring.tail_flushed + self.margin() <= self.capacity
+        ring.end() - ring.tail_flushed + self.margin() <= self.capacity
     }
 
     /// At most this many of the rows that the database lacks, the oldest first.
@@ -355,37 +294,16 @@ impl Log {
 
     /// The database has this many more rows, up to that position.
     pub(crate) fn applied(&self, up_to: u64, rows: u64) -> Result<(), LogError> {
-        let mut ring = self.ring();
-        ring.applied = up_to.min(ring.head);
-        ring.rows = ring.rows.saturating_sub(rows);
-        if ring.applied == ring.head {
-            // Rows that were damaged after they were counted will not come any more.
-            ring.rows = 0;
-        }
-        self.carry(&mut ring)
-    }
-
-    /// Writes reservations that are old in the ring again at its head.
-    fn carry(&self, ring: &mut Ring) -> Result<(), LogError> {
-        let old = ring.head.saturating_sub(self.capacity / 4);
-        let stale: Vec<u64> = ring.open.iter().filter(|(_, h)| h.at < old).map(|(hold, _)| *hold).collect();
-        for hold in stale {
-            let Some(open) = ring.open.get(&hold) else { continue };
-            let (reservation, settled) = (open.reservation.clone(), open.settled_nano_usd);
-            let at = self.push(ring, 0, |out| codec::put_reserve(out, hold, &reservation))?;
-            if let Some(cost) = settled
-                && let Err(e) = self.push(ring, 0, |out| codec::put_settle(out, hold, cost))
-            {
-                // Without its cost it would be charged as reserved.
-                ring.frames.clear();
-                return Err(e);
-            }
-            self.write(ring)?;
-            if let Some(open) = ring.open.get_mut(&hold) {
-                open.at = at;
+        {
+            let mut ring = self.ring();
+            ring.applied = up_to.min(ring.head);
+            ring.rows = ring.rows.saturating_sub(rows);
+            if ring.applied == ring.head {
+                // Rows that were damaged after they were counted will not come any more.
+                ring.rows = 0;
             }
         }
-        Ok(())
+        self.carry()
     }
 
     /// How full it is.
@@ -393,7 +311,7 @@ impl Log {
         let mut fill = {
             let ring = self.ring();
             Fill {
-                bytes: ring.head - ring.tail_flushed,
+                bytes: ring.end() - ring.tail_flushed,
                 capacity: self.capacity,
                 rows: ring.rows,
                 oldest_unix_ms: None,
@@ -408,10 +326,6 @@ impl Log {
         }
         fill
     }
-
-    fn frames(&self, from: u64, to: u64) -> Frames<'_> {
-        Frames { log: self, at: from, to, window: Vec::new(), window_at: from, step: WINDOW, skipped: 0 }
-    }
 }
 
 impl Ring {
@@ -419,69 +333,22 @@ impl Ring {
         self.open.values().map(|h| h.at).min().unwrap_or(u64::MAX).min(self.applied)
     }
 
-    /// Follows an entry that is written.
-    fn note(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Row(row) => {
-                self.rows += 1;
-                for hold in &row.holds {
-                    self.open.remove(hold);
-                }
-            }
-            Entry::Settle(hold, cost) => {
+    /// The position behind all that was taken.
+    fn end(&self) -> u64 {
+        self.head + self.under_way + self.frames.len() as u64
+    }
+
+    /// Follows what is written.
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::Row => self.rows += 1,
+            Change::Closed(hold) => drop(self.open.remove(hold)),
+            Change::Settled(hold, cost) => {
                 if let Some(open) = self.open.get_mut(hold) {
                     open.settled_nano_usd = Some(*cost);
                 }
             }
-            Entry::Reserve(..) => {}
         }
-    }
-}
-
-/// Walks the frames between two positions, over damage as well: after bytes that are no frame the next place where a
-/// frame of this log and position stands is where it goes on.
-struct Frames<'a> {
-    log: &'a Log,
-    at: u64,
-    to: u64,
-    window: Vec<u8>,
-    window_at: u64,
-    /// Bytes to read at once.
-    step: usize,
-    /// Bytes since the last frame that were none.
-    skipped: u64,
-}
-
-impl Frames<'_> {
-    /// The next entry and the bytes that were skipped before it; `None` at the end.
-    fn next(&mut self) -> io::Result<Option<(&[u8], u64)>> {
-        let found = loop {
-            if self.at >= self.to {
-                return Ok(None);
-            }
-            let begin = usize::try_from(self.at - self.window_at).unwrap_or(usize::MAX);
-            let bytes = self.window.get(begin..).unwrap_or(&[]);
-            match codec::frame(bytes, self.log.id, self.at) {
-                Frame::Whole(entry, len) => break (begin + codec::HEAD, entry.len(), len),
-                Frame::Short(need) if (need as u64) <= self.to - self.at => self.slide(need)?,
-                Frame::Short(_) | Frame::Bad => {
-                    self.skipped += 8.min(self.to - self.at);
-                    self.at += 8;
-                }
-            }
-        };
-        let (begin, len, whole) = found;
-        self.at += whole as u64;
-        let skipped = std::mem::take(&mut self.skipped);
-        Ok(Some((&self.window[begin..begin + len], skipped)))
-    }
-
-    /// Moves the window to where the walk is.
-    fn slide(&mut self, need: usize) -> io::Result<()> {
-        let len = (self.to - self.at).min(need.max(self.step) as u64);
-        self.window.resize(usize::try_from(len).unwrap_or(self.step), 0);
-        self.window_at = self.at;
-        self.log.read_at(&mut self.window, self.at)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The whole store: what the rest of keymux sees of it, and the three threads behind.
 
 use crate::clients::{self, Changes, Client, Team};
-use crate::codec::Entry;
 use crate::desk::{self, Desk, Open};
 use crate::digest::Digest;
 use crate::intake::{self, Intake};
@@ -67,7 +66,7 @@ pub struct Options {
     pub log: PathBuf,
     /// Its size in bytes.
     pub log_bytes: u64,
-    /// Entries that may wait in memory for the log.
+    /// Rows that may wait in memory for the log.
     pub buffer: usize,
     /// How long what is kept.
     pub retention: Retention,
@@ -78,7 +77,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// With the sizes that `serve` has: 64 MiB of log (some 250,000 rows), 65,536 entries in memory.
+    /// With the sizes that `serve` has: 64 MiB of log (some 250,000 rows), 65,536 of them in memory.
     pub fn new(target: Target, log: PathBuf, clock: Clock) -> Self {
         Self {
             target,
@@ -134,9 +133,9 @@ pub struct Health {
     pub away: Option<(Fault, u64)>,
     /// The log.
     pub fill: Fill,
-    /// Entries in memory, not in the log yet.
+    /// Rows in memory, not in the log yet.
     pub buffered: usize,
-    /// Entries that were lost since the log and the memory before it were full.
+    /// Rows that were lost since the log and the memory before it were full.
     pub lost: u64,
     /// Bytes of the log that were damaged and cut out.
     pub damaged_bytes: u64,
@@ -153,6 +152,8 @@ pub(crate) struct Shared {
     pub clock: Clock,
     pub retention: Retention,
     pub probe: fn(Point),
+    /// Rows that may wait to be written.
+    pub buffer: usize,
     open: Box<Open>,
     mark: Mark,
     away: Mutex<Option<(Fault, u64)>>,
@@ -227,7 +228,6 @@ pub struct Store {
     shared: Arc<Shared>,
     /// Where the log of this process begins.
     begun_at: u64,
-    buffer: usize,
     desk: Option<Desk>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -263,8 +263,10 @@ impl Store {
     pub(crate) fn open_with(options: Options, open: Box<Open>) -> Result<(Self, Recovery), OpenError> {
         let at = |error| OpenError::Log { path: options.log.clone(), error };
         let (log, found) = Log::open(&options.log, options.log_bytes).map_err(at)?;
-        let lost: Vec<Entry> = found.unknown.iter().map(|r| Entry::Row(Box::new(r.clone()))).collect();
-        log.append(&lost).1.map_err(at)?;
+        for row in &found.unknown {
+            log.row(row, usize::MAX).map_err(at)?;
+        }
+        log.write_out().map_err(at)?;
         log.sync().map_err(at)?;
         let shared = Arc::new(Shared {
             log,
@@ -274,6 +276,7 @@ impl Store {
             clock: options.clock,
             retention: options.retention,
             probe: options.probe,
+            buffer: options.buffer,
             open,
             mark: mark(&options.target, &options.log),
             away: Mutex::new(None),
@@ -294,7 +297,6 @@ impl Store {
         let mut store = Self {
             begun_at: shared.log.head(),
             shared: shared.clone(),
-            buffer: options.buffer,
             desk: Some(desk),
             threads: Vec::new(),
         };
@@ -316,30 +318,30 @@ impl Store {
     ///
     /// # Errors
     /// If the log is full or cannot be written: then the attempt must not go out on a budget.
-    pub fn reserve(&self, reservation: &Reservation) -> Result<u64, LogError> {
+    pub fn reserve(&self, reservation: Reservation) -> Result<u64, LogError> {
         let hold = self.shared.log.reserve(reservation)?;
         (self.shared.probe)(Point::Reserved);
         self.shared.intake.stir();
         Ok(hold)
     }
 
-    /// An attempt is over and its request goes on: it cost so many nano-dollars (0 where nothing was charged). Written
-    /// at once: were the next attempt's reservation on the disk and this not, a crash would charge both in full, and
-    /// only one of them is held. `false`: it is not written, and no further reservation should be.
+    /// An attempt is over: it cost so many nano-dollars (0 where nothing was charged). To be told before what it did not
+    /// use is given back. It is written with the next reservation, which may be of the money that came back: a crash
+    /// never finds the second without the first, and charges both no higher than what is held. `false`: the log is full.
     pub fn settle(&self, hold: u64, cost_nano_usd: u64) -> bool {
-        let (_, written) = self.shared.log.append(&[Entry::Settle(hold, cost_nano_usd)]);
+        let taken = self.shared.log.settle(hold, cost_nano_usd).is_ok();
         self.shared.intake.stir();
-        written.is_ok()
+        taken
     }
 
     /// A request is over. `false`: it is lost, since the log and the memory before it are full.
-    pub fn record(&self, record: Record) -> bool {
-        self.shared.intake.push(Entry::Row(Box::new(record)), self.buffer)
+    pub fn record(&self, record: &Record) -> bool {
+        self.shared.intake.row(&self.shared.log, record, self.shared.buffer)
     }
 
     /// Whether new requests can be taken on; if not, what they leave behind could not be kept.
     pub fn has_room(&self) -> bool {
-        self.shared.log.has_room() && self.shared.intake.depth().0 < self.buffer / 2
+        self.shared.log.has_room() && self.shared.intake.depth(&self.shared.log).0 < self.shared.buffer / 2
     }
 
     /// Everything that was reserved before this number is on the disk (see [`Log::flushed`]).
@@ -355,7 +357,7 @@ impl Store {
 
     /// How the store is.
     pub fn health(&self) -> Health {
-        let (buffered, lost) = self.shared.intake.depth();
+        let (buffered, lost) = self.shared.intake.depth(&self.shared.log);
         Health {
             away: self.shared.away.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             fill: self.shared.log.fill(),

@@ -5,8 +5,11 @@
 //! body is walked, names are read with their escapes undone, and of a name given twice both values count. What it knows
 //! of a request's text is its length; no price is known here.
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Shorter strings than this are not taken for media, in bytes.
@@ -146,8 +149,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Walk { charges, place } = self;
         charges.continues |= place == Place::Prompt;
-        while let Some(name) = map.next_key::<String>()? {
-            let inner = match (place, name.as_str()) {
+        while let Some(Name(name)) = map.next_key()? {
+            let inner = match (place, &*name) {
                 (Place::Top, name) => {
                     let Some(inner) = top(charges, name, &mut map)? else { continue };
                     inner
@@ -168,6 +171,31 @@ impl<'de> Visitor<'de> for Walk<'_> {
             map.next_value_seed(Walk { charges: &mut *charges, place: inner })?;
         }
         Ok(())
+    }
+}
+
+/// A name, copied only where it has escapes.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Read)
     }
 }
 

@@ -105,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Webhooks(args) => webhooks::run(&args),
         Command::Health(args) => health::run(&args),
     };
+    crate::observe::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Mend(told)) => {

@@ -119,7 +119,7 @@ impl Bill {
         {
             return Err(unwritten());
         }
-        match store.reserve(&reservation) {
+        match store.reserve(reservation) {
             Ok(hold) => record.holds.push(hold),
             Err(error) => {
                 tracing::warn!(%error, "a reservation cannot be written");

@@ -4,6 +4,7 @@
 
 mod count;
 mod keys;
+mod lines;
 mod log;
 mod process;
 mod scrape;
@@ -13,5 +14,6 @@ pub mod table;
 mod tests;
 
 pub use count::{CLASSES, Histogram, KeyCounters, Metrics, ModelCounters, OTHER, TargetTimes, class_label};
-pub use log::{events, init, request_line, set_level};
+pub use lines::{flush, request_line};
+pub use log::{events, init, set_level};
 pub use scrape::scrape;

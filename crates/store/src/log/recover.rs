@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::header::Header;
-use super::{Hold, Log, LogError, Recovery, Ring};
+use super::{Change, Hold, Log, LogError, Recovery, Ring};
 use crate::codec::{self, Entry};
 use crate::record::{CostSource, Record, UNKNOWN, Used};
 use std::collections::BTreeMap;
@@ -21,10 +21,21 @@ impl Log {
             rows: 0,
             open: BTreeMap::new(),
             trouble: None,
+            under_way: 0,
             frames: Vec::new(),
+            coming: Vec::new(),
+            coming_rows: 0,
         };
         let flushed = AtomicU64::new(tail);
-        let log = Self { disk, id, capacity, ring: Mutex::new(ring), flushing: Mutex::new(()), flushed };
+        let log = Self {
+            disk,
+            id,
+            capacity,
+            pen: Mutex::default(),
+            ring: Mutex::new(ring),
+            flushing: Mutex::new(()),
+            flushed,
+        };
         let mut found = Recovery::default();
         {
             let mut ring = log.ring();
@@ -39,7 +50,11 @@ impl Log {
                         let hold_of = Hold { at, reservation: *reservation, settled_nano_usd: None };
                         ring.open.insert(hold, hold_of);
                     }
-                    Some(entry) => ring.note(&entry),
+                    Some(Entry::Settle(hold, cost)) => ring.note(&Change::Settled(hold, cost)),
+                    Some(Entry::Row(row)) => {
+                        ring.note(&Change::Row);
+                        row.holds.iter().for_each(|hold| ring.note(&Change::Closed(*hold)));
+                    }
                     None => found.damaged_bytes += bytes.len() as u64,
                 }
                 ring.head = frames.at;

@@ -91,8 +91,8 @@ impl Disk for Memory {
     }
 }
 
-fn row(n: u64, holds: Vec<u64>) -> Entry {
-    let record = Record {
+fn record(n: u64, holds: Vec<u64>) -> Record {
+    Record {
         id: format!("req-{n}").into(),
         generation: n.is_multiple_of(2).then(|| format!("gen-{n}").into()),
         client: "ck-1".into(),
@@ -106,8 +106,11 @@ fn row(n: u64, holds: Vec<u64>) -> Entry {
         used: Used { cost_nano_usd: Some(n), cost_source: CostSource::Prices, ..Used::default() },
         holds,
         ..Record::default()
-    };
-    Entry::Row(Box::new(record))
+    }
+}
+
+fn row(n: u64, holds: Vec<u64>) -> Entry {
+    Entry::Row(Box::new(record(n, holds)))
 }
 
 fn reservation(n: u64, cost: u64) -> Reservation {
@@ -119,6 +122,19 @@ fn reservation(n: u64, cost: u64) -> Reservation {
     }
 }
 
+/// Takes and writes; how many were taken, and what came of it.
+fn append(log: &Log, entries: &[Entry]) -> (usize, Result<(), LogError>) {
+    let take = |entry: &Entry| match entry {
+        Entry::Row(row) => log.row(row, usize::MAX).map(drop),
+        Entry::Settle(hold, cost) => log.settle(*hold, *cost),
+        Entry::Reserve(..) => unreachable!(),
+    };
+    let end =
+        entries.iter().map(take).enumerate().find_map(|(n, taken)| taken.err().map(|error| (n, Err(error))));
+    let (taken, end) = end.unwrap_or((entries.len(), Ok(())));
+    (taken, log.write_out().and(end))
+}
+
 fn ids(rows: &[Record]) -> Vec<String> {
     rows.iter().map(|r| r.id.to_string()).collect()
 }
@@ -128,9 +144,9 @@ const KIB: u64 = 1024;
 #[test]
 fn what_was_written_is_found_whole_and_in_order_after_a_kill() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(&reservation(3, 50)).unwrap();
+    let hold = log.reserve(reservation(3, 50)).unwrap();
     let entries = [row(1, vec![]), row(2, vec![])];
-    assert_eq!(log.append(&entries).0, 2);
+    assert_eq!(append(&log, &entries).0, 2);
     let (again, found) = disk.after_kill().reopen();
     assert_eq!((found.rows, found.damaged_bytes), (2, 0));
     let read = again.read(10).unwrap();
@@ -146,14 +162,14 @@ fn what_was_written_is_found_whole_and_in_order_after_a_kill() {
 #[test]
 fn a_row_closes_its_reservations_and_an_ended_attempt_counts_what_it_cost() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let first = log.reserve(&reservation(1, 50)).unwrap();
-    let second = log.reserve(&reservation(1, 70)).unwrap();
-    let other = log.reserve(&reservation(2, 9)).unwrap();
-    log.append(&[Entry::Settle(first, 4)]).1.unwrap();
+    let first = log.reserve(reservation(1, 50)).unwrap();
+    let second = log.reserve(reservation(1, 70)).unwrap();
+    let other = log.reserve(reservation(2, 9)).unwrap();
+    append(&log, &[Entry::Settle(first, 4)]).1.unwrap();
     let unknown = disk.after_kill().reopen().1.unknown;
     assert_eq!(unknown.iter().map(|r| r.used.cost_nano_usd).collect::<Vec<_>>(), [Some(74), Some(9)]);
     assert_eq!(unknown[0].attempts, 2);
-    log.append(&[row(1, vec![first, second])]).1.unwrap();
+    append(&log, &[row(1, vec![first, second])]).1.unwrap();
     assert_eq!((log.fill().open, log.fill().open_nano_usd), (1, 9));
     let unknown = disk.after_kill().reopen().1.unknown;
     assert_eq!(unknown.iter().map(|r| r.holds.clone()).collect::<Vec<_>>(), [vec![other]]);
@@ -164,7 +180,7 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
     let (_disk, log) = Memory::fresh(64 * KIB);
     let mut holds = Vec::new();
     let error = loop {
-        match log.reserve(&reservation(holds.len() as u64, 1)) {
+        match log.reserve(reservation(holds.len() as u64, 1)) {
             Ok(hold) => holds.push(hold),
             Err(e) => break e,
         }
@@ -172,9 +188,9 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
     assert!(matches!(error, LogError::Full { .. }), "{error}");
     assert!(log.has_room() || log.fill().bytes > 55 * KIB);
     let rows: Vec<Entry> = (0..20).map(|n| row(n, vec![])).collect();
-    assert_eq!(log.append(&rows).0, 20, "the margin is for them");
+    assert_eq!(append(&log, &rows).0, 20, "the margin is for them");
     let many: Vec<Entry> = (0..200).map(|n| row(n, vec![])).collect();
-    let (taken, end) = log.append(&many);
+    let (taken, end) = append(&log, &many);
     assert!(taken < 200 && matches!(end, Err(LogError::Full { .. })));
     assert!(!log.has_room());
     // What was taken is there, what was not is not.
@@ -185,21 +201,21 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
 fn space_is_used_again_only_after_the_tail_is_flushed() {
     let (_disk, log) = Memory::fresh(64 * KIB);
     let rows: Vec<Entry> = (0..10_000).map(|n| row(n, vec![])).collect();
-    let (taken, _) = log.append(&rows);
+    let (taken, _) = append(&log, &rows);
     let batch = log.read(usize::MAX).unwrap();
     log.applied(batch.next, batch.rows.len() as u64).unwrap();
-    assert_eq!(log.append(&rows[taken..]).0, 0, "a crash now must still find the old header's rows");
+    assert_eq!(append(&log, &rows[taken..]).0, 0, "a crash now must still find the old header's rows");
     log.sync().unwrap();
-    assert!(log.append(&rows[taken..]).0 > taken / 2);
+    assert!(append(&log, &rows[taken..]).0 > taken / 2);
 }
 
 #[test]
 fn one_open_reservation_does_not_hold_up_the_ring() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(&reservation(1_000_000, 77)).unwrap();
-    log.append(&[Entry::Settle(hold, 5)]).1.unwrap();
+    let hold = log.reserve(reservation(1_000_000, 77)).unwrap();
+    append(&log, &[Entry::Settle(hold, 5)]).1.unwrap();
     for n in 0..5_000 {
-        log.append(&[row(n, vec![])]).1.unwrap();
+        append(&log, &[row(n, vec![])]).1.unwrap();
         let batch = log.read(100).unwrap();
         log.applied(batch.next, batch.rows.len() as u64).unwrap();
         log.sync().unwrap();
@@ -214,9 +230,9 @@ fn one_open_reservation_does_not_hold_up_the_ring() {
 #[test]
 fn a_reservation_is_not_carried_on_without_the_cost_that_it_settled_at() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(&reservation(1, 77)).unwrap();
+    let hold = log.reserve(reservation(1, 77)).unwrap();
     let reserve_bytes = log.head();
-    let settle = || log.append(&[Entry::Settle(hold, 5)]).1;
+    let settle = || append(&log, &[Entry::Settle(hold, 5)]).1;
     settle().unwrap();
     let settle_bytes = log.head() - reserve_bytes;
     // Room for the reservation and not for what it cost.
@@ -231,41 +247,56 @@ fn a_reservation_is_not_carried_on_without_the_cost_that_it_settled_at() {
 }
 
 #[test]
-fn a_write_that_fails_leaves_nothing_behind() {
+fn a_write_that_fails_keeps_what_was_taken_and_no_reservation() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    log.append(&[row(1, vec![])]).1.unwrap();
+    append(&log, &[row(1, vec![])]).1.unwrap();
     disk.0.no_writes.store(true, Ordering::Relaxed);
-    assert!(matches!(log.reserve(&reservation(1, 1)), Err(LogError::Io(_))));
-    assert_eq!(log.append(&[row(2, vec![])]).0, 0);
-    assert_eq!((log.fill().open, log.fill().rows), (0, 1));
+    log.row(&record(2, vec![]), 2).unwrap();
+    assert!(matches!(log.reserve(reservation(1, 1)), Err(LogError::Io(_))));
+    log.row(&record(3, vec![]), 2).unwrap();
+    assert!(log.row(&record(4, vec![]), 2).is_err(), "more than may wait");
+    assert!(log.write_out().is_err());
+    assert_eq!((log.fill().open, log.fill().rows, log.coming().0), (0, 1, 2));
     disk.0.no_writes.store(false, Ordering::Relaxed);
-    log.append(&[row(3, vec![])]).1.unwrap();
+    let hold = log.reserve(reservation(5, 1)).unwrap();
+    assert_eq!((log.fill().rows, log.coming()), (3, (0, 0)), "written with the reservation");
     let (again, found) = disk.after_kill().reopen();
-    assert_eq!(found.damaged_bytes, 0);
-    assert_eq!(ids(&again.read(9).unwrap().rows), ["req-1", "req-3"]);
+    assert_eq!((found.damaged_bytes, &found.unknown[0].holds[..]), (0, &[hold][..]));
+    assert_eq!(ids(&again.read(9).unwrap().rows), ["req-1", "req-2", "req-3"]);
+}
+
+#[test]
+fn money_that_came_back_is_written_as_back_before_it_is_held_again() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let first = log.reserve(reservation(1, 10)).unwrap();
+    log.settle(first, 1).unwrap();
+    assert_eq!(disk.after_kill().reopen().1.unknown[0].used.cost_nano_usd, Some(10), "nobody holds it yet");
+    log.reserve(reservation(2, 9)).unwrap();
+    let unknown = disk.after_kill().reopen().1.unknown;
+    assert_eq!(unknown.iter().map(|r| r.used.cost_nano_usd).collect::<Vec<_>>(), [Some(1), Some(9)]);
 }
 
 #[test]
 fn after_a_failed_flush_nothing_is_acknowledged_until_all_of_it_is_written_anew() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    log.append(&[row(1, vec![])]).1.unwrap();
+    append(&log, &[row(1, vec![])]).1.unwrap();
     let first = log.sync().unwrap();
-    log.append(&[row(2, vec![])]).1.unwrap();
+    append(&log, &[row(2, vec![])]).1.unwrap();
     disk.0.no_flushes.store(true, Ordering::Relaxed);
     assert!(log.sync().is_err());
     assert_eq!(log.flushed(), first);
-    assert!(matches!(log.reserve(&reservation(1, 1)), Err(LogError::NotFlushed(_))));
+    assert!(matches!(log.reserve(reservation(1, 1)), Err(LogError::NotFlushed(_))));
     disk.0.no_flushes.store(false, Ordering::Relaxed);
     assert_eq!(log.sync().unwrap(), log.head());
     let (again, _) = disk.after_power_loss(|| false).reopen();
     assert_eq!(ids(&again.read(9).unwrap().rows), ["req-1", "req-2"], "acknowledged means flushed");
-    log.reserve(&reservation(1, 1)).unwrap();
+    log.reserve(reservation(1, 1)).unwrap();
 }
 
 #[test]
 fn a_torn_tail_is_told_and_cut_and_the_log_goes_on() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    log.append(&[row(1, vec![]), row(2, vec![])]).1.unwrap();
+    append(&log, &[row(1, vec![]), row(2, vec![])]).1.unwrap();
     let end = usize::try_from(header::SIZE + log.head()).unwrap();
     let torn = disk.after_kill();
     for bytes in [&torn.0.now, &torn.0.flushed] {
@@ -274,7 +305,7 @@ fn a_torn_tail_is_told_and_cut_and_the_log_goes_on() {
     let (again, found) = torn.clone().reopen();
     assert_eq!(found.rows, 1);
     assert!(found.damaged_bytes > 0);
-    again.append(&[row(3, vec![])]).1.unwrap();
+    append(&again, &[row(3, vec![])]).1.unwrap();
     let (last, found) = torn.after_kill().reopen();
     assert_eq!(ids(&last.read(9).unwrap().rows), ["req-1", "req-3"]);
     assert_eq!(found.damaged_bytes, 0);
@@ -283,9 +314,9 @@ fn a_torn_tail_is_told_and_cut_and_the_log_goes_on() {
 #[test]
 fn damage_in_the_middle_costs_only_what_was_damaged() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    log.append(&[row(1, vec![])]).1.unwrap();
+    append(&log, &[row(1, vec![])]).1.unwrap();
     let second = usize::try_from(header::SIZE + log.head()).unwrap();
-    log.append(&[row(2, vec![]), row(3, vec![])]).1.unwrap();
+    append(&log, &[row(2, vec![]), row(3, vec![])]).1.unwrap();
     disk.0.now.lock().unwrap()[second + 30] ^= 1;
     let (again, found) = disk.after_kill().reopen();
     assert!(found.damaged_bytes > 30, "{}", found.damaged_bytes);
@@ -300,7 +331,7 @@ fn a_log_of_another_process_is_refused_and_an_unreadable_one_is_put_aside() {
     let path = folder.path().join("ledger.log");
     let (log, _) = Log::open(&path, 1 << 20).unwrap();
     assert!(matches!(Log::open(&path, 1 << 20), Err(LogError::InUse)));
-    log.append(&[row(1, vec![])]).1.unwrap();
+    append(&log, &[row(1, vec![])]).1.unwrap();
     drop(log);
     let (log, found) = Log::open(&path, 2 << 20).unwrap();
     assert_eq!(
@@ -324,7 +355,7 @@ fn texts_are_made_fit_for_every_database() {
     let (_disk, log) = Memory::fresh(64 * KIB);
     let long = "ü".repeat(4000);
     let record = Record { model: format!("a\0b{long}"), id: "x".into(), ..Record::default() };
-    log.append(&[Entry::Row(Box::new(record))]).1.unwrap();
+    append(&log, &[Entry::Row(Box::new(record))]).1.unwrap();
     let read = log.read(1).unwrap();
     assert!(read.rows[0].model.starts_with("abü") && read.rows[0].model.len() <= codec::TEXT_MAX);
     // The longest record there can be is still an entry.
@@ -336,7 +367,7 @@ fn texts_are_made_fit_for_every_database() {
         used: Used { cost_nano_usd: Some(u64::MAX), ..Used::default() },
         ..Record::default()
     };
-    log.append(&[Entry::Row(Box::new(record))]).1.unwrap();
+    append(&log, &[Entry::Row(Box::new(record))]).1.unwrap();
     assert_eq!(log.read(2).unwrap().rows.len(), 2);
 }
 
@@ -345,6 +376,7 @@ enum Step {
     Reserve(u64),
     Settle(usize, u64),
     Row(usize),
+    Write,
     Apply(usize),
     Sync,
     Kill,
@@ -356,6 +388,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1u64..1000).prop_map(Step::Reserve),
         2 => (any::<usize>(), 0u64..1000).prop_map(|(i, c)| Step::Settle(i, c)),
         6 => any::<usize>().prop_map(Step::Row),
+        3 => Just(Step::Write),
         3 => (1usize..20).prop_map(Step::Apply),
         3 => Just(Step::Sync),
         1 => Just(Step::Kill),
@@ -368,6 +401,32 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     open: BTreeMap<u64, (u64, u64)>,
     rows: Vec<String>,
+    /// Taken, and so once it is written.
+    coming: Vec<Coming>,
+}
+
+#[derive(Clone)]
+enum Coming {
+    Row(String, Option<u64>),
+    Settle(u64, u64),
+}
+
+impl Model {
+    fn written(&mut self) {
+        for coming in std::mem::take(&mut self.coming) {
+            match coming {
+                Coming::Row(id, hold) => {
+                    hold.map(|hold| self.open.remove(&hold));
+                    self.rows.push(id);
+                }
+                Coming::Settle(hold, cost) => {
+                    if let Some(open) = self.open.get_mut(&hold) {
+                        open.1 = cost;
+                    }
+                }
+            }
+        }
+    }
 }
 
 proptest! {
@@ -381,29 +440,30 @@ proptest! {
         let mut next = 0;
         // Only a power loss may leave a gap among the frames.
         let mut gaps = false;
+        let mut head = log.head();
         for step in steps {
             match step {
                 Step::Reserve(cost) => {
                     next += 1;
-                    if let Ok(hold) = log.reserve(&reservation(next, cost)) {
+                    if let Ok(hold) = log.reserve(reservation(next, cost)) {
                         model.open.insert(hold, (next, cost));
                     }
                 }
                 Step::Settle(pick, cost) => {
-                    if let Some((&hold, &(request, _))) = model.open.iter().nth(pick % model.open.len().max(1))
-                        && log.append(&[Entry::Settle(hold, cost)]).0 == 1
+                    if let Some(&hold) = model.open.keys().nth(pick % model.open.len().max(1))
+                        && log.settle(hold, cost).is_ok()
                     {
-                        model.open.insert(hold, (request, cost));
+                        model.coming.push(Coming::Settle(hold, cost));
                     }
                 }
                 Step::Row(pick) => {
                     next += 1;
                     let hold = model.open.keys().nth(pick % (model.open.len() + 1)).copied();
-                    if log.append(&[row(next, hold.into_iter().collect())]).0 == 1 {
-                        hold.map(|h| model.open.remove(&h));
-                        model.rows.push(format!("req-{next}"));
+                    if log.row(&record(next, hold.into_iter().collect()), usize::MAX).is_ok() {
+                        model.coming.push(Coming::Row(format!("req-{next}"), hold));
                     }
                 }
+                Step::Write => log.write_out().unwrap(),
                 Step::Apply(n) => {
                     let batch = log.read(n).unwrap();
                     prop_assert!(gaps || batch.damaged_bytes == 0);
@@ -428,6 +488,7 @@ proptest! {
                     let mut open: Vec<_> = open; open.sort_unstable();
                     let want: Vec<_> = model.open.iter().map(|(h, (_, c))| (*h, *c)).collect();
                     prop_assert_eq!(open, want);
+                    model.coming.clear();
                     log = again;
                     flushed = model.clone();
                 }
@@ -447,9 +508,15 @@ proptest! {
                     }
                     model.open = found.unknown.iter().map(|r| (r.holds[0], (0, r.used.cost_nano_usd.unwrap()))).collect();
                     model.rows = rows;
+                    model.coming.clear();
                     log = again;
                     flushed = model.clone();
                 }
+            }
+            // Whatever wrote, wrote all that was taken.
+            if log.head() != head {
+                model.written();
+                head = log.head();
             }
         }
     }

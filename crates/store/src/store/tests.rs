@@ -33,12 +33,12 @@ fn rows_wait_while_the_disk_of_the_database_is_full() {
             used,
             ..Record::default()
         };
-        assert!(store.record(record));
+        assert!(store.record(&record));
     }
     let full = |h: &Health| h.away.as_ref().is_some_and(|(fault, _)| fault.kind == Kind::Full);
     assert!(store.wait_until(LONG, full), "{:?}", store.health());
     assert!(store.health().fill.rows > 0);
-    store.reserve(&Reservation::default()).expect("the log has its room already");
+    store.reserve(Reservation::default()).expect("the log has its room already");
     pages.store(100_000, Ordering::Relaxed);
     assert!(store.wait_drained(LONG), "{:?}", store.health());
     let all = ask(store.usage(UsageQuery::default()));

@@ -59,7 +59,7 @@ fn child() {
     let mut out = std::io::stdout();
     for n in order.first.. {
         let reserve = |provider: &str| {
-            store.reserve(&Reservation {
+            store.reserve(Reservation {
                 request: format!("req-{n}").into(),
                 client: format!("ck-{}", n % 7).into(),
                 team: "blue".into(),
@@ -94,7 +94,7 @@ fn child() {
             holds,
             ..Record::default()
         };
-        assert!(store.record(record));
+        assert!(store.record(&record));
         if n % 16 == 0 {
             // As fast as the database, so that every thread is busy when the end comes.
             assert!(store.wait_until(LONG, |h| h.fill.rows + (h.buffered as u64) < 2000));

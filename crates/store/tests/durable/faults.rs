@@ -11,7 +11,7 @@ fn all(store: &Store) -> (u64, u64) {
 
 fn record(store: &Store, numbers: std::ops::Range<u64>) {
     for n in numbers {
-        assert!(store.record(request(n, NOON + n)));
+        assert!(store.record(&request(n, NOON + n)));
     }
 }
 
@@ -35,7 +35,7 @@ fn rows_wait_while_somebody_else_locks_the_database() {
     assert_eq!((health.fill.rows, health.fill.oldest_unix_ms), (2000, Some(NOON + 10)));
     assert_eq!(health.away.map(|(_, since)| since), Some(NOON));
     // Money can still be set aside: the log needs no database.
-    store.reserve(&Reservation::default()).expect("a reservation");
+    store.reserve(Reservation::default()).expect("a reservation");
     assert_eq!(all(&store).0, 10, "and what is there can be read");
     other.execute_batch("COMMIT").unwrap();
     assert!(store.wait_drained(LONG));
@@ -159,13 +159,13 @@ fn a_full_log_refuses_money_and_then_requests_and_keeps_what_it_took() {
     let (store, _) = Store::open(options).unwrap();
     let mut taken = 0;
     while store.has_room() {
-        assert!(store.record(request(taken, NOON)), "there was room");
+        assert!(store.record(&request(taken, NOON)), "there was room");
         taken += 1;
         store.wait_until(LONG, |h| h.buffered < 500);
     }
-    assert!(matches!(store.reserve(&Reservation::default()), Err(LogError::Full { .. })));
+    assert!(matches!(store.reserve(Reservation::default()), Err(LogError::Full { .. })));
     // Those in flight are still taken; a flood of them is not, and that is told.
-    while store.record(request(taken, NOON)) {
+    while store.record(&request(taken, NOON)) {
         taken += 1;
         assert!(taken < 50_000, "the log has a cap");
         store.wait_until(LONG, |h| h.buffered < 500 || h.fill.bytes + 1000 > h.fill.capacity);
@@ -191,7 +191,7 @@ fn rows_wait_while_postgresql_is_gone_also_over_a_restart() {
     assert!(store.wait_until(LONG, |h| h.buffered == 0));
     assert_eq!(store.health().fill.rows, 500);
     let hold = store
-        .reserve(&Reservation { request: "req-600".into(), at_unix_ms: NOON, ..Reservation::default() })
+        .reserve(Reservation { request: "req-600".into(), at_unix_ms: NOON, ..Reservation::default() })
         .unwrap();
     assert_eq!(ask(store.usage(UsageQuery::default())).unwrap_err().kind, Kind::Away);
     drop(store);

@@ -22,7 +22,7 @@ on_both! {
 
 fn record_all(store: &Store, rows: impl IntoIterator<Item = Record>) {
     for row in rows {
-        assert!(store.record(row));
+        assert!(store.record(&row));
     }
     assert!(store.wait_drained(LONG), "{:?}", store.health());
 }
@@ -70,7 +70,7 @@ fn a_log_that_is_read_again_counts_once(place: &Place) {
     away.target = Target::Sqlite(place.folder.path().join("not there").join("ledger.db"));
     let (store, _) = Store::open(away).unwrap();
     for n in 0..1200 {
-        assert!(store.record(request(n, NOON + n * 10_000)));
+        assert!(store.record(&request(n, NOON + n * 10_000)));
     }
     let open = Reservation {
         request: "req-open".into(),
@@ -78,7 +78,7 @@ fn a_log_that_is_read_again_counts_once(place: &Place) {
         at_unix_ms: NOON,
         ..Reservation::default()
     };
-    store.reserve(&Reservation { cost_nano_usd: 7, ..open }).unwrap();
+    store.reserve(Reservation { cost_nano_usd: 7, ..open }).unwrap();
     assert!(store.wait_until(LONG, |h| h.buffered == 0 && h.fill.rows == 1200));
     drop(store);
     let (log, copy) = (place.options().log, place.folder.path().join("copy"));
@@ -247,7 +247,7 @@ fn new_rows_come_in_between_two_steps_of_retention(place: &Place) {
     let there =
         |n: u64| ask(store.generation(&format!("ck-{}", n % 3), &format!("req-{n}"))).unwrap().is_some();
     for step in 1..=3 {
-        assert!(store.record(request(6000 + step, NOON + 45 * DAY)));
+        assert!(store.record(&request(6000 + step, NOON + 45 * DAY)));
         assert!(store.wait_until(LONG, |h| h.buffered == 0));
         go.send(()).unwrap();
         assert!(store.wait_drained(LONG), "a new row waits for all the old ones");
