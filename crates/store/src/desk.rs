@@ -81,6 +81,7 @@ pub(crate) struct Questions(Receiver<Job>);
 
 /// The thread. It ends when nobody can ask any more.
 pub(crate) fn run(open: &Open, questions: Questions) {
+    crate::drain::behind_requests();
     let mut line = Line { open, db: None };
     for job in questions.0 {
         job(&mut line);

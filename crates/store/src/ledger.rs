@@ -2,7 +2,7 @@
 //! transaction; a row whose id is there already changes nothing, so a batch may come twice.
 
 use crate::record::{CostSource, Record, UNKNOWN};
-use crate::sql::{Cell, Fault, Sql, transaction};
+use crate::sql::{Cell, Fault, Holds, Sql, Table, transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -33,12 +33,34 @@ const SERIES_FIND: &str =
     "SELECT id, last_hour FROM series WHERE client = $1 AND team = $2 AND model = $3 AND provider = $4
     AND key_name = $5 AND account = $6 AND endpoint = $7";
 const SERIES_LAST: &str = "UPDATE series SET last_hour = $1 WHERE id = $2";
-const ROW_ADD: &str = "INSERT INTO requests (id, generation, series, tags, status, outcome, attempts, queue_us,
-    first_output_us, total_us, started_unix_ms, charged_unix_ms, input_tokens, cached_input_tokens,
-    cache_write_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, cost_nano_usd,
-    cost_source, estimated)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
-    ON CONFLICT (id) DO NOTHING";
+/// Columns in the order of [`row_cells`].
+const REQUESTS: Table = Table {
+    name: "requests",
+    columns: &[
+        ("id", Holds::Text),
+        ("generation", Holds::Text),
+        ("series", Holds::Int),
+        ("tags", Holds::Text),
+        ("status", Holds::Int),
+        ("outcome", Holds::Text),
+        ("attempts", Holds::Int),
+        ("queue_us", Holds::Int),
+        ("first_output_us", Holds::Int),
+        ("total_us", Holds::Int),
+        ("started_unix_ms", Holds::Int),
+        ("charged_unix_ms", Holds::Int),
+        ("input_tokens", Holds::Int),
+        ("cached_input_tokens", Holds::Int),
+        ("cache_write_tokens", Holds::Int),
+        ("input_audio_tokens", Holds::Int),
+        ("output_tokens", Holds::Int),
+        ("reasoning_tokens", Holds::Int),
+        ("output_audio_tokens", Holds::Int),
+        ("cost_nano_usd", Holds::Int),
+        ("cost_source", Holds::Int),
+        ("estimated", Holds::Int),
+    ],
+};
 const SUM_ADD: &str = "INSERT INTO hourly (hour, series, requests, answered, attempts, input_tokens,
     cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, cost_unknown, estimated,
     unknown, queue_us, total_us)
@@ -135,12 +157,12 @@ impl Ledger {
         let tags: Vec<Option<String>> = rows.iter().map(|r| tags(r)).collect();
         let cells: Vec<_> =
             (0..rows.len()).map(|i| row_cells(rows[i], series[i], tags[i].as_deref())).collect();
-        let touched = db.run_many(ROW_ADD, &cells)?;
+        let added = db.add(&REQUESTS, &cells)?;
         // In the order of their keys, so that two writers could never wait for each other in a circle.
         let mut hours: BTreeMap<(u64, i64), Sums> = BTreeMap::new();
         let mut spend: BTreeMap<(&str, &str, u64), u64> = BTreeMap::new();
         let mut new = 0;
-        for ((r, series), _) in rows.iter().zip(&series).zip(&touched).filter(|(_, touched)| **touched == 1) {
+        for ((r, series), _) in rows.iter().zip(&series).zip(&added).filter(|(_, added)| **added) {
             new += 1;
             let hour = hours.entry((r.bears_unix_ms() / HOUR_MS, *series)).or_default();
             for (sum, n) in hour.iter_mut().zip(sums(r)) {

@@ -142,12 +142,46 @@ pub(crate) struct Words {
     pub clustered: &'static str,
 }
 
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Text,
+    Int,
+}
+
+/// A table that rows are added to by the thousand. Its first column is unique.
+pub(crate) struct Table {
+    pub name: &'static str,
+    pub columns: &'static [(&'static str, Holds)],
+}
+
+impl Table {
+    /// `INSERT INTO table (columns)`.
+    fn insert(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
+        format!("INSERT INTO {} ({})", self.name, names.join(", "))
+    }
+
+    /// The parameters of all columns, each made of its number and what it holds.
+    fn parameters(&self, each: impl Fn(usize, Holds) -> String) -> String {
+        let all = self.columns.iter().enumerate().map(|(i, (_, holds))| each(i + 1, *holds));
+        all.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is done with a row that is there.
+    fn unless_there(&self) -> String {
+        format!("ON CONFLICT ({}) DO NOTHING", self.columns[0].0)
+    }
+}
+
 /// A connection.
 pub(crate) trait Sql: Send {
     /// Runs one statement; returns how many rows it touched.
     fn run(&mut self, sql: &str, with: &[Cell<'_>]) -> Result<u64, Fault>;
-    /// Runs one statement for each list of parameters, in order; returns how many rows each touched.
-    fn run_many(&mut self, sql: &str, with: &[Vec<Cell<'_>>]) -> Result<Vec<u64>, Fault>;
+    /// Runs one statement for each list of parameters, in order.
+    fn run_many(&mut self, sql: &str, with: &[Vec<Cell<'_>>]) -> Result<(), Fault>;
+    /// Adds those of the rows whose first column is not there yet; says of each whether it was added.
+    fn add(&mut self, to: &Table, rows: &[Vec<Cell<'_>>]) -> Result<Vec<bool>, Fault>;
     /// Runs one statement and returns its rows.
     fn rows(&mut self, sql: &str, with: &[Cell<'_>]) -> Result<Vec<Row>, Fault>;
     /// Runs statements without parameters or results.

@@ -1,7 +1,7 @@
 //! SQLite: one file beside the log. Its writer takes a lock on a file of its own, because SQLite's locks last only as
 //! long as a transaction and two instances would take turns.
 
-use super::{Cell, Fault, Kind, Row, Sql, Value, Words};
+use super::{Cell, Fault, Kind, Row, Sql, Table, Value, Words};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
@@ -125,12 +125,16 @@ impl Sql for Sqlite {
         Ok(statement.execute(rusqlite::params_from_iter(with)).map_err(fault)? as u64)
     }
 
-    fn run_many(&mut self, sql: &str, with: &[Vec<Cell<'_>>]) -> Result<Vec<u64>, Fault> {
-        let mut statement = self.db.prepare_cached(sql).map_err(fault)?;
-        let mut one = |cells: &Vec<Cell<'_>>| {
-            Ok(statement.execute(rusqlite::params_from_iter(cells)).map_err(fault)? as u64)
-        };
-        with.iter().map(&mut one).collect()
+    fn run_many(&mut self, sql: &str, with: &[Vec<Cell<'_>>]) -> Result<(), Fault> {
+        with.iter().try_for_each(|cells| self.run(sql, cells).map(drop))
+    }
+
+    fn add(&mut self, to: &Table, rows: &[Vec<Cell<'_>>]) -> Result<Vec<bool>, Fault> {
+        let values = to.parameters(|n, _| format!("${n}"));
+        let sql = format!("{} VALUES ({values}) {}", to.insert(), to.unless_there());
+        let mut statement = self.db.prepare_cached(&sql).map_err(fault)?;
+        let mut one = |row| Ok(statement.execute(rusqlite::params_from_iter(row)).map_err(fault)? == 1);
+        rows.iter().map(&mut one).collect()
     }
 
     fn rows(&mut self, sql: &str, with: &[Cell<'_>]) -> Result<Vec<Row>, Fault> {
