@@ -2,7 +2,7 @@
 //! id stays with its name over every reload, so that what the scheduler learned about a key survives.
 
 use crate::observe::{KeyCounters, Metrics, ModelCounters, OTHER, TargetTimes};
-use crate::upstream::{Origin, Proxy};
+use crate::upstream::Origin;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use keymux_config::prices::Price;
 use keymux_config::{Auth, Config, Dialect, LimitHeaders, Provider, Timeouts};
@@ -338,8 +338,7 @@ fn upstream(
     times: Times,
 ) -> Result<Upstream, String> {
     let base = &provider.base;
-    let proxy = provider.proxy.as_ref().map(Proxy::of);
-    let origin = Origin { https: base.https, host: base.host.clone(), port: base.port, proxy };
+    let origin = Origin::of(base, provider.proxy.as_ref());
     let origin_id = names.id(What::Origin, &origin_name(&origin)) as usize;
     let bad = |what: &str| format!("provider {}: {what} cannot be sent in HTTP", provider.name);
     let mut headers = Vec::new();
@@ -422,6 +421,7 @@ mod tests {
             let proxy = Some(Proxy { https: false, host: "proxy.test".to_owned(), port: 1, authorization });
             origin_name(&Origin { https: true, host: "host.test".to_owned(), port: 443, proxy })
         };
+    use crate::upstream::Proxy;
         let marked = name(Some("Basic MARKED"));
         assert_eq!(marked, name(Some("Basic MARKED")));
         assert!(!marked.contains("MARKED"), "{marked}");

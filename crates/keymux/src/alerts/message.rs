@@ -18,7 +18,7 @@ const LINE_MAX: usize = 400;
 const EVENTS_MAX: usize = 500;
 
 /// A message, ready to be sent.
-pub(super) struct Letter {
+pub(super) struct Written {
     pub(super) body: String,
     /// Headers that sign it.
     pub(super) headers: Vec<(&'static str, String)>,
@@ -50,7 +50,7 @@ pub(super) fn test(unix_ms: u64) -> Message {
 }
 
 /// Puts a message into the form that this webhook takes.
-pub(super) fn letter(message: &Message, hook: &Webhook, from: &From<'_>) -> Letter {
+pub(super) fn written(message: &Message, hook: &Webhook, from: &From<'_>) -> Written {
     let seconds = from.unix_ms / 1_000;
     let key = hook.signing_key();
     let mut headers = Vec::new();
@@ -76,7 +76,7 @@ pub(super) fn letter(message: &Message, hook: &Webhook, from: &From<'_>) -> Lett
             body
         }
     };
-    Letter { body, headers }
+    Written { body, headers }
 }
 
 fn signature(key: &[u8], text: &[u8]) -> String {
@@ -236,10 +236,10 @@ mod tests {
         }
     }
 
-    fn sent(notices: Vec<Notice>, settings: &str) -> (Value, Letter) {
+    fn sent(notices: Vec<Notice>, settings: &str) -> (Value, Written) {
         let from = From { instance: "gw-1", unix_ms: 1_700_000_000_500, id: "msg_1" };
         let message = Message { notices, left_out: 2, ..Message::default() };
-        let letter = letter(&message, &hook(settings), &from);
+        let letter = written(&message, &hook(settings), &from);
         (serde_json::from_str(&letter.body).unwrap(), letter)
     }
 

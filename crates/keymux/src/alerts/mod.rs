@@ -80,7 +80,7 @@ pub(crate) async fn test(gateway: &Gateway, connector: &Connector, hook: &Webhoo
 async fn send(now: Now, connector: &Connector, hook: &Webhook, message: &Message) -> Result<(), Undelivered> {
     let id = format!("msg_{}", crate::random::hex::<12>());
     let from = message::From { instance: &instance(), unix_ms: now.unix_ns / 1_000_000, id: &id };
-    deliver(connector, hook, &message::letter(message, hook, &from)).await
+    deliver(connector, hook, message::written(message, hook, &from)).await
 }
 
 /// The name of this machine.

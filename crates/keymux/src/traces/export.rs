@@ -6,7 +6,7 @@ use super::otlp::{self, Attribute, Origin as Maker, Value};
 use super::{Traced, names, spans};
 use crate::happening::{Happening, Kind};
 use crate::serve::{Gateway, Stop};
-use crate::upstream::{Connector, Head, Letter, Origin, Poster, Proxy};
+use crate::upstream::{Connector, Letter, Origin, Poster};
 use bytes::Bytes;
 use keymux_config::{Collector, Config};
 use std::borrow::Cow;
@@ -124,9 +124,7 @@ impl Sender {
             return Ok(());
         };
         let body = encoded(batch, &snapshot.config);
-        let said = timeout(PATIENCE, post(&mut self.poster, collector, body)).await;
-        let late = || Err(Trouble::Later(format!("no answer within {} s", PATIENCE.as_secs()), None));
-        match said.unwrap_or_else(|_| late()) {
+        match post(&mut self.poster, collector, body).await {
             Ok(()) => {
                 sent.inc_by(requests);
                 self.back();
@@ -185,28 +183,19 @@ fn encoded(batch: &[Traced], config: &Config) -> Vec<u8> {
 
 async fn post(poster: &mut Poster, collector: &Collector, body: Vec<u8>) -> Result<(), Trouble> {
     let url = &collector.url;
-    let proxy = collector.proxy.as_ref().map(Proxy::of);
-    let origin = Origin { https: url.https, host: url.host.clone(), port: url.port, proxy };
-    let mut headers = vec![
-        ("content-type", "application/x-protobuf"),
-        ("user-agent", concat!("keymux/", env!("CARGO_PKG_VERSION"))),
-    ];
+    let mut headers = vec![("content-type", "application/x-protobuf")];
     headers.extend(collector.headers.iter().map(|(name, value)| (name.as_str(), value.expose())));
-    let authority = url.authority();
-    // The root is a path, too.
-    let path = if url.path.is_empty() { "/" } else { &url.path };
-    let letter =
-        Letter { origin: &origin, authority: &authority, path, headers: &headers, body: Bytes::from(body) };
-    let head = poster.post(&letter).await.map_err(|why| Trouble::Later(why, None))?;
-    match head.status.as_u16() {
+    let letter = Letter {
+        origin: &Origin::of(url, collector.proxy.as_ref()),
+        authority: &url.authority(),
+        path: &url.path,
+        headers: &headers,
+        body: Bytes::from(body),
+    };
+    let said = poster.post(&letter, PATIENCE).await.map_err(|why| Trouble::Later(why, None))?;
+    match said.head.status.as_u16() {
         200..=299 => Ok(()),
-        status @ (429 | 502 | 503 | 504) => Err(Trouble::Later(format!("it answers {status}"), asked(&head))),
+        status @ (429 | 502 | 503 | 504) => Err(Trouble::Later(format!("it answers {status}"), said.pause())),
         status => Err(Trouble::Never(format!("it answers {status}"))),
     }
-}
-
-/// The pause that the collector asks for.
-fn asked(head: &Head) -> Option<Duration> {
-    let seconds = std::str::from_utf8(head.get("retry-after")?).ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

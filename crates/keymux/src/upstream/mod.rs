@@ -11,7 +11,7 @@ mod tls;
 pub use connect::{ConnectError, Connector};
 pub use h1::{Connection, Exchange, Fault, Head, Outgoing};
 pub use pool::Pool;
-pub use post::{Letter, Poster};
+pub use post::{Letter, Poster, Said};
 pub use tls::client_config;
 
 /// Where connections of one kind go. Two providers at one host with the same proxy share them.
@@ -25,6 +25,14 @@ pub struct Origin {
     pub port: u16,
     /// Through this proxy.
     pub proxy: Option<Proxy>,
+}
+
+impl Origin {
+    /// A server of the configuration, through a proxy of the configuration.
+    pub fn of(server: &keymux_config::BaseUrl, proxy: Option<&keymux_config::ProxyUrl>) -> Self {
+        let proxy = proxy.map(Proxy::of);
+        Self { https: server.https, host: server.host.clone(), port: server.port, proxy }
+    }
 }
 
 /// An HTTP proxy. HTTPS goes through it by `CONNECT`, plain HTTP by absolute request targets.
@@ -41,8 +49,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy of the configuration.
-    pub fn of(proxy: &keymux_config::ProxyUrl) -> Self {
+    fn of(proxy: &keymux_config::ProxyUrl) -> Self {
         let authorization = proxy.authorization.as_ref().map(|a| format!("Basic {}", a.expose()));
         Self { https: proxy.https, host: proxy.host.clone(), port: proxy.port, authorization }
     }
