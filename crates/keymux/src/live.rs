@@ -248,6 +248,8 @@ impl Snapshot {
         for key in &provider.keys {
             let key_id = KeyId(names.id(What::Key, &format!("{}\0{}", provider.name, key.name)));
             let account = accounts[key.account];
+            let credential = credential(provider, key)?;
+            let secret = credential.as_ref().map_or(0, |(_, value)| digest(value));
             let entry = KeyEntry {
                 name: key.name.clone(),
                 shown: HeaderValue::try_from(&*key.name).map_err(|_| {
@@ -258,7 +260,7 @@ impl Snapshot {
                 })?,
                 account,
                 account_name: provider.accounts[key.account].name.clone(),
-                credential: credential(provider, key)?,
+                credential,
                 counters: metrics.key(&provider.name, &key.name),
                 owner: AtomicU64::new(0),
             };
@@ -270,6 +272,7 @@ impl Snapshot {
                 name: key.name.clone(),
                 weight: key.weight,
                 enabled: key.enabled,
+                secret,
                 models: key.models.clone(),
                 limits: key.limits.clone(),
             });
@@ -322,6 +325,11 @@ fn put<T>(slots: &mut Vec<Option<T>>, id: u32, value: T) {
         slots.resize_with(index + 1, || None);
     }
     slots[index] = Some(value);
+}
+
+/// Tells secrets apart, and nothing of them.
+fn digest(credential: &HeaderValue) -> u64 {
+    Sha256::digest(credential).first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// A name that no other origin has. Two proxies that differ in their credential alone share no connection, but names
@@ -413,6 +421,7 @@ fn credential(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Proxy;
 
     #[test]
     fn origins_differ_by_their_proxys_credential_and_do_not_show_it() {
@@ -421,7 +430,6 @@ mod tests {
             let proxy = Some(Proxy { https: false, host: "proxy.test".to_owned(), port: 1, authorization });
             origin_name(&Origin { https: true, host: "host.test".to_owned(), port: 443, proxy })
         };
-    use crate::upstream::Proxy;
         let marked = name(Some("Basic MARKED"));
         assert_eq!(marked, name(Some("Basic MARKED")));
         assert!(!marked.contains("MARKED"), "{marked}");

@@ -443,6 +443,7 @@ mod tests {
             ..Fleet::default()
         }
     }
+                secret: 0,
 
     fn ask(scheduler: &Scheduler, wait_ms: u64) -> Ask {
         Ask {

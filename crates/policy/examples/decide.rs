@@ -111,6 +111,7 @@ fn add(fleet: &mut Fleet, index: u32, provider: ProviderId, dimensions: &[Dimens
         name: name.as_str().into(),
         weight: 1.0,
         enabled: true,
+        secret: 0,
         models: ModelSet::default(),
         limits: Vec::new(),
     });

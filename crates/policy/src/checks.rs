@@ -37,8 +37,6 @@ pub struct Found {
     pub free_models_out_ns: Option<u64>,
     /// It was asked for by the list of models, which does not speak of the key itself.
     pub by_list: bool,
-    /// Its secret is another one than at the last look.
-    pub renewed: bool,
 }
 
 /// How a key is.
@@ -95,9 +93,9 @@ impl Policy {
             }
         }
         for found in round {
-            let key = self.pool.keys.get_mut(found.key.0 as usize).filter(|k| k.present);
-            let Some(key) = key else { continue };
-            key.proven &= !found.renewed;
+            let key = self.pool.keys.get(found.key.0 as usize);
+            // With the secret of before, it was another key.
+            let Some(key) = key.filter(|k| k.present && found.sent_mono_ns >= k.secret.1) else { continue };
             let account = key.account;
             let (proven, stands) = (key.proven, key.bench.due().is_some());
             let account_stands = self.pool.account(account).bench.due().is_some();

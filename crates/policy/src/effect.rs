@@ -153,7 +153,7 @@ impl Policy {
         let (key, account, provider) = (t.key, t.account, t.provider);
         let key = self.pool.key_mut(key);
         key.counts.ok += 1;
-        key.proven = true;
+        key.proven |= sent >= key.secret.1;
         let account = &mut self.pool.accounts[account.0 as usize];
         account.counts.ok += 1;
         let second = &mut account.tried_second;
@@ -167,7 +167,9 @@ impl Policy {
     pub(crate) fn went_badly(&mut self, now: Now, request: &mut Request, class: Class, evidence: &Evidence) {
         let target = request.flight.target;
         let way = correlate::way(class, evidence);
-        if way.is_some_and(|way| self.is_old_trouble(request, way)) {
+        let of_old_secret = class == Class::Key
+            && request.flight.sent < self.pool.key(self.pool.targets[target].key).secret.1;
+        if of_old_secret || way.is_some_and(|way| self.is_old_trouble(request, way)) {
             self.end_probes(now, request);
             return;
         }

@@ -205,6 +205,8 @@ pub struct KeySpec {
     pub weight: f64,
     /// Whether it may be used.
     pub enabled: bool,
+    /// Which secret it has: a new one is a new key, against which nothing is held. Any number, by which none can be found.
+    pub secret: u64,
     /// The only models it may be used for (empty: all).
     pub models: ModelSet,
     /// Limits of the key itself, on top of its account's.

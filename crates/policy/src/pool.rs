@@ -92,7 +92,9 @@ pub(crate) struct Key {
     pub(crate) weight: f64,
     pub(crate) models: ModelSet,
     pub(crate) bench: Gate,
-    /// A request went well with it, and no check has met another secret since.
+    /// Which secret it has, and since when: what was sent before says nothing of it.
+    pub(crate) secret: (u64, u64),
+    /// A request went well with this secret.
     pub(crate) proven: bool,
     pub(crate) quota: Gate,
     pub(crate) domains: Vec<usize>,

@@ -22,7 +22,7 @@ impl Policy {
         self.room.touch();
     }
 
-    /// The operator says that a key works: its bench, and those of its models, are lifted.
+    /// The operator says that a key works: its bench, those of its models and its account's are lifted.
     pub fn restore(&mut self, now: Now, key: KeyId) {
         let now = self.tick(now);
         let Some(k) = self.pool.keys.get_mut(key.0 as usize) else { return };
@@ -33,6 +33,9 @@ impl Policy {
         }
         if was {
             self.events.push(now, What::KeyRestored { key });
+        }
+        if self.pool.account_mut(account).bench.open() {
+            self.events.push(now, What::AccountRestored { account });
         }
         self.release(account, Some(key));
     }
@@ -165,6 +168,7 @@ impl Policy {
                     weight: spec.weight,
                     models: spec.models.clone(),
                     bench: Gate::default(),
+                    secret: (spec.secret, 0),
                     proven: false,
                     quota: Gate::default(),
                     domains: Vec::new(),
@@ -178,6 +182,9 @@ impl Policy {
             if self.pool.keys[at].account != spec.account {
                 moved.push((self.pool.keys[at].account, spec.account));
                 self.pool.move_key(spec.id, spec.account);
+            }
+            if self.pool.keys[at].secret.0 != spec.secret {
+                self.renew(now, spec);
             }
             let old = std::mem::take(&mut self.pool.keys[at].domains);
             let domains = self.pool.declare(now, spec.account, &spec.limits, old);
@@ -194,6 +201,19 @@ impl Policy {
             if !left.contains(&from) && !self.pool.account(from).present {
                 self.merge_account(now, from, to);
             }
+        }
+    }
+
+    /// A key has another secret: what its provider held against the one of before is over.
+    fn renew(&mut self, now: Now, spec: &KeySpec) {
+        let key = &mut self.pool.keys[spec.id.0 as usize];
+        (key.secret, key.proven) = ((spec.secret, now.mono_ns), false);
+        let mut was = key.bench.open() | key.quota.open();
+        for target in &key.targets {
+            was |= self.pool.targets[*target].bench.open();
+        }
+        if was && spec.enabled {
+            self.events.push(now, What::KeyRestored { key: spec.id });
         }
     }
 

@@ -16,6 +16,7 @@ mod poison;
 mod promises;
 mod quotas;
 mod random;
+mod renewed;
 mod restart;
 mod retries;
 mod waiting;

@@ -163,6 +163,7 @@ fn add_provider(
                 name: key.name.as_str().into(),
                 weight,
                 enabled: true,
+                secret: 0,
                 models: ModelSet(models.into_iter().map(String::into_boxed_str).collect()),
                 limits: if declared { key.limits.iter().flat_map(declare).collect() } else { Vec::new() },
             });

@@ -11,7 +11,6 @@ use crate::random;
 use crate::serve::Gateway;
 use crate::upstream::{Connector, Pool};
 use keymux_policy::checks::{Found, Says};
-use keymux_policy::fleet::KeyId;
 use keymux_wire::key::Reset;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,13 +105,7 @@ async fn round(gateway: &Arc<Gateway>, snapshot: &Arc<Snapshot>, dialer: &Dialer
             gateway.scheduler.owned_by(key, owner);
         }
     }
-    let is_renewed = |key: KeyId| {
-        let credential =
-            snapshot.key(key).and_then(|entry| entry.credential.as_ref()).map(|(_, value)| value);
-        gateway.checks.of(key).is_some() && !gateway.checks.has(key, credential)
-    };
-    let found: Vec<Found> =
-        checked.iter().map(|c| Found { renewed: is_renewed(c.key), ..found(c, now_unix_ns) }).collect();
+    let found: Vec<Found> = checked.iter().map(|checked| found(checked, now_unix_ns)).collect();
     gateway.scheduler.checked(&found);
     // Those that were removed or switched off meanwhile are no news.
     let in_use = gateway.keys_in_use(&gateway.live.load());
@@ -147,7 +140,6 @@ fn found(checked: &Checked, now_unix_ns: u64) -> Found {
         says,
         free_models_out_ns,
         by_list: checked.way == Way::Models,
-        renewed: false,
     }
 }
 

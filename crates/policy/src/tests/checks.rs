@@ -23,13 +23,12 @@ impl World {
         self.policy.checked(self.now(), &round);
     }
 
-    /// The same by lists of models; key 0 has another secret than at the last look, or not.
-    fn lists(&mut self, says: &[Says], renewed: bool) {
+    /// The same by lists of models.
+    fn lists(&mut self, says: &[Says]) {
         let mut round = round(self.ns, says);
         for found in &mut round {
             found.by_list = true;
         }
-        round[0].renewed = renewed;
         self.policy.checked(self.now(), &round);
     }
 
@@ -52,7 +51,6 @@ fn round(sent: u64, says: &[Says]) -> Vec<Found> {
         says: *says,
         free_models_out_ns: None,
         by_list: false,
-        renewed: false,
     };
     says.iter().enumerate().map(found).collect()
 }
@@ -194,24 +192,27 @@ fn a_check_is_the_probe_so_that_no_request_has_to_be() {
 #[test]
 fn a_key_that_may_not_list_models_is_tried_by_a_request_and_then_left_alone() {
     let mut w = World::new(fleet(2, &[]));
-    w.lists(&[Says::Refused, WORKS], false);
+    w.lists(&[Says::Refused, WORKS]);
     let until = w.benched(0).expect("it may be the key");
     w.ns = until - 10 * SECOND;
-    w.lists(&[Says::Refused, WORKS], false);
-    w.lists(&[Says::Refused], false);
+    w.lists(&[Says::Refused, WORKS]);
+    w.lists(&[Says::Refused]);
     assert_eq!(w.benched(0), Some(until), "that says no more than before");
     w.ns = until;
-    w.lists(&[Says::Refused, WORKS], false);
+    w.lists(&[Says::Refused, WORKS]);
     let lease = w.go();
     assert!(lease.probe && lease.key == KeyId(0), "{lease:?}");
     w.ok(lease);
     assert_eq!(w.benched(0), None);
     for _ in 0..20 {
         w.pass(300.0);
-        w.lists(&[Says::Refused, WORKS], false);
+        w.lists(&[Says::Refused, WORKS]);
         assert_eq!(w.benched(0), None, "it works, whatever the list says");
     }
-    w.lists(&[Says::Refused, WORKS], true);
+    let mut renewed = fleet(2, &[]);
+    renewed.keys[0].secret = 1;
+    w.policy.reconfigure(w.now(), renewed);
+    w.lists(&[Says::Refused, WORKS]);
     assert!(w.benched(0).is_some(), "nobody has called with the new secret");
 }
 
@@ -220,8 +221,8 @@ fn a_key_that_worked_is_benched_by_a_call_that_speaks_of_it_all_the_same() {
     let mut w = World::new(fleet(2, &[]));
     while served(&mut w) != KeyId(0) {}
     w.pass(1.0);
-    w.lists(&[Says::Refused, WORKS], false);
-    w.lists(&[Says::NoMoney { stated: false }, WORKS], false);
+    w.lists(&[Says::Refused, WORKS]);
+    w.lists(&[Says::NoMoney { stated: false }, WORKS]);
     assert!(w.health().is_empty(), "{:?}", w.health());
     w.checks(&[Says::Refused, WORKS]);
     assert!(w.benched(0).is_some());
@@ -231,10 +232,10 @@ fn a_key_that_worked_is_benched_by_a_call_that_speaks_of_it_all_the_same() {
 fn an_account_that_is_out_by_a_list_is_tried_by_a_request() {
     let mut w = World::new(fleet(2, &[]));
     let broke = [Says::NoMoney { stated: false }, WORKS];
-    w.lists(&broke, false);
+    w.lists(&broke);
     assert_eq!(w.health().len(), 1);
     w.pass(55.0);
-    w.lists(&broke, false);
+    w.lists(&broke);
     w.pass(15.0);
     let lease = w.go();
     assert!(lease.probe && lease.key == KeyId(0), "{lease:?}");

@@ -409,6 +409,20 @@ fn f27_a_blocked_address_that_draws_429_everywhere_blacklists_nobody() {
 }
 
 #[test]
+fn an_operator_who_tries_a_key_again_tries_its_account_too() {
+    let mut w = World::new(fleet(1, &[]));
+    let lease = w.go();
+    w.fail(lease, evidence(Sign::NoMoney, Some(402)));
+    assert_eq!(w.health().len(), 1, "out of money");
+    w.events();
+    w.policy.restore(w.now(), KeyId(0));
+    assert_eq!(w.events(), [What::AccountRestored { account: AccountId(0) }]);
+    let lease = w.go_now();
+    w.ok(lease);
+    assert!(w.health().is_empty(), "{:?}", w.health());
+}
+
+#[test]
 fn f28_success_resets_the_count_in_a_row() {
     let mut f = fleet(1, &[]);
     f.settings.breaker.failures_min = u32::MAX;

@@ -70,6 +70,7 @@ pub(crate) fn add_account(fleet: &mut Fleet, provider: u32, keys: u32, limits: V
             name: format!("k{}", id.0).into(),
             weight: 1.0,
             enabled: true,
+            secret: 0,
             models: ModelSet::default(),
             limits: Vec::new(),
         });
