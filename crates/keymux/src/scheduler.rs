@@ -161,6 +161,12 @@ impl Scheduler {
         self.lock().policy.view(now)
     }
 
+    /// Who is out now.
+    pub fn troubles(&self) -> keymux_policy::Troubles {
+        let now = self.clock.now();
+        self.lock().policy.troubles(now)
+    }
+
     /// By how much estimates of the input were off lately, as a share of what was reported.
     pub fn input_error(&self) -> Option<f64> {
         self.lock().policy.input_error()
@@ -437,13 +443,13 @@ mod tests {
                 name: "k".into(),
                 weight: 1.0,
                 enabled: true,
+                secret: 0,
                 models: ModelSet::default(),
                 limits: Vec::new(),
             }],
             ..Fleet::default()
         }
     }
-                secret: 0,
 
     fn ask(scheduler: &Scheduler, wait_ms: u64) -> Ask {
         Ask {

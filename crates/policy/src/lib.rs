@@ -20,6 +20,7 @@ pub mod saved;
 pub mod tenants;
 pub mod throttle;
 pub mod time;
+pub mod troubles;
 pub mod view;
 
 mod admit;
@@ -65,6 +66,7 @@ pub use lease::{Decision, Lease, Next, Settled, Skipped, Ticket, Why, Woken};
 pub use outcome::{End, Evidence, Measurement, Outcome, Phase, Sign, Used};
 pub use refusal::{Refusal, RefusalKind};
 pub use time::Now;
+pub use troubles::Troubles;
 pub use view::View;
 
 /// The scheduler. One a process, behind one mutex that is never held over an await.

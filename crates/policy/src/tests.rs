@@ -19,4 +19,5 @@ mod random;
 mod renewed;
 mod restart;
 mod retries;
+mod troubles;
 mod waiting;

@@ -9,6 +9,7 @@ use crate::hash::Map;
 pub use crate::pool::Counts;
 pub use crate::quota::domain::Source;
 use crate::time::Now;
+pub use crate::troubles::Tally;
 use std::sync::Arc;
 
 /// Keys, limits and breakers shown at most, so that a view of ten thousand keys stays readable.
@@ -134,6 +135,8 @@ pub struct ProviderView {
     pub counts: Counts,
     /// Its breaker is open until then.
     pub open_until: Option<u64>,
+    /// Its keys, those that are not shown too.
+    pub tally: Tally,
     /// Models without capacity there, until when.
     pub no_capacity: Vec<(Arc<str>, u64)>,
     /// Its accounts.
@@ -205,7 +208,12 @@ impl Policy {
             keys += 1;
         }
         let providers = self.pool.providers.iter().filter(|(_, p)| p.present || p.in_flight > 0);
-        let providers = providers.map(|(id, _)| self.view_provider(id, now, &keys_of, &mut left)).collect();
+        let tally = self.tally(now);
+        let providers = providers.map(|(id, _)| {
+            let tally = tally.get(id).copied().unwrap_or_default();
+            ProviderView { tally, ..self.view_provider(id, now, &keys_of, &mut left) }
+        });
+        let providers = providers.collect();
         View {
             at: now,
             totals: self.totals,
@@ -276,6 +284,7 @@ impl Policy {
             in_flight: p.in_flight,
             counts: p.counts,
             open_until: p.breaker.is_open(now.mono_ns).then(|| p.breaker.until()),
+            tally: Tally::default(),
             no_capacity: shut.take(PER_KEY_MAX).collect(),
             accounts: accounts.collect(),
         }

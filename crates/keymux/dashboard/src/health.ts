@@ -41,36 +41,46 @@ export function health(model: Model): Health {
   const full = keys.filter((key) => key.state === 'at its limit');
   const waiting = model.now.waiting.reduce((sum, n) => sum + n, 0);
   const down = model.providers.filter((provider) => provider.outUntil !== null);
-  const { level, sentence } = say(model, keys, out, full, waiting, down.map((p) => p.name));
+  const beyond = notTold(model, keys);
+  const many = { keys: keys.length + beyond.keys, out: out.length + beyond.out, full: full.length };
+  const { level, sentence } = say(model, many, waiting, down.map((p) => p.name));
   return { level, sentence, concerns: concerns(model, out, down) };
 }
 
-function say(model: Model, keys: Key[], out: Key[], full: Key[], waiting: number, down: string[]): { level: Level; sentence: string } {
+/** Of a fleet too large to be told, how many keys there are besides, and how many of them are out. */
+function notTold(model: Model, keys: Key[]): { keys: number; out: number } {
+  if (model.now.keys_left_out === 0) return { keys: 0, out: 0 };
+  const sum = (of: (provider: Model['providers'][number]) => number) => model.providers.reduce((all, provider) => all + of(provider), 0);
+  const benched = keys.filter((key) => key.state === 'benched').length;
+  return { keys: Math.max(0, sum((p) => p.keys) - keys.length), out: Math.max(0, sum((p) => p.keysOut) - benched) };
+}
+
+function say(model: Model, many: { keys: number; out: number; full: number }, waiting: number, down: string[]): { level: Level; sentence: string } {
   const bad = (sentence: string) => ({ level: 'bad' as const, sentence });
   const warn = (sentence: string) => ({ level: 'warn' as const, sentence });
   const queue = waiting > 0 ? ` ${several(waiting, 'request waits', 'requests wait')}.` : ' Nobody waits.';
   if (model.now.draining) return warn(`Stopping: finishing ${several(model.now.in_flight, 'request')} in flight.`);
   if (model.keys.length === 0) return warn('No keys are configured.');
-  if (keys.length === 0) return bad('Nothing can be answered: every key is switched off.');
-  if (out.length === keys.length) return bad(`Nothing can be answered: ${keys.length === 1 ? 'the only key is' : `all ${whole(keys.length)} keys are`} out.${waiting ? queue : ''}`);
+  if (many.keys === 0) return bad('Nothing can be answered: every key is switched off.');
+  if (many.out === many.keys) return bad(`Nothing can be answered: ${many.keys === 1 ? 'the only key is' : `all ${whole(many.keys)} keys are`} out.${waiting ? queue : ''}`);
   if (down.length) return bad(`${list(down)} ${down.length === 1 ? 'is' : 'are'} out; the other keys carry the load.${queue}`);
   const minute = lately(model.seconds, 60_000);
   const lost = minute.requests - minute.answered;
   if (minute.requests >= 20 && lost / minute.requests > 0.02) {
     return bad(`${percent(lost / minute.requests)} of the last minute's requests got no answer.${queue}`);
   }
-  if (out.length) {
-    const some = out.length === 1 ? `One of ${whole(keys.length)} keys is out` : `${whole(out.length)} of ${whole(keys.length)} keys are out`;
+  if (many.out) {
+    const some = many.out === 1 ? `One of ${whole(many.keys)} keys is out` : `${whole(many.out)} of ${whole(many.keys)} keys are out`;
     return warn(`${some}; the others carry the load.${queue}`);
   }
   if (model.now.ledger_away) return warn('Requests are served, but the ledger is away: what they cost waits in its log.');
   if (waiting > 0) {
-    const all = full.length === keys.length ? 'All keys are full' : 'Busy';
+    const all = many.full === many.keys ? 'All keys are full' : 'Busy';
     return warn(`${all}: ${several(waiting, 'request waits', 'requests wait')} for a turn.`);
   }
   const now = lately(model.seconds, 5_000);
   const perSecond = now.span ? (now.requests * 1_000) / now.span : 0;
-  const load = perSecond > 0 ? `${rate(perSecond)} requests a second on ${several(keys.length, 'key')}` : `${several(keys.length, 'key')} ready, no requests just now`;
+  const load = perSecond > 0 ? `${rate(perSecond)} requests a second on ${several(many.keys, 'key')}` : `${several(many.keys, 'key')} ready, no requests just now`;
   return { level: 'good', sentence: `All is well: ${load}.` };
 }
 

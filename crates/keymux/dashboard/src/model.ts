@@ -40,7 +40,11 @@ export interface Limit {
   dimension: string; size: number; source: string; daily: boolean; models: string[];
   left: number; queued: number; account: string;
 }
-export interface Provider { id: number; name: string; inFlight: number; outUntil: number | null; noCapacity: [string, number][] }
+export interface Provider {
+  id: number; name: string; inFlight: number; outUntil: number | null; noCapacity: [string, number][];
+  /** Those that are not switched off, and those of them that are benched: also of keys that are not told. */
+  keys: number; keysOut: number;
+}
 export interface Account {
   id: number; provider: Provider; name: string; inFlight: number;
   why: string | null; benchedUntil: number | null; limitedUntil: number | null; limits: Limit[];
@@ -151,8 +155,9 @@ function tables(rows: Map<string, Row>) {
   for (const one of rows) kinds[one[0][0]!]?.push(one);
   for (const [name, still] of kinds['P']!) {
     const id = Number(name.slice(1));
-    const [inFlight, outUntil, noCapacity] = (rows.get(`p${id}`) ?? [0, null, []]) as [number, number | null, [string, number][]];
-    providers.set(id, { id, name: still[0] as string, inFlight, outUntil, noCapacity });
+    const [inFlight, outUntil, noCapacity, keys, keysOut] =
+      (rows.get(`p${id}`) ?? [0, null, [], 0, 0]) as [number, number | null, [string, number][], number, number];
+    providers.set(id, { id, name: still[0] as string, inFlight, outUntil, noCapacity, keys, keysOut });
   }
   for (const [name, still] of kinds['A']!) {
     const id = Number(name.slice(1));

@@ -21,7 +21,7 @@ function told(rows: Record<string, unknown[]> = {}, more: Partial<All> = {}): Al
     mono_ms: 100_000, unix_ms: 0, draining: false, in_flight: 0, waiting: [0, 0, 0], waiting_bytes: 0, waiting_clients: [],
     totals: [0, 0, 0, 0], retry_budget: 0, keys_left_out: 0, ledger_away: null,
     rows: {
-      P0: ['openai'], p0: [0, null, []],
+      P0: ['openai'], p0: [0, null, [], 3, 0],
       A0: [0, 'a', [['requests', 100, 'learned', false, []]]], a0: [0, null, null, null, [25], [0]],
       A1: [0, 'b', []], a1: [0, null, null, null, [], []],
       K0: [0, 'a-1', []], k0: key, K1: [0, 'a-2', []], k1: key, K2: [1, 'b-1', []], k2: key,
@@ -98,6 +98,16 @@ test('the sentence names what is worst, and nothing that is well', () => {
   const off = ['disabled', 0, 0, {}, null, null, null, [], []];
   assert.equal(say({ k0: off }), 'good: All is well: 2 keys ready, no requests just now.');
   assert.equal(say({ k0: off, k1: off, k2: off }), 'bad: Nothing can be answered: every key is switched off.');
+});
+
+test('of a fleet too large to be told, the sentence counts every key', () => {
+  const say = (keys: number, out: number, rows: Record<string, unknown[]> = {}) =>
+    health(new Model(told({ p0: [0, null, [], keys, out], ...rows }, { keys_left_out: keys - 3 }))).sentence;
+  assert.equal(say(1_200, 0), 'All is well: 1,200 keys ready, no requests just now.');
+  assert.equal(say(1_200, 1), 'One of 1,200 keys is out; the others carry the load. Nobody waits.');
+  assert.equal(say(1_200, 2, { k1: OUT }), '2 of 1,200 keys are out; the others carry the load. Nobody waits.');
+  assert.equal(say(1_200, 3, { k0: OUT, k1: OUT, k2: OUT }), '3 of 1,200 keys are out; the others carry the load. Nobody waits.');
+  assert.equal(say(1_200, 1_200, { k0: OUT, k1: OUT, k2: OUT }), 'Nothing can be answered: all 1,200 keys are out.');
 });
 
 test('a key that is out says why and when it is tried again, by the gateway’s own clock', () => {

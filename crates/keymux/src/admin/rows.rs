@@ -7,7 +7,7 @@
 //! | `P3` | `[name]` |
 //! | `A5` | `[provider id, name, limits]` |
 //! | `K7` | `[account id, name, limits]` |
-//! | `p3` | `[in flight, out until, [[model, out until]…]]` |
+//! | `p3` | `[in flight, out until, [[model, out until]…], keys that are not switched off, those of them that are benched]` |
 //! | `a5` | `[in flight, why benched, benched until, limited until, levels, queued]` |
 //! | `c7` | `[state, detail, checked at, left $, of $, resets, expires at, warnings]` of the last check; times since 1970 |
 //! | `k7` | `[state, in flight, answered, {blame: failed}, why benched, until, first output ms, levels, [[model, why, until]…]]` |
@@ -70,7 +70,7 @@ fn ms(ns: u64) -> u64 {
 
 fn provider(view: &ProviderView) -> String {
     let shut: Vec<(&str, u64)> = view.no_capacity.iter().map(|(m, until)| (&**m, ms(*until))).collect();
-    text(&(view.in_flight, view.open_until.map(ms), shut))
+    text(&(view.in_flight, view.open_until.map(ms), shut, view.tally.keys, view.tally.out))
 }
 
 fn account(view: &AccountView) -> String {

@@ -52,6 +52,8 @@ fn provider(view: &ProviderView, now_ns: u64, checks: &Known) -> Value {
         "in_flight": view.in_flight,
         "open_for_ms": view.open_until.map(|until| left_ms(until, now_ns)),
         "no_capacity": no_capacity.collect::<Vec<_>>(),
+        "keys": view.tally.keys,
+        "keys_out": view.tally.out,
         "accounts": accounts,
     })
 }

@@ -158,7 +158,8 @@ impl Task {
                 told.conditions.happens(now, &happening, &told.hook);
             }
         }
-        if touched || now.mono_ns >= self.stood_ns + STAND_NS {
+        // What ends without a word is asked for only where somebody was told of its beginning.
+        if touched || (!self.told.is_empty() && now.mono_ns >= self.stood_ns + STAND_NS) {
             self.stand(now);
         }
         for told in &mut self.told {
@@ -179,21 +180,18 @@ impl Task {
     /// Looks at which keys there are, and at their state.
     fn stand(&mut self, now: Now) {
         self.stood_ns = now.mono_ns;
-        let view = self.gateway.scheduler.view();
+        let troubles = self.gateway.scheduler.troubles();
         let snapshot = self.gateway.live.load_full();
-        let there = watch::There::new(&snapshot, &self.gateway.keys_in_use(&snapshot));
-        for told in &mut self.told {
-            told.conditions.still_there(now, &there, &told.hook);
-        }
-        if view.keys_left_out > 0 {
-            // What is not in the picture may stand or not.
-            return;
-        }
-        let stand = watch::standing(&view, &snapshot);
+        let stand = watch::standing(&troubles, &snapshot);
         for happening in self.providers.look(&stand) {
             self.gateway.tell(happening);
         }
+        if self.told.is_empty() {
+            return;
+        }
+        let there = watch::There::new(&snapshot, &self.gateway.keys_in_use(&snapshot));
         for told in &mut self.told {
+            told.conditions.still_there(now, &there, &told.hook);
             told.conditions.only(now, &stand, &told.hook);
         }
     }

@@ -5,8 +5,8 @@ use crate::errors::Kind as Refused;
 use crate::happening::{Happening, Kind, account_name, key_name, provider_name};
 use crate::live::Snapshot;
 use keymux_config::Topic;
-use keymux_policy::View;
-use keymux_policy::fleet::KeyId;
+use keymux_policy::Troubles;
+use keymux_policy::fleet::{KeyId, ProviderId};
 use std::collections::{BTreeSet, VecDeque};
 
 /// The troubles that [`standing`] knows of.
@@ -54,38 +54,21 @@ impl There {
     }
 }
 
-/// The troubles of keys as they are, by the names that events have for them: those of the configuration, though the
-/// scheduler may have learned that a key's account is another.
-pub(super) fn standing(view: &View, snapshot: &Snapshot) -> BTreeSet<(Kind, String)> {
+/// Troubles as they are, by the names that events have for them: those of the configuration, though the scheduler may have
+/// learned that a key's account is another.
+pub(super) fn standing(troubles: &Troubles, snapshot: &Snapshot) -> BTreeSet<(Kind, String)> {
+    // A reload may have removed a key just now.
+    let key = |id: &KeyId| snapshot.key(*id).map(|_| key_name(snapshot, *id));
+    let provider = |id: &ProviderId| provider_name(snapshot, *id);
     let mut stand = BTreeSet::new();
-    for provider in &view.providers {
-        let name = provider_name(snapshot, provider.id);
-        if provider.open_until.is_some() {
-            stand.insert((Kind::ProviderOpened, name.clone()));
-        }
-        let (mut usable, mut enabled) = (0_usize, 0_usize);
-        for account in &provider.accounts {
-            if account.benched.is_some() {
-                stand.insert((Kind::AccountBenched, account_name(snapshot, account.id)));
-            }
-            // What was removed is shown as long as something of it is in flight.
-            for key in account.keys.iter().filter(|key| key.enabled && snapshot.key(key.id).is_some()) {
-                let path = key_name(snapshot, key.id);
-                let out = key.benched.is_some();
-                enabled += 1;
-                usable += usize::from(!out && account.benched.is_none());
-                if out || key.models.iter().any(|model| model.benched.is_some()) {
-                    stand.insert((Kind::KeyBenched, path.clone()));
-                }
-                for model in key.models.iter().filter(|model| model.breaker_open_until.is_some()) {
-                    stand.insert((Kind::BreakerOpened, format!("{path} {}", model.model)));
-                }
-            }
-        }
-        if enabled > 0 && usable == 0 {
-            stand.insert((Kind::AllKeysOut, name));
-        }
-    }
+    stand.extend(troubles.providers.iter().map(|id| (Kind::ProviderOpened, provider(id))));
+    stand.extend(troubles.without_key.iter().map(|id| (Kind::AllKeysOut, provider(id))));
+    stand.extend(troubles.accounts.iter().map(|id| (Kind::AccountBenched, account_name(snapshot, *id))));
+    stand.extend(troubles.keys.iter().filter_map(|id| Some((Kind::KeyBenched, key(id)?))));
+    let models = troubles.models.iter();
+    stand.extend(
+        models.filter_map(|(id, model)| Some((Kind::BreakerOpened, format!("{} {model}", key(id)?)))),
+    );
     stand
 }
 
