@@ -4,7 +4,7 @@
 //!
 //! Pure: `now` is an argument, and nothing is sent from here.
 
-use super::watch::{KINDS, There};
+use super::watch::{CHECKED, KINDS, There};
 use crate::happening::{Effect, Happening, Kind, Level};
 use keymux_config::{Gravity, Topic, Webhook};
 use keymux_policy::Now;
@@ -54,6 +54,8 @@ pub(super) enum End {
     KeyEnded,
     /// Whose trouble it was is no longer there, or is switched off.
     Gone,
+    /// Nobody looks any more whether it is so.
+    Unwatched,
 }
 
 /// One line of a message.
@@ -165,9 +167,10 @@ impl Conditions {
         self.end_all(now, over, End::Well, hook);
     }
 
-    /// Ends the conditions of what is no longer there, whatever they were.
+    /// Ends the conditions of what is no longer there, whatever they were, and those that nobody would see end.
     pub(super) fn still_there(&mut self, now: Now, there: &There, hook: &Webhook) {
         self.end_all(now, |(topic, subject), _| !there.has(*topic, subject), End::Gone, hook);
+        self.end_all(now, |_, one| !there.checks && CHECKED.contains(&one.kind), End::Unwatched, hook);
     }
 
     fn end_all(

@@ -186,6 +186,7 @@ fn ended(notice: &Notice) -> String {
     let what = match notice.topic {
         _ if notice.end == End::KeyEnded => "key ended",
         _ if notice.end == End::Gone => "removed or switched off",
+        _ if notice.end == End::Unwatched => "no longer checked",
         Topic::KeyOut => "key back",
         Topic::KeyDegraded => "works again",
         Topic::KeyExpiring => "expires no more",
@@ -328,6 +329,7 @@ mod tests {
         assert_eq!(of(Topic::KeyExpiring, End::Well), "expires no more: lab/main/main after 12 min 5 s");
         assert_eq!(of(Topic::KeyExpiring, End::KeyEnded), "key ended: lab/main/main after 12 min 5 s");
         assert_eq!(of(Topic::KeyOut, End::Gone), "removed or switched off: lab/main/main after 12 min 5 s");
+        assert_eq!(of(Topic::KeyOut, End::Unwatched), "no longer checked: lab/main/main after 12 min 5 s");
     }
 
     #[test]

@@ -189,7 +189,8 @@ impl Task {
         if self.told.is_empty() {
             return;
         }
-        let there = watch::There::new(&snapshot, &self.gateway.keys_in_use(&snapshot));
+        let (in_use, checks) = (self.gateway.keys_in_use(&snapshot), !self.gateway.checks.are_off());
+        let there = watch::There::new(&snapshot, &in_use, checks);
         for told in &mut self.told {
             told.conditions.still_there(now, &there, &told.hook);
             told.conditions.only(now, &stand, &told.hook);

@@ -13,6 +13,9 @@ use std::collections::{BTreeSet, VecDeque};
 pub(super) const KINDS: [Kind; 5] =
     [Kind::KeyBenched, Kind::BreakerOpened, Kind::AccountBenched, Kind::ProviderOpened, Kind::AllKeysOut];
 
+/// What checks alone find out.
+pub(super) const CHECKED: [Kind; 3] = [Kind::KeyUnusable, Kind::KeyExpires, Kind::CreditLow];
+
 /// Whom and what there can be trouble with: what the configuration has and is switched on, by the names that events have
 /// for it. Whatever was told of anything else is over.
 #[derive(Debug, Default)]
@@ -21,10 +24,12 @@ pub(super) struct There {
     pub(super) accounts: BTreeSet<String>,
     pub(super) keys: BTreeSet<String>,
     pub(super) hooks: BTreeSet<String>,
+    /// Keys are checked.
+    pub(super) checks: bool,
 }
 
 impl There {
-    pub(super) fn new(snapshot: &Snapshot, in_use: &BTreeSet<KeyId>) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, in_use: &BTreeSet<KeyId>, checks: bool) -> Self {
         let all = snapshot.provider_ids.iter().zip(&snapshot.key_ids);
         let in_use_of = all.filter(|(_, keys)| keys.iter().any(|key| in_use.contains(key)));
         Self {
@@ -33,6 +38,7 @@ impl There {
             accounts: snapshot.account_names.values().cloned().collect(),
             keys: in_use.iter().map(|key| key_name(snapshot, *key)).collect(),
             hooks: snapshot.config.webhooks.iter().map(|hook| hook.name.to_string()).collect(),
+            checks,
         }
     }
 

@@ -6,16 +6,24 @@ use crate::happening::{Happening, Kind};
 use http::HeaderValue;
 use keymux_policy::fleet::KeyId;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// By key.
 #[derive(Default)]
-pub struct Known(Mutex<HashMap<KeyId, Last>>);
+pub struct Known {
+    last: Mutex<HashMap<KeyId, Last>>,
+    /// Nobody checks: what is not known is not well either.
+    off: AtomicBool,
+    /// Looks, by what they found.
+    counts: [AtomicU64; Verdict::WORDS.len()],
+}
 
 /// The last look at a key.
 #[derive(Default)]
 struct Last {
     checked: Option<Arc<Checked>>,
+    found_at_unix_ns: Option<u64>,
     /// What it was called when people heard of it: what they heard of another name is over.
     subject: String,
     /// The secret that was looked at: another one is another key.
@@ -36,6 +44,30 @@ impl Known {
         self.with(|all| all.get(&key).is_some_and(|last| last.credential.as_ref() == credential))
     }
 
+    /// Checks are on or off: once nobody looks any more, nothing is known any more.
+    pub fn switch(&self, on: bool) {
+        self.off.store(!on, Ordering::Release);
+        if !on {
+            self.keep(|_| false);
+        }
+    }
+
+    /// Nobody checks.
+    pub fn are_off(&self) -> bool {
+        self.off.load(Ordering::Acquire)
+    }
+
+    /// How often keys were looked at so far, by what was found.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        Verdict::WORDS.into_iter().zip(counts)
+    }
+
+    /// When a look last found out how a key is, in nanoseconds since 1970.
+    pub fn found_at(&self, key: KeyId) -> Option<u64> {
+        self.with(|all| all.get(&key)?.found_at_unix_ns)
+    }
+
     /// Forgets keys that are gone or switched off: what people heard of them is over, and begins anew with them.
     pub fn keep(&self, is_there: impl Fn(KeyId) -> bool) {
         self.with(|all| all.retain(|key, _| is_there(*key)));
@@ -50,6 +82,10 @@ impl Known {
             }
             let told = last.news(&checked, subject);
             last.credential = credential;
+            self.counts[checked.verdict.place()].fetch_add(1, Ordering::Relaxed);
+            if checked.verdict.is_usable().is_some() {
+                last.found_at_unix_ns = Some(checked.at_unix_ns);
+            }
             // What nobody knows any more is better known from before.
             let keeps = matches!(checked.verdict, Verdict::Unknown(_)) && last.checked.is_some();
             let facts = if keeps { last.checked.as_ref().and_then(|c| c.facts.clone()) } else { None };
@@ -59,7 +95,7 @@ impl Known {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<KeyId, Last>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -154,6 +190,30 @@ mod tests {
         assert!(told(&known, unknown(), None).is_empty());
         assert!(told(&known, refused(), None).is_empty(), "it was so all the time");
         assert_eq!(told(&known, Verdict::Works, None), ["key_usable"]);
+    }
+
+    #[test]
+    fn looks_are_counted_and_only_one_that_finds_out_makes_a_key_known_anew() {
+        let known = Known::default();
+        told(&known, Verdict::Unknown("gone".to_owned()), None);
+        assert_eq!(known.found_at(KeyId(7)), None);
+        told(&known, Verdict::Refused("no".to_owned()), None);
+        told(&known, Verdict::Refused("no".to_owned()), None);
+        assert_eq!(known.found_at(KeyId(7)), Some(NOW));
+        let counted: Vec<_> = known.counts().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(counted, [("refused", 2), ("unknown", 1)]);
+    }
+
+    #[test]
+    fn once_checks_are_off_nothing_is_known_and_what_they_find_later_is_news() {
+        let known = Known::default();
+        let refused = || Verdict::Refused("no".to_owned());
+        assert!(!known.are_off());
+        assert_eq!(told(&known, refused(), None), ["key_unusable"]);
+        known.switch(false);
+        assert!(known.are_off() && known.of(KeyId(7)).is_none());
+        known.switch(true);
+        assert_eq!(told(&known, refused(), None), ["key_unusable"]);
     }
 
     #[test]

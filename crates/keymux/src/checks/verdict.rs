@@ -45,16 +45,25 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All words, each in its place.
+    pub const WORDS: [&'static str; 7] =
+        ["works", "refused", "used up", "no credit", "unfit", "unknown", "not checked"];
+
     /// In a word.
     pub fn word(&self) -> &'static str {
+        Self::WORDS[self.place()]
+    }
+
+    /// Its place among [`Verdict::WORDS`].
+    pub fn place(&self) -> usize {
         match self {
-            Self::Works => "works",
-            Self::Refused(_) => "refused",
-            Self::Capped { .. } => "used up",
-            Self::NoMoney { .. } => "no credit",
-            Self::Unfit(_) => "unfit",
-            Self::Unknown(_) => "unknown",
-            Self::NotAsked(_) => "not checked",
+            Self::Works => 0,
+            Self::Refused(_) => 1,
+            Self::Capped { .. } => 2,
+            Self::NoMoney { .. } => 3,
+            Self::Unfit(_) => 4,
+            Self::Unknown(_) => 5,
+            Self::NotAsked(_) => 6,
         }
     }
 

@@ -33,6 +33,7 @@ pub async fn run(gateway: Arc<Gateway>, connector: Connector) {
     loop {
         let snapshot = gateway.live.load_full();
         let mut pause = LOOK;
+        gateway.checks.switch(snapshot.config.checks.every_ms.is_some());
         if let Some(every_ms) = snapshot.config.checks.every_ms {
             let now_ns = clock.mono_ns();
             let waits = turn.is_some_and(|(every, at_ns)| every == every_ms && at_ns > now_ns);

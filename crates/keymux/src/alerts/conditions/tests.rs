@@ -279,10 +279,7 @@ fn what_is_removed_or_switched_off_is_in_no_trouble_any_more() {
     }
     told.happens(Kind::LedgerAway, "ledger database");
     assert_eq!(told.until(10).len(), 17);
-    let set = |name: &str| BTreeSet::from([name.to_owned()]);
-    let there =
-        There { providers: set("lab"), accounts: set("lab/main"), keys: set(KEY), hooks: set("chat") };
-    told.conditions.still_there(told.now(), &there, &told.hook);
+    told.conditions.still_there(told.now(), &there(true), &told.hook);
     told.at_s += 1;
     let message = told.conditions.message(told.now(), &told.hook).unwrap();
     let mut over: Vec<_> =
@@ -296,6 +293,34 @@ fn what_is_removed_or_switched_off_is_in_no_trouble_any_more() {
     gone.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     assert_eq!(over, gone);
     assert_eq!(told.conditions.open(), 9);
+}
+
+/// One key of one account and provider, and one other webhook.
+fn there(checks: bool) -> There {
+    let set = |name: &str| BTreeSet::from([name.to_owned()]);
+    There { providers: set("lab"), accounts: set("lab/main"), keys: set(KEY), hooks: set("chat"), checks }
+}
+
+#[test]
+fn what_only_checks_would_see_end_is_over_once_there_are_none() {
+    for benched in [false, true] {
+        let mut told = Told::new("gather = \"0s\"");
+        for kind in [Kind::KeyUnusable, Kind::KeyExpires, Kind::CreditLow] {
+            told.happens(kind, KEY);
+        }
+        if benched {
+            told.happens(Kind::KeyBenched, KEY);
+        }
+        assert_eq!(told.until(10).len(), 3);
+        told.conditions.still_there(told.now(), &there(true), &told.hook);
+        assert_eq!(told.conditions.open(), 3);
+        told.conditions.still_there(told.now(), &there(false), &told.hook);
+        // What requests meet, they see the end of.
+        assert_eq!(told.conditions.open(), usize::from(benched));
+        told.at_s += 1;
+        let message = told.conditions.message(told.now(), &told.hook).unwrap();
+        assert!(message.notices.iter().all(|n| (n.news, n.end) == (News::Ends, End::Unwatched)));
+    }
 }
 
 #[test]
