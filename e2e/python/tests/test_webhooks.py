@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -260,3 +261,60 @@ def test_a_key_of_an_account_that_was_joined_is_told_of_by_the_same_name(owned, 
     # Switched on again it is news again.
     admin(front, "POST", "/admin/keys/or/gone/enable")
     assert told_of(receiver, "key_out", 5)[4][0] in ("begins", "flaps")
+
+
+def keys_out(front) -> dict[str, float]:
+    """By provider, as a scrape tells it."""
+    found = re.findall(r'^keymux_provider_keys_out\{provider="(\w+)"\} (\d+)', front.metrics(), re.M)
+    return {name: int(n) for name, n in found}
+
+
+def test_a_provider_without_a_key_is_told_of_in_a_fleet_of_more_than_a_thousand(world, workshop, revoked):
+    receiver = workshop.upstream(takes)
+    # The view of keys ends before the last provider.
+    many = harness.provider("bulk", "http://127.0.0.1:1/v1", n=1_001)
+    last = harness.provider("openai", f"{world.url}/openai/v1", n=1)
+    off = '[checks]\nevery = "0s"\n'
+    front = workshop.gateway(harness.SERVER + many + last + off + hook(receiver, more='events = ["all_keys_out"]'))
+    with pytest.raises(openai.APIStatusError):
+        ask(front)
+    assert [one[:2] for one in told_of(receiver, "all_keys_out", 1)] == [("begins", "openai")]
+    assert keys_out(front) == {"bulk": 0, "openai": 1}
+    state = admin(front, "GET", "/admin/state")
+    assert [(p["name"], p["keys"], p["keys_out"]) for p in state["providers"]] == [("bulk", 1_001, 0), ("openai", 1, 1)]
+    assert state["keys_left_out"] == 2
+    world.clear(provider="openai", key="openai-1")
+    admin(front, "POST", "/admin/keys/openai/openai-1/restore")
+    assert [one[:2] for one in told_of(receiver, "all_keys_out", 2)] == [("begins", "openai"), ("over", "openai")]
+
+
+def test_a_key_with_a_new_secret_is_used_at_once_though_it_was_benched_and_switched_off(world, workshop, revoked):
+    front = workshop.gateway(one_key(world, '[checks]\nevery = "0s"\n'))
+    with pytest.raises(openai.APIStatusError):
+        ask(front)
+    admin(front, "POST", "/admin/keys/openai/openai-1/disable")
+    front.config.write_text(front.config.read_text().replace("sk-test-openai-1", "sk-test-openai-2"))
+    crashes.happened(front, "reload: ", 1)
+    assert keys_out(front) == {"openai": 0}, "nothing that is switched off is out"
+    admin(front, "POST", "/admin/keys/openai/openai-1/enable")
+    ask(front)
+    assert keys_out(front) == {"openai": 0}
+
+
+def test_what_checks_alone_found_out_is_over_when_they_are_switched_off(owned, workshop):
+    receiver = workshop.upstream(takes)
+    owned.inject(provider="or", fault={"kind": "bad_key"})
+    secret = 'secret = "literal:sk-test-or-main"'
+    provider = f'[[provider]]\nname = "or"\ndialect = "openrouter"\nbase_url = "{owned.url}/or/api/v1"\nkeys = [{{ name = "main", {secret} }}]\n'
+    front = workshop.gateway(harness.SERVER + provider + '[checks]\nevery = "1s"\n' + hook(receiver))
+    # With one key there is nobody to compare with: it is told, and not benched.
+    assert [one[:2] for one in told_of(receiver, "key_out", 1)] == [("begins", "or/main/main")]
+    assert 'keymux_checks_total{result="refused"}' in front.metrics() and "keymux_key_check_age_seconds{" in front.metrics()
+    on = front.config.read_text()
+    front.config.write_text(on.replace('every = "1s"', 'every = "0s"'))
+    found = told_of(receiver, "key_out", 2)
+    assert found[1][0] == "over" and found[1][2].startswith("no longer checked: or/main/main after "), found
+    assert "keymux_key_check_age_seconds{" not in front.metrics()
+    # Whoever asks again finds the same, and that is news.
+    front.config.write_text(on)
+    assert told_of(receiver, "key_out", 3)[2][:2] == ("begins", "or/main/main")

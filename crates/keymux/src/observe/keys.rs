@@ -5,6 +5,7 @@ use super::OTHER;
 use super::scrape::Series;
 use super::table::Metric;
 use crate::admin::{KeyState, key_state};
+use crate::checks::Known;
 use crate::live::Snapshot;
 use keymux_config::LimitSpec;
 use keymux_policy::View;
@@ -91,6 +92,18 @@ impl<'a> Pool<'a> {
         Ok(())
     }
 
+    /// How old what checks know of keys is.
+    pub(super) fn checks(&self, series: &mut Series<'_>, known: &Known) -> Written {
+        let now = self.view.at.unix_ns;
+        for (provider, account, key) in self.configured_keys() {
+            if let Some(at) = known.found_at(key.id) {
+                let names = [&*provider.name, &*account.name, &*key.name];
+                series.gauge(&names, now.saturating_sub(at) as f64 / 1e9)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Which accounts are out.
     pub(super) fn accounts(&self, series: &mut Series<'_>) -> Written {
         self.configured_accounts()
@@ -100,6 +113,8 @@ impl<'a> Pool<'a> {
     /// Which providers are out.
     pub(super) fn providers(&self, series: &mut Series<'_>) -> Written {
         self.configured().try_for_each(|provider| match series.metric() {
+            Metric::ProviderKeys => series.number(&[&provider.name], provider.tally.keys as u64),
+            Metric::ProviderKeysOut => series.number(&[&provider.name], provider.tally.out as u64),
             Metric::ProviderOut => series.flag(&[&provider.name], provider.open_until.is_some()),
             _ => series.number(&[&provider.name], provider.no_capacity.len() as u64),
         })

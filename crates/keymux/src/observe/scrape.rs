@@ -151,8 +151,16 @@ impl Scrape {
             }
             M::Headroom => pool.headroom(series),
             M::KeyState | M::KeyCooldown | M::KeyInFlight | M::KeyBreakers => pool.keys(series),
+            M::KeyCheckAge => pool.checks(series, &self.gateway.checks),
+            M::Checks => {
+                // A key that is not asked is no check.
+                let asked = self.gateway.checks.counts().filter(|(word, _)| *word != "not checked");
+                asked.into_iter().try_for_each(|(word, n)| series.count(&[&word.replace(' ', "_")], n))
+            }
             M::AccountBenched => pool.accounts(series),
-            M::ProviderOut | M::ProviderNoCapacity => pool.providers(series),
+            M::ProviderKeys | M::ProviderKeysOut | M::ProviderOut | M::ProviderNoCapacity => {
+                pool.providers(series)
+            }
             M::KeysLeftOut => series.number(&[], view.keys_left_out as u64),
             M::Events => {
                 let mut kinds = self.gateway.timeline.counts();

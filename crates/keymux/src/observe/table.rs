@@ -69,7 +69,11 @@ table! {
     KeyCooldown = "keymux_key_cooldown", Gauge, "seconds", ["provider", "account", "key"], "Time until a benched key is tried again; 0 for one that is not.";
     KeyInFlight = "keymux_key_in_flight_attempts", Gauge, "", ["provider", "account", "key"], "Attempts in flight with a key.";
     KeyBreakers = "keymux_key_breakers_open", Gauge, "", ["provider", "account", "key"], "Models for which a key's breaker is open.";
+    KeyCheckAge = "keymux_key_check_age", Gauge, "seconds", ["provider", "account", "key"], "Time since a check last found out how a key is.";
+    Checks = "keymux_checks", Counter, "", ["result"], "Free calls of the gateway's own that ask how keys are, by what they found.";
     AccountBenched = "keymux_account_benched", Gauge, "", ["provider", "account"], "1 while an account as a whole is out, for want of credit as a rule, else 0.";
+    ProviderKeys = "keymux_provider_keys", Gauge, "", ["provider"], "Keys of a provider that are not switched off, those whose state is not told too.";
+    ProviderKeysOut = "keymux_provider_keys_out", Gauge, "", ["provider"], "Those of them that are benched, or whose account is.";
     ProviderOut = "keymux_provider_out", Gauge, "", ["provider"], "1 while a provider's own breaker is open, else 0.";
     ProviderNoCapacity = "keymux_provider_models_without_capacity", Gauge, "", ["provider"], "Models that a provider has no capacity for, or that fail there with every key.";
     KeysLeftOut = "keymux_keys_left_out", Gauge, "", [], "Keys beyond the first thousand, whose state is not told.";
@@ -178,6 +182,8 @@ scrape_configs:
 - `state` of a key: `ready`, `limited` (a limit is used up), `failing` (a breaker is open), `benched` (refused or out of
   credit), `disabled`. `limit` is what is counted: `requests`, `tokens`, `input_tokens`, `output_tokens`, `concurrent` or `usd`,
   with `_day` for those of a day.
+- `result` of checks: `works`, `refused`, `used_up`, `no_credit`, `unfit` or `unknown` (its provider was not reached, or said
+  nothing of the key), as `keymux keys` [tells it](keys.md). With `checks.every = \"0s\"` nobody asks.
 - Without a ledger (`ledger.database = \"off\"`) there are no `keymux_ledger_…` series, and none for what is not known yet.
 
 | metric | kind | labels | meaning |
