@@ -163,9 +163,12 @@ Generated from `crates/keymux/src/observe/table.rs`; a test keeps it fresh.
 ```yaml
 scrape_configs:
   - job_name: keymux
-    authorization: { credentials_file: /var/lib/keymux/admin-token }
+    authorization: { credentials_file: /etc/prometheus/keymux-token }
     static_configs: [{ targets: [\"127.0.0.1:4001\"] }]
 ```
+
+The file is a copy of the token that Prometheus may read, the generated one being its owner's alone:
+`sudo install -o prometheus -m 400 /var/lib/keymux/admin-token /etc/prometheus/keymux-token`.
 
 `packaging/prometheus/alerts.yml` has alerts over these, each with a section in `docs/operations.md`;
 `packaging/grafana/keymux.json` is a dashboard.
