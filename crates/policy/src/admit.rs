@@ -113,7 +113,8 @@ impl Policy {
             watched: watched.is_some(),
             silent: false,
         };
-        let t = &self.pool.targets[target];
+        let t = &mut self.pool.targets[target];
+        t.asked_at = now.mono_ns;
         self.affinity.served(request.conversation(), t.key, t.account, now.mono_ns);
         let model = &self.pool.models[t.model];
         let lease = Lease {

@@ -67,8 +67,8 @@ impl Breaker {
     pub(crate) fn ramp(&self, now: u64) -> f64 {
         let Some(since) = self.slow_since else { return 1.0 };
         let time = now.saturating_sub(since) as f64 / SLOW_NS as f64;
-        // Where others are free it may get no request at all: after three minutes time alone is enough.
-        let done = (f64::from(self.slow_done) / f64::from(SLOW_REQUESTS)).max((time - 2.0) / 4.0);
+        // Where little is asked, ten requests may take for ever: by half as long again, time alone is enough.
+        let done = (f64::from(self.slow_done) / f64::from(SLOW_REQUESTS)).max(time - 0.5);
         (0.1 + 0.9 * time.min(done)).min(1.0)
     }
 
@@ -114,6 +114,13 @@ impl Breaker {
         }
     }
 
+    /// Whether a failure of an attempt sent at `sent` counts: it is not from before the last transition, nor part of the
+    /// last failure.
+    pub(crate) fn is_news(&self, now: u64, sent: u64) -> bool {
+        let part = self.counted_at.is_some_and(|last| now.saturating_sub(last) < ONE_NS);
+        sent >= self.transition && !self.is_open(now) && !part
+    }
+
     /// An attempt sent at `sent` failed. `Some(until)`: that opened it.
     pub(crate) fn failure(
         &mut self,
@@ -122,10 +129,7 @@ impl Breaker {
         settings: &BreakerSettings,
         rng: &mut Rng,
     ) -> Option<u64> {
-        if sent < self.transition || self.is_open(now) {
-            return None;
-        }
-        if self.counted_at.is_some_and(|last| now.saturating_sub(last) < ONE_NS) {
+        if !self.is_news(now, sent) {
             return None;
         }
         self.counted_at = Some(now);

@@ -10,6 +10,7 @@ use crate::breaker::Breaker;
 use crate::correlate::{self, Strike, Way};
 use crate::event::What;
 use crate::gate::{Gate, Pass};
+use crate::health::Ewma;
 use crate::outcome::{Evidence, Sign};
 use crate::pool::Pool;
 use crate::request::{Crash, Probe, Request};
@@ -105,7 +106,11 @@ impl Policy {
                 Valve::Gate(g) => g.went_well(now.mono_ns, sent),
             };
             if opened {
-                request.flight.closed_breaker |= probe == Probe::TargetBreaker;
+                if probe == Probe::TargetBreaker {
+                    request.flight.closed_breaker = true;
+                    // It comes back by slow start: what failures made of its speed is not held against it once more.
+                    self.pool.targets[target].first_output = <[Ewma; 2]>::default();
+                }
                 self.restored(now, target, probe);
             }
         }
@@ -311,10 +316,8 @@ impl Policy {
         let took = now.mono_ns.saturating_sub(sent);
         let way = correlate::way(Class::Target, evidence).unwrap_or(Way::Server);
         let stream = usize::from(request.ask.stream);
-        if !request.flight.first_output {
-            let slow = self.pool.targets[target].first_output[stream].get(now.mono_ns).unwrap_or(0.0);
-            let penalty = took.max(2 * SECOND).max(crate::time::ns_of(slow * 2e-9));
-            self.pool.targets[target].first_output[stream].add(now.mono_ns, penalty);
+        if !request.flight.first_output && self.pool.targets[target].breaker.is_news(now.mono_ns, sent) {
+            self.pool.targets[target].first_output[stream].add_failure(now.mono_ns, took);
         }
         if evidence.sign == Sign::FirstByteTimeout && request.ask.stream {
             let class = crate::health::size_class(request.ask.size.input_tokens);
@@ -473,6 +476,9 @@ impl Policy {
                 if was {
                     self.restored(now, strike.target, *probe);
                 }
+            }
+            if matches!(way, Way::Server | Way::Connect | Way::Hang) {
+                self.pool.targets[strike.target].first_output = <[Ewma; 2]>::default();
             }
         }
     }

@@ -4,33 +4,60 @@
 
 use crate::time::{MS, SECOND};
 
-/// How long a fast target needs to be believed again.
-const TAU_S: f64 = 10.0;
-/// Unused averages halve in this time, so that a target that was slow once is tried again.
-const FADE_S: f64 = 10.0;
+/// What is known of a target counts half after this time, beside newer answers, or where nobody asks it, so that one
+/// that was slow once is asked again soon. Each time that it is still as slow then, it takes twice as long to be asked
+/// again, up to four times.
+const HALVES_IN_S: f64 = 5.0;
+const FADES_SLOWER_MAX: f64 = 4.0;
+/// What fails is at least so slow, and twice as slow as before, up to a limit.
+const FAILED_MIN_NS: u64 = 2 * SECOND;
+const FAILED_TWICE_MAX_NS: u64 = 30 * SECOND;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ewma {
     ns: f64,
     at: u64,
+    /// Times found as slow as before by whoever tried again.
+    confirmed: u8,
 }
 
 impl Ewma {
     pub(crate) fn add(&mut self, now: u64, sample_ns: u64) {
         let sample = sample_ns as f64;
         let age = now.saturating_sub(self.at) as f64 / 1e9;
+        if sample * 2.0 < self.ns || sample >= self.ns * 2.0 {
+            self.confirmed = 0;
+        } else if age >= self.halves_in_s() {
+            self.confirmed = self.confirmed.saturating_add(1);
+        }
         if self.ns <= 0.0 || sample > self.ns {
             self.ns = sample;
         } else {
-            let keep = (-age.max(0.05) / TAU_S).exp();
+            let keep = (-age.max(0.05) / HALVES_IN_S).exp2();
             self.ns = self.ns * keep + sample * (1.0 - keep);
         }
         self.at = now;
     }
 
-    /// The average as it counts now; `None` before the first sample.
-    pub(crate) fn get(&self, now: u64) -> Option<f64> {
-        (self.ns > 0.0).then(|| self.ns / (1.0 + now.saturating_sub(self.at) as f64 * (1e-9 / FADE_S)))
+    /// It failed after `took_ns`.
+    pub(crate) fn add_failure(&mut self, now: u64, took_ns: u64) {
+        let twice = crate::time::ns_of(self.ns * 2e-9).min(FAILED_TWICE_MAX_NS);
+        self.add(now, took_ns.max(FAILED_MIN_NS).max(twice));
+    }
+
+    /// The average as it was last; `None` before the first sample.
+    pub(crate) fn get(&self) -> Option<f64> {
+        (self.ns > 0.0).then_some(self.ns)
+    }
+
+    /// How often it has halved since the last sample, or since somebody was last sent there to find out (`asked`): who
+    /// comes next goes by what was known before, until that one is answered.
+    pub(crate) fn halvings(&self, now: u64, asked: u64) -> f64 {
+        now.saturating_sub(self.at.max(asked)) as f64 / 1e9 / self.halves_in_s()
+    }
+
+    fn halves_in_s(&self) -> f64 {
+        HALVES_IN_S * f64::from(1_u32 << self.confirmed.min(8)).min(FADES_SLOWER_MAX)
     }
 }
 
@@ -116,17 +143,41 @@ mod tests {
     #[test]
     fn peaks_count_at_once_and_fade_slowly() {
         let mut e = Ewma::default();
-        assert_eq!(e.get(0), None);
+        assert_eq!(e.get(), None);
         e.add(0, SECOND);
         e.add(SECOND, 10 * SECOND);
-        assert!(e.get(SECOND).unwrap() > 9.9e9);
+        assert!(e.get().unwrap() > 9.9e9);
         e.add(2 * SECOND, SECOND);
-        assert!(e.get(2 * SECOND).unwrap() > 8e9, "one fast answer does not undo it");
+        assert!(e.get().unwrap() > 8e9, "one fast answer does not undo it");
         for i in 3..60 {
             e.add(i * SECOND, SECOND);
         }
-        assert!(e.get(60 * SECOND).unwrap() < 1.2e9);
-        assert!(e.get(120 * SECOND).unwrap() < 0.5e9, "unused it fades");
+        assert!(e.get().unwrap() < 1.2e9);
+    }
+
+    #[test]
+    fn what_is_not_asked_halves_more_slowly_each_time_it_is_found_as_slow() {
+        let (mut e, near) = (Ewma::default(), |a: f64, b: f64| (a - b).abs() < 1e-9);
+        e.add(0, 14 * SECOND);
+        assert!(near(e.halvings(10 * SECOND, 0), 2.0));
+        assert!(near(e.halvings(40 * SECOND, 30 * SECOND), 2.0), "somebody is out to see");
+        for (at, halvings) in [(100, 2.0), (200, 1.0), (300, 1.0), (400, 1.0)] {
+            e.add(at * SECOND, 14 * SECOND);
+            assert!(near(e.halvings((at + 20) * SECOND, 0), halvings), "{at}");
+        }
+        e.add(500 * SECOND, SECOND / 5);
+        assert!(e.get().unwrap() < 0.3e9, "one good answer after so long is believed");
+        e.add(501 * SECOND, 14 * SECOND);
+        assert!(near(e.halvings(511 * SECOND, 0), 2.0), "that is new");
+    }
+
+    #[test]
+    fn failures_count_twice_what_was_up_to_a_limit() {
+        let mut e = Ewma::default();
+        (0..50).for_each(|_| e.add_failure(0, 50 * MS));
+        assert!(e.get().unwrap() < 31e9);
+        e.add_failure(0, 60 * SECOND);
+        assert!(e.get().unwrap() > 59e9, "as long as it took");
     }
 
     #[test]

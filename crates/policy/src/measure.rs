@@ -82,8 +82,8 @@ impl Policy {
         let Some(mut request) = self.requests.take(lease.slot) else { return };
         if request.flight.live && !request.flight.first_output {
             let took = now.mono_ns.saturating_sub(request.flight.sent);
-            self.time_first_output(now, &mut request, took);
             self.accepted(now, &mut request);
+            self.time_first_output(now, &mut request, took);
         }
         self.requests.put_back(request);
     }

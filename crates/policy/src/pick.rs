@@ -411,12 +411,15 @@ impl Look<'_, '_> {
         });
         let free = 1.01 - v.utilisation;
         let stream = usize::from(self.q.ask.stream);
+        let own = &t.first_output[stream];
+        let speed = if own.get().is_some() { own } else { &t.first_output[1 - stream] };
         self.scratch.offers.push(Offer {
             spot: Spot { member: to_u32(m), slot: to_u32(slot), target: to_u32(target) },
             probe: v.probe,
             avoid: self.q.avoid == Some(t.account) || t.breaker.is_suspect(now),
             load: f64::from(key.in_flight),
-            first_output: t.first_output[stream].get(now).or_else(|| t.first_output[1 - stream].get(now)),
+            first_output: speed.get(),
+            halvings: speed.halvings(now, t.asked_at),
             weight: (member.weight * key.weight).max(1e-6),
             ramp: t.breaker.ramp(now),
             errors: t.breaker.dearness(now),

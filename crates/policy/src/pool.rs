@@ -163,6 +163,8 @@ pub(crate) struct Target {
     pub(crate) silent: u8,
     /// Time to the first token: of plain answers, of streams.
     pub(crate) first_output: [Ewma; 2],
+    /// When the last attempt went there.
+    pub(crate) asked_at: u64,
     pub(crate) ok_at: Option<u64>,
     pub(crate) in_flight: u32,
 }
@@ -322,6 +324,7 @@ impl Pool {
             hangs: false,
             silent: 0,
             first_output: [Ewma::default(); 2],
+            asked_at: 0,
             ok_at: None,
             in_flight: 0,
         };

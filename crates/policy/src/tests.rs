@@ -19,5 +19,6 @@ mod random;
 mod renewed;
 mod restart;
 mod retries;
+mod returning;
 mod troubles;
 mod waiting;

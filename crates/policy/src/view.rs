@@ -349,7 +349,7 @@ impl Policy {
                 quota: out(&self.pool.account_models[t.account_model].quota, now)
                     .or_else(|| self.learned_out(&self.pool.account_models[t.account_model].domains, now)),
                 failures: (t.breaker.run(), failed, total),
-                first_output_ns: t.first_output[1].get(now.mono_ns).map(|ns| crate::time::ns_of(ns / 1e9)),
+                first_output_ns: t.first_output[1].get().map(|ns| crate::time::ns_of(ns / 1e9)),
                 in_flight: t.in_flight,
             }
         });

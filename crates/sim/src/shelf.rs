@@ -14,6 +14,7 @@ shelf! {
     "announced-narrow-openai",
     "announced-rounded",
     "announced-windows",
+    "back-in-share",
     "below-quota",
     "bursts",
     "cold-flood",

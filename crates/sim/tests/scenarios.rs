@@ -64,6 +64,7 @@ scenarios! {
     announced_narrow_openai = "announced-narrow-openai",
     announced_rounded = "announced-rounded",
     announced_windows = "announced-windows",
+    back_in_share = "back-in-share",
     below_quota = "below-quota",
     bursts = "bursts",
     cold_flood = "cold-flood",

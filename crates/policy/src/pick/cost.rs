@@ -18,7 +18,9 @@ pub(super) struct Offer {
     pub(super) probe: bool,
     pub(super) avoid: bool,
     pub(super) load: f64,
+    /// The time to the first output as it was last, and how often that has halved since.
     pub(super) first_output: Option<f64>,
+    pub(super) halvings: f64,
     pub(super) weight: f64,
     pub(super) ramp: f64,
     pub(super) errors: f64,
@@ -55,17 +57,22 @@ pub(super) fn decide(
 
 impl Offer {
     fn cost(&self, strategy: Strategy, fastest: f64) -> f64 {
-        let speed = self.first_output.unwrap_or(fastest).max(1.0);
-        let weight = self.weight * self.ramp;
+        // What is not asked is forgiven, but nobody is slower for that.
+        let speed = match self.first_output {
+            Some(ns) if ns > fastest => (ns * (-self.halvings).exp2()).max(fastest),
+            _ => fastest,
+        };
         match strategy {
             Strategy::Headroom => {
                 // Twice the fastest is the noise of a healthy target.
                 let slow = (speed / (2.0 * fastest)).max(1.0);
-                (self.load + 1.0) * slow * self.errors / weight * self.pressure * self.affinity
+                // Slow start: its share of what the others carry; where those are idle, one at a time.
+                let load = self.load / self.ramp + 1.0;
+                load * slow * self.errors / self.weight * self.pressure * self.affinity
             }
             // The stride decides.
             Strategy::RoundRobin | Strategy::Weighted => 0.0,
-            Strategy::LeastInFlight => (self.load + 1.0) / weight,
+            Strategy::LeastInFlight => (self.load / self.ramp + 1.0) / self.weight,
             Strategy::Fastest => speed * self.errors / self.ramp,
         }
     }
