@@ -202,11 +202,26 @@ async fn refused(
     let status = head.status.as_u16();
     match report(held, failed_attempt, &mut story, Some(&context.key)) {
         Answer::Done(_) => {
+            if let Some(problem) = too_dear(context, &facts) {
+                story.refused(&problem);
+                return Tried::Over(Err(problem));
+            }
             story.end(Outcome::ProviderError, status, None);
             Tried::Over(Ok(relayed_error(context, head, body, &story)))
         }
         next => Tried::Again(Box::new((next, story))),
     }
+}
+
+/// A price that nobody serves for, where it was written by us.
+fn too_dear(context: &Context<'_>, facts: &ErrorFacts) -> Option<Problem> {
+    let priced = context.plan.priced.as_ref().filter(|_| facts.sign == error::Sign::TooDear)?;
+    let message = format!(
+        "This key has a budget, and no provider behind {} serves this model within the price that its budget was \
+         asked for (US dollars for a million tokens: {}). A [[price]] of the operator's for this model can raise it.",
+        context.upstream.name, priced.told
+    );
+    Some(Problem::new(Kind::TooDear, message).at("no_provider_within_price", Some("provider.max_price")))
 }
 
 fn shown(facts: &ErrorFacts) -> String {

@@ -9,6 +9,7 @@ use crate::{headers, redact};
 use bytes::Bytes;
 use keymux_wire::answer::is_json_object;
 use keymux_wire::body::{Envelope, error_body};
+use keymux_wire::error::Dialect;
 
 /// A provider's own error, as it came but for what must not cross. One that says nothing a program could read (empty,
 /// or a page of HTML) is told in the words of the endpoint's dialect.
@@ -52,6 +53,9 @@ pub fn dressed(
     reply.number("x-keymux-queue-ms", story.queue_ms());
     if let Some(cap) = context.plan.cap {
         reply.number("x-keymux-max-tokens", cap);
+    }
+    if let (Some(priced), Dialect::OpenRouter) = (&context.plan.priced, context.upstream.dialect) {
+        reply.field("x-keymux-max-price", priced.told.as_bytes());
     }
     reply
 }

@@ -62,6 +62,7 @@ table! {
     ForeignOrigin = "foreign_origin", 403, "permission_error", "permission_error", Mend, "A web page that is not in `server.cors_origins` called.";
     PathUnknown = "path_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No such path here. A provider's management paths are never passed on.";
     ModelUnknown = "model_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No route has this name, and no default provider is set.";
+    TooDear = "no_provider_within_price", 404, "invalid_request_error", "not_found_error", Mend, "No provider behind OpenRouter serves the model for the price that the key's budget was asked for. The message says which; a `[[price]]` of the operator's can raise it.";
     StateUnknown = "state_not_found", 404, "invalid_request_error", "not_found_error", Mend, "The stored response that the request builds on was not made through this gateway, or is not yours.";
     KeyUnknown = "key_not_found", 404, "invalid_request_error", "not_found_error", Mend, "There is no client key with this hash (any more).";
     GenerationUnknown = "generation_not_found", 404, "invalid_request_error", "not_found_error", Mend, "No request of yours has this id, or its row was not written yet or is too old.";

@@ -34,6 +34,7 @@ fn sign(facts: &ErrorFacts) -> Sign {
             Sign::BadRequest
         }
         Wire::ModelUnknown => Sign::ModelUnknown,
+        Wire::TooDear => Sign::TooDear,
         Wire::TooLargeForLimit => Sign::TooLargeForLimit,
         Wire::KeyRefused => Sign::KeyRefused,
         // A region is refused to the account that calls from it; another provider may serve.

@@ -14,6 +14,7 @@ use keymux_policy::{Ask, ClientId, Destination, Now, Priority, Size};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError};
 use keymux_wire::limits::Profile;
+use keymux_wire::splice::Priced;
 use keymux_wire::{affinity, estimate, splice};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub cap: Option<u64>,
     /// Its answer is made also if nobody waits for it.
     pub background: bool,
+    /// The `provider` object for `OpenRouter` that its client's budget needs.
+    pub priced: Option<Box<Priced>>,
 }
 
 impl Plan {
@@ -80,6 +83,7 @@ impl Plan {
         self.ask.cost_max_nano_usd = worth.bound_nano_usd;
         self.cap = worth.cap;
         self.background = worth.background;
+        self.priced = worth.priced;
         if let (Some(cap), Read::Json(head)) = (worth.cap, read) {
             self.ask.size.output_tokens_max = Some(cap.saturating_mul(head.n.unwrap_or(1).max(1)));
         }
@@ -138,7 +142,7 @@ impl Plan {
             providers,
             stream: read.stream(),
         };
-        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false })
+        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false, priced: None })
     }
 
     /// The account to which every target belongs, if there is only one.
@@ -261,9 +265,17 @@ pub fn outgoing(
                 edits.extend(splice::set_max_tokens(body, head, missing, cap));
             }
             if upstream.dialect == Dialect::OpenRouter {
-                let defaults = plan.route.and_then(|r| snapshot.config.routes[r].provider_defaults.as_ref());
-                if let (Some(defaults), None) = (defaults, &head.provider) {
-                    edits.push(splice::insert_field(head, "provider", defaults));
+                let defaults = || snapshot.config.routes[plan.route?].provider_defaults.as_deref();
+                let priced = plan.priced.as_ref().map(|priced| priced.provider.as_str());
+                match (priced, &head.provider) {
+                    (Some(priced), Some(given)) => {
+                        edits.push(splice::Edit { range: given.span.clone(), with: priced.into() });
+                    }
+                    (None, Some(_)) => {}
+                    (priced, None) => {
+                        let provider = priced.or_else(defaults);
+                        edits.extend(provider.map(|object| splice::insert_field(head, "provider", object)));
+                    }
                 }
             } else {
                 if head.provider.is_some() {

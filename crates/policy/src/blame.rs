@@ -31,10 +31,11 @@ pub fn judge(evidence: &Evidence) -> Class {
     use Sign::{
         BadRequest, ClientGone, ClientTimeout, ConnectFailed, ErrorInAnswer, FirstByteTimeout, Garbage,
         IdleTimeout, InFlightMoney, KeyCap, KeyForbidden, KeyRefused, Local, ModelUnknown, NoMoney,
-        Overloaded, RateLimited, Reset, ServerError, TlsFailed, TooLargeForLimit, TotalTimeout, Truncated,
+        Overloaded, RateLimited, Reset, ServerError, TlsFailed, TooDear, TooLargeForLimit, TotalTimeout,
+        Truncated,
     };
     match (evidence.sign, evidence.relayed) {
-        (BadRequest | ModelUnknown | TooLargeForLimit, _) => Class::Request,
+        (BadRequest | ModelUnknown | TooDear | TooLargeForLimit, _) => Class::Request,
         (ClientGone | ClientTimeout, _) => Class::Client,
         (Local, _) => Class::Local,
         (KeyRefused | KeyForbidden | KeyCap, false) => Class::Key,

@@ -219,8 +219,8 @@ impl Policy {
         Next::Refuse(refusal)
     }
 
-    /// The request's own fault: relayed, unless another account may know the model or have larger limits. Nobody's
-    /// health is touched, and nothing waits.
+    /// The request's own fault: relayed, unless another account may know the model or have larger limits, or another
+    /// provider be cheaper. Nobody's health is touched, and nothing waits.
     fn elsewhere(
         &mut self,
         now: Now,
@@ -228,8 +228,14 @@ impl Policy {
         evidence: &Evidence,
         account: crate::fleet::AccountId,
     ) -> Next {
-        let walks = matches!(evidence.sign, Sign::ModelUnknown | Sign::TooLargeForLimit);
-        request.barred.push(account);
+        let too_dear = evidence.sign == Sign::TooDear;
+        let walks = too_dear || matches!(evidence.sign, Sign::ModelUnknown | Sign::TooLargeForLimit);
+        if too_dear {
+            // Those behind a provider are the same for all its accounts.
+            request.barred_models.push(self.pool.targets[request.flight.target].provider_model);
+        } else {
+            request.barred.push(account);
+        }
         if !walks
             || request.barred.len() > ELSEWHERE_MAX
             || request.spent() >= self.pool.settings.retry.attempts_max

@@ -25,6 +25,8 @@ pub enum Sign {
     BadRequest,
     /// The provider does not know the model.
     ModelUnknown,
+    /// Nobody behind the provider serves the model for the price that the request allows.
+    TooDear,
     /// The client went away.
     ClientGone,
     /// The client's own time-out, shorter than ours, ran out.

@@ -33,6 +33,8 @@ pub struct Call<'a> {
     pub prompt: Option<u64>,
     /// Anthropic: the request marks a cache breakpoint, without which nothing is cached.
     pub cache_control: bool,
+    /// OpenRouter: the dearest prices that the caller takes, in dollars for a million tokens of input and of output.
+    pub max_price: [Option<f64>; 2],
     /// A response that this one continues.
     pub previous_response: Option<&'a str>,
     /// Responses: the answer is kept at the account.

@@ -140,6 +140,7 @@ mod tests {
         include_usage: false,
         prompt: None,
         cache_control: false,
+        max_price: [None; 2],
         previous_response: None,
         store: false,
         tool: None,

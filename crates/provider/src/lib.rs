@@ -27,6 +27,7 @@ mod latency;
 mod limit;
 mod listing;
 mod plan;
+mod price;
 mod record;
 mod refusal;
 mod request;

@@ -28,6 +28,7 @@ pub(crate) enum Why {
     WorkspaceBudget,
     Relayed { status: u16 },
     ModelMissing,
+    TooDearThere,
     ContextLength { context: u64, requested: u64 },
     Status { code: u16 },
     Overloaded,

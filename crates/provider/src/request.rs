@@ -51,6 +51,7 @@ pub(crate) struct Ask {
     n: u32,
     prompt: Option<u64>,
     cache_control: bool,
+    max_price: [Option<f64>; 2],
     previous_response: Option<String>,
     store: bool,
     tool: Option<ToolAsk>,
@@ -72,6 +73,7 @@ impl Ask {
         call.n = self.n;
         call.prompt = self.prompt;
         call.cache_control = self.cache_control;
+        call.max_price = self.max_price;
         call.previous_response = self.previous_response.as_deref();
         call.store = self.store;
         call.tool.clone_from(&self.tool);
@@ -140,6 +142,7 @@ pub(crate) fn read(request: &HttpRequest<'_>, endpoint: Endpoint, dialect: Diale
         n: narrow(number("n")).unwrap_or(1).clamp(1, 128),
         prompt: Some(words.prefix),
         cache_control: memmem(request.body, b"\"cache_control\""),
+        max_price: if dialect == Dialect::Openrouter { max_price(&body) } else { [None; 2] },
         previous_response: text("previous_response_id"),
         store: flag("store").unwrap_or(true),
         tool: tool(&body, steer.as_deref(), words.last_user.as_deref()),
@@ -148,6 +151,16 @@ pub(crate) fn read(request: &HttpRequest<'_>, endpoint: Endpoint, dialect: Diale
         dimensions: narrow(number("dimensions")),
         base64: body.get("encoding_format").and_then(Value::as_str) == Some("base64"),
         steer,
+    })
+}
+
+/// Prices are numbers, or numbers in strings.
+fn max_price(body: &Value) -> [Option<f64>; 2] {
+    ["/provider/max_price/prompt", "/provider/max_price/completion"].map(|pointer| {
+        match body.pointer(pointer)? {
+            Value::String(text) => text.trim().parse().ok(),
+            number => number.as_f64(),
+        }
     })
 }
 

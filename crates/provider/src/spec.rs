@@ -85,6 +85,9 @@ pub struct ModelSpec {
     pub cached_nano_usd: u64,
     /// Price of an output token, in nano-dollars.
     pub output_nano_usd: u64,
+    /// OpenRouter: the dearest of those behind it takes so many percent of these prices, the cheapest takes these. The
+    /// dearest that a request's `max_price` lets it take serves.
+    pub dearest_percent: u64,
     /// Context length in tokens; longer requests are refused with 400.
     pub context: u64,
     /// Capacity shared by all accounts of this provider: requests a minute. None is unlimited.
@@ -106,6 +109,7 @@ impl Default for ModelSpec {
             input_nano_usd: 0,
             cached_nano_usd: 0,
             output_nano_usd: 0,
+            dearest_percent: 100,
             context: 128_000,
             shared_rpm: None,
             shared_concurrent: None,

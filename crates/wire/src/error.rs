@@ -59,6 +59,8 @@ pub enum Sign {
     BadRequest,
     /// The model is not there, or not for this account.
     ModelUnknown,
+    /// No provider behind an aggregator is as cheap as the request wants it.
+    TooDear,
     /// The content was refused.
     ContentRefused,
     /// The prompt (with the output asked for) does not fit into the model.

@@ -219,7 +219,7 @@ pub(crate) fn include_usage_span(raw: &str) -> Option<(Option<bool>, Range<usize
 
 /// Offset of `part` in `whole`. Both must be the same memory; anything else gives an offset that is out of range, and
 /// every user of a span checks that.
-fn offset_in(whole: &str, part: &str) -> usize {
+pub(crate) fn offset_in(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
 }
 

@@ -8,8 +8,11 @@ use std::ops::Range;
 
 use crate::head::{BodyKind, Field, Head};
 
+mod price;
 #[cfg(test)]
 mod tests;
+
+pub use price::{Priced, lower_price_max};
 
 /// One change: the bytes in `range` become `with`. An empty range inserts.
 #[derive(Debug, Clone, PartialEq, Eq)]

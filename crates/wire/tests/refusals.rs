@@ -109,6 +109,7 @@ fn every_refusal_of_the_corpus_is_read_as_written() {
     for sign in [
         Sign::BadRequest,
         Sign::ModelUnknown,
+        Sign::TooDear,
         Sign::ContentRefused,
         Sign::ContextTooLong,
         Sign::TooLargeForLimit,

@@ -94,44 +94,91 @@ impl Request<'_> {
         match self.tier {
             _ if variant == FAST => self.fast,
             _ if variant.contains('=') => true,
-            None | Some("auto") => true,
-            Some(tier) => tier == variant,
+            Some("default" | "standard" | "standard_only") => false,
+            // Which of its tiers a provider means by another word (`fast` is `priority` at OpenRouter) is its own affair.
+            Some(tier @ ("flex" | "priority" | "batch")) => tier == variant,
+            Some(_) | None => true,
         }
     }
 }
 
-/// Dearest rates (nano-dollars a million), and what comes on top of tokens.
-struct Dearest {
+/// The dearest that a request can meet: what its whole input costs, and a token of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dearest {
+    /// Millionths of a nano-dollar.
     fixed: u128,
+    /// Nano-dollars a million.
     output: u64,
+    ceiling: Ceiling,
 }
 
-impl Price {
-    /// The most that one attempt begun within the day can cost, in nano-dollars. `None`: there is no such bound.
-    pub fn bound(&self, request: &Request<'_>, unix_s: u64) -> Option<u64> {
-        let dearest = self.dearest(request, unix_s)?;
-        let output = u128::from(request.output_tokens_max?) * u128::from(dearest.output);
-        Some(rounded_up(dearest.fixed.checked_add(output)?))
+/// What a provider that chooses among others may take, as such prices are listed, so that no choice of its costs more
+/// than the bound: those of plain input and output. That what is dearer than those (to be cached, say) is so there by
+/// no larger factor than in the table is taken for granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Nano-dollars a million tokens of input.
+    pub input: u64,
+    /// Nano-dollars a million tokens of output; `None` where there is none.
+    pub output: Option<u64>,
+    /// Nano-dollars for the request itself.
+    pub request: u64,
+    /// Nano-dollars for an image; `None` where there is none. The half of what its tokens can cost, which come on top.
+    pub image: Option<u64>,
+}
+
+impl Ceiling {
+    fn or(self, other: Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            output: self.output.max(other.output),
+            request: self.request.max(other.request),
+            image: self.image.max(other.image),
+        }
+    }
+}
+
+impl Dearest {
+    /// For whoever may meet either: the dearer of each.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            fixed: self.fixed.max(other.fixed),
+            output: self.output.max(other.output),
+            ceiling: self.ceiling.or(other.ceiling),
+        }
     }
 
-    /// The greatest output cap (over all answers of the request) whose bound `left_nano_usd` affords; the request's
-    /// own cap does not matter. `None`: no cap bounds the cost, or even the input is too dear.
-    pub fn output_tokens_affordable(
-        &self,
-        request: &Request<'_>,
-        unix_s: u64,
-        left_nano_usd: u64,
-    ) -> Option<u64> {
-        let with_output = Request { output_tokens_max: Some(1), ..*request };
-        let dearest = self.dearest(&with_output, unix_s)?;
-        let left = (u128::from(left_nano_usd) * MILLION).checked_sub(dearest.fixed)?;
-        Some(match dearest.output {
+    /// The most that it costs with so many tokens of output, in nano-dollars.
+    pub fn bound(&self, output_tokens: u64) -> u64 {
+        let output = u128::from(output_tokens) * u128::from(self.output);
+        rounded_up(self.fixed.saturating_add(output))
+    }
+
+    /// The greatest output whose bound `left_nano_usd` affords. `None`: even the input is too dear.
+    pub fn output_tokens_affordable(&self, left_nano_usd: u64) -> Option<u64> {
+        let left = (u128::from(left_nano_usd) * MILLION).checked_sub(self.fixed)?;
+        Some(match self.output {
             0 => u64::MAX,
             rate => u64::try_from(left / u128::from(rate)).unwrap_or(u64::MAX),
         })
     }
 
-    fn dearest(&self, request: &Request<'_>, unix_s: u64) -> Option<Dearest> {
+    /// What may be taken where the one that is asked chooses among others.
+    pub fn ceiling(&self) -> Ceiling {
+        self.ceiling
+    }
+}
+
+impl Price {
+    /// The most that one attempt begun within the day can cost, in nano-dollars. `None`: there is no such bound.
+    pub fn bound(&self, request: &Request<'_>, unix_s: u64) -> Option<u64> {
+        Some(self.dearest(request, unix_s)?.bound(request.output_tokens_max?))
+    }
+
+    /// The dearest that an attempt begun within the day can meet. Of the request's output only counts whether it has
+    /// any (`Some(0)`: none). `None`: nothing bounds it.
+    pub fn dearest(&self, request: &Request<'_>, unix_s: u64) -> Option<Dearest> {
         let input_max = request.input_tokens_max(self.context_for_bound())?;
         let mut entries: Vec<&Rates> = self.within_a_day(unix_s).collect();
         // What every standard price must have, for a variant may or may not replace it.
@@ -154,9 +201,17 @@ impl Price {
             (0, _) => 0,
             (count, rate) => u128::from(count) * u128::from(rate?),
         };
-        let request_fee = u128::from(most(Kind::Requests).unwrap_or(0));
+        let by_request = most(Kind::Requests).unwrap_or(0);
+        let listed = most(Kind::Input)?;
+        let an_image = u128::from(listed) * u128::from(IMAGE_TOKENS_MAX / 2);
+        let ceiling = Ceiling {
+            input: listed,
+            output: most(Kind::Output).filter(|_| needs_output),
+            request: rounded_up(u128::from(by_request)),
+            image: (request.images > 0).then(|| rounded_up(an_image)),
+        };
         let fixed = (u128::from(input_max) * u128::from(input)).checked_add(searches)?;
-        Some(Dearest { fixed: fixed.checked_add(request_fee)?, output })
+        Some(Dearest { fixed: fixed.checked_add(u128::from(by_request))?, output, ceiling })
     }
 
     /// The context as a bound of the input: not where a rate begins beyond it, for then it is not the whole truth.
@@ -166,15 +221,4 @@ impl Price {
         let farthest = steps.map(|(start, _)| *start).max().unwrap_or(0);
         self.context_tokens.filter(|context| *context > farthest)
     }
-}
-
-/// The bound of an attempt that the provider may serve by any of these models (its own fallbacks). `None` if one of
-/// them has none, or there is none.
-pub fn bound_of_any<'a>(
-    prices: impl IntoIterator<Item = Option<&'a Price>>,
-    request: &Request<'_>,
-    unix_s: u64,
-) -> Option<u64> {
-    let bounds: Option<Vec<u64>> = prices.into_iter().map(|price| price?.bound(request, unix_s)).collect();
-    bounds?.into_iter().max()
 }

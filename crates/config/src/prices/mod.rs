@@ -14,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use bound::{Request, bound_of_any};
+pub use bound::{Ceiling, Dearest, Request};
 pub use cost::Usage;
 pub use price::{At, Kind, Price, Rate, Rates, When};
 pub use table::{BadTable, Table};

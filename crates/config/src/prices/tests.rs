@@ -164,8 +164,6 @@ fn what_has_no_bound_says_so() {
     assert_eq!(known.bound(&Request { files: 1, ..simple() }, NOW_S), Some(1_010));
     // The context of a table that is out of date does not shorten what bytes can be.
     assert_eq!(known.bound(&simple(), NOW_S), Some(4_206));
-    assert_eq!(bound_of_any([Some(&price), None], &simple(), NOW_S), None);
-    assert_eq!(bound_of_any([], &simple(), NOW_S), None);
     let only_input = Price::of_rates(rates(&[(Kind::Input, 1_000_000)]));
     assert_eq!(only_input.bound(&simple(), NOW_S), None);
     assert_eq!(only_input.bound(&Request { output_tokens_max: Some(0), ..simple() }, NOW_S), Some(4_196));
@@ -197,12 +195,32 @@ fn the_tier_that_a_request_names_is_the_only_one_it_pays_for() {
     assert_eq!(bound(simple()), 2 * 4_196, "the provider chooses");
     assert_eq!(bound(Request { tier: Some("auto"), ..simple() }), 2 * 4_196);
     assert_eq!(bound(Request { tier: Some("default"), ..simple() }), 4_196);
+    assert_eq!(bound(Request { tier: Some("fast"), ..simple() }), 2 * 4_196, "another word for a tier");
     assert_eq!(
         bound(Request { tier: Some("flex"), ..simple() }),
         4_196,
         "it may be served at the standard tier"
     );
     assert_eq!(bound(Request { fast: true, tier: Some("default"), ..simple() }), 6 * 4_196);
+}
+
+#[test]
+fn who_is_within_the_ceiling_costs_no_more_than_the_bound_whichever_model_it_serves() {
+    let of = |input, output, cached| {
+        let list = [(Kind::Input, input), (Kind::Output, output), (Kind::CacheWrite, cached)];
+        Price::of_rates(rates(&list)).dearest(&simple(), NOW_S).unwrap()
+    };
+    let either = of(10_000_000, 1_000_000, 12_500_000).or(of(1_000_000, 10_000_000, 1_000_000));
+    let ceiling = Ceiling { input: 10_000_000, output: Some(10_000_000), request: 0, image: None };
+    assert_eq!(either.ceiling(), ceiling, "what is dearer than plain input is in the bound alone");
+    // Somebody may ask the dearest of each for one and the same model.
+    assert_eq!(either.bound(10), 4_196 * 25 / 2 + 100);
+    assert_eq!(either.output_tokens_affordable(4_196 * 25 / 2 + 99), Some(9));
+
+    let fee = [(Kind::Input, 3_000_000), (Kind::Requests, 5_000_000 * 1_000_000), (Kind::Reasoning, 1)];
+    let request = Request { images: 2, output_tokens_max: Some(0), ..simple() };
+    let found = Price::of_rates(rates(&fee)).dearest(&request, NOW_S).unwrap().ceiling();
+    assert_eq!(found, Ceiling { input: 3_000_000, output: None, request: 5_000_000, image: Some(60_000) });
 }
 
 /// A request and a usage that fits it: what the bound must hold for.
@@ -294,7 +312,9 @@ proptest! {
         let table = Table::embedded();
         let price = table.find("openai", "gpt-6-sol").unwrap();
         let bound = |n| price.bound(&Request { output_tokens_max: Some(n), ..request }, NOW_S).unwrap();
-        match price.output_tokens_affordable(&request, NOW_S, left) {
+        // With output or without, the input counts the same.
+        let dearest = price.dearest(&Request { output_tokens_max: Some(1), ..request }, NOW_S).unwrap();
+        match dearest.output_tokens_affordable(left) {
             Some(n) => prop_assert!(bound(n) <= left && bound(n + 1) > left),
             None => prop_assert!(bound(0) > left),
         }

@@ -225,6 +225,7 @@ fn of_refusal(way: &Way, facts: &ErrorFacts, unix_ns: u64) -> Verdict {
         | Sign::InFlightMoney
         | Sign::BadRequest
         | Sign::ModelUnknown
+        | Sign::TooDear
         | Sign::ContentRefused
         | Sign::ContextTooLong
         | Sign::TooLargeForLimit

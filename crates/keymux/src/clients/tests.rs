@@ -283,6 +283,48 @@ fn a_request_is_worth_the_dearest_of_all_that_may_answer_it() {
 }
 
 #[test]
+fn a_provider_that_chooses_is_told_the_prices_of_the_bound() {
+    // The first that fits counts.
+    let long = "[[price]]\nmodel = \"agg:long\"\ninput = 3\noutput = 2\n[[price]]";
+    let route = r#"
+[[route]]
+model = "routed"
+tiers = [ ["agg:cheap"], ["one:m"] ]
+provider_defaults = '{"sort":"price","max_price":{"prompt":0.5}}'
+"#;
+    let snapshot = snapshot(&format!("{}{route}", PRICED.replacen("[[price]]", long, 1)));
+    let of =
+        |body: &str| worth(&snapshot, Terms::default(), body, u64::MAX).map(|w| (w.priced, w.bound_nano_usd));
+    let told = |body: &str| of(body).unwrap().0.map(|priced| (priced.provider, priced.told));
+    let ours = |provider: &str, told: &str| Some((provider.to_owned(), told.to_owned()));
+    assert_eq!(told(r#"{"model":"one:m","max_tokens":9,"messages":[]}"#), None);
+    assert_eq!(
+        told(r#"{"model":"agg:long","max_tokens":9,"messages":[]}"#),
+        ours(r#"{"max_price":{"completion":2,"prompt":3,"request":0}}"#, "prompt=3; completion=2; request=0")
+    );
+    // Several models: one ceiling for all, and a bound that holds for the dearest of each.
+    let several = r#"{"model":"agg:long","models":["cheap"],"max_tokens":1000,"provider":{"max_price":{"completion":1}},"messages":[]}"#;
+    let (priced, bound) = of(several).unwrap();
+    assert_eq!(priced.unwrap().told, "prompt=3; completion=1; request=0");
+    assert_eq!(bound, Some((4_096 + several.len() as u64) * 3_000 + 2_000_000));
+    // The operator's own defaults are lowered too, where they are what goes out.
+    let routed = told(r#"{"model":"routed","max_tokens":9,"messages":[]}"#).unwrap();
+    assert_eq!(routed.0, r#"{"sort":"price","max_price":{"completion":1,"prompt":0.5,"request":0}}"#);
+    let wrong = r#"{"model":"agg:long","max_tokens":9,"provider":{"max_price":{"prompt":1,"prompt":9}},"messages":[]}"#;
+    assert_eq!(of(wrong).unwrap_err(), "invalid_body");
+}
+
+#[test]
+fn a_ceiling_does_not_leave_out_what_is_served_without_a_price() {
+    let served = snapshot(&format!("[prices]\nunknown = \"serve\"\n{}", PRICED.replace("agg:*", "agg:m")));
+    let of = |body: &str| worth(&served, Terms::default(), body, u64::MAX).unwrap();
+    let known = of(r#"{"model":"agg:dear","max_tokens":9,"messages":[]}"#);
+    assert!(known.priced.is_some() && known.bound_nano_usd.is_some());
+    let either = of(r#"{"model":"agg:dear","models":["odd"],"max_tokens":9,"messages":[]}"#);
+    assert!(either.priced.is_none() && either.bound_nano_usd.is_some());
+}
+
+#[test]
 fn where_no_cap_is_named_the_budget_decides_and_what_has_no_bound_is_refused() {
     let snapshot = snapshot(PRICED);
     let body = r#"{"model":"one:m","messages":[]}"#;

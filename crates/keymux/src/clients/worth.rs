@@ -4,22 +4,23 @@
 use super::Client;
 use crate::errors::{Kind, Problem};
 use crate::live::Snapshot;
-use crate::plan::{Plan, Read};
+use crate::plan::{Plan, Read, bad_body};
 use crate::serve::Gateway;
 use keymux_config::UnknownPrice;
-use keymux_config::prices::{Price, Request};
+use keymux_config::prices::{Ceiling, Dearest, Price, Request};
 use keymux_policy::fleet::{Endpoint, ProviderId};
 use keymux_policy::{Destination, Now};
 use keymux_wire::charges::{self, Charges};
 use keymux_wire::error::Dialect;
-use keymux_wire::head::{BodyKind, Head};
+use keymux_wire::head::{BodyKind, Head, PriceMax};
+use keymux_wire::splice::{self, Priced};
 use std::sync::Arc;
 
 /// The cap on output where neither the request nor its route names one.
 const DEFAULT_MAX_TOKENS: u64 = 4_096;
 
 /// What a request is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Worth {
     /// The most that it can cost, in nano-dollars; `None`: no budget is asked.
     pub bound_nano_usd: Option<u64>,
@@ -27,6 +28,8 @@ pub struct Worth {
     pub cap: Option<u64>,
     /// It is made, and billed, also if nobody waits for it.
     pub background: bool,
+    /// Its `provider` object as `OpenRouter` has to get it, for the bound to hold whomever it chooses there.
+    pub priced: Option<Box<Priced>>,
 }
 
 /// Works it out for a client with a budget, if its budget can be held to at all.
@@ -70,22 +73,8 @@ pub fn of(
     let Some(charges) = charges::read(body) else {
         return Err(unbounded("It is nested too deep, or is not JSON throughout."));
     };
-    let names = targets(snapshot, client, plan, head, &charges);
-    let mut prices = Vec::with_capacity(names.len());
-    for (provider, model) in names {
-        match snapshot.price(provider, &model) {
-            Some(price) => prices.push(price),
-            None if snapshot.config.unknown_price == UnknownPrice::Serve => {}
-            None => {
-                let at = snapshot.upstream(provider).map_or("", |upstream| &*upstream.name);
-                let shown: String = model.chars().take(120).collect();
-                return Err(unbounded(&format!(
-                    "The price of `{shown}` at {at} is not known; the operator can write it down with [[price]]."
-                )));
-            }
-        }
-    }
-    if prices.is_empty() {
+    let routed = known(snapshot, targets(snapshot, client, plan, head, &charges))?;
+    if routed.is_empty() {
         // Served although nobody knows what it costs.
         return Ok(Worth::default());
     }
@@ -94,24 +83,26 @@ pub fn of(
         let shown: String = names.join(", ").chars().take(120).collect();
         return Err(unbounded(&format!("It asks for {shown}, which may cost anything.")));
     }
-    let request = Request { output_tokens_max: Some(0), ..request(head, body, &charges) };
+    let makes = match head.kind {
+        BodyKind::Embeddings => false,
+        BodyKind::Other => return Err(unbounded("This endpoint has no cap on what it makes.")),
+        _ => true,
+    };
+    let request = Request { output_tokens_max: Some(u64::from(makes)), ..request(head, body, &charges) };
+    let costs = costs(&routed, &request, unix_s)?;
     let answers = head.n.max(charges.best_of).unwrap_or(1).max(1);
-    let given = match head.kind {
-        BodyKind::Embeddings => return bounded(&prices, &request, unix_s, Worth::default()),
-        BodyKind::Other => None,
-        _ => Some(head.output_cap()),
-    };
-    let Some(given) = given else {
-        return Err(unbounded("This endpoint has no cap on what it makes."));
-    };
+    let given = if makes { head.output_cap() } else { Some(0) };
     let written = match given {
         Some(_) => None,
-        None => Some(cap(snapshot, plan, (&prices, &request), answers, (unix_s, left_nano_usd))),
+        None => Some(cap(snapshot, plan, &costs.each, answers, left_nano_usd)),
     };
-    let each = given.or(written).unwrap_or(0);
-    let request = Request { output_tokens_max: Some(each.saturating_mul(answers)), ..request };
-    let worth = Worth { cap: written, background: charges.background, ..Worth::default() };
-    bounded(&prices, &request, unix_s, worth)
+    let output = given.or(written).unwrap_or(0).saturating_mul(answers);
+    Ok(Worth {
+        bound_nano_usd: costs.each.iter().map(|cost| cost.bound(output)).max(),
+        cap: written,
+        background: charges.background,
+        priced: costs.ceiling.map(|most| priced(snapshot, plan, head, most)).transpose()?.map(Box::new),
+    })
 }
 
 fn unbounded(why: &str) -> Problem {
@@ -119,37 +110,91 @@ fn unbounded(why: &str) -> Problem {
     Problem::new(Kind::CostNotBounded, message)
 }
 
-fn bounded(
-    prices: &[Arc<Price>],
-    request: &Request<'_>,
-    unix_s: u64,
-    worth: Worth,
-) -> Result<Worth, Problem> {
-    let bounds: Option<Vec<u64>> = prices.iter().map(|price| price.bound(request, unix_s)).collect();
-    match bounds.and_then(|bounds| bounds.into_iter().max()) {
-        Some(bound) => Ok(Worth { bound_nano_usd: Some(bound), ..worth }),
-        None if request.files > 0 || request.continues => {
-            Err(unbounded("Part of its input lies in files or at the provider, and its length is not known."))
-        }
-        None => Err(unbounded("A price that it needs is not known.")),
+/// Prices of those that may answer.
+#[derive(Default)]
+struct Routed {
+    /// One for each provider that is asked for one model.
+    alone: Vec<Arc<Price>>,
+    /// Of all that `OpenRouter` may choose among.
+    chosen_there: Vec<Arc<Price>>,
+    /// One of those is not known, and is served all the same: no price can be told it that would leave that one.
+    unknown_there: bool,
+}
+
+impl Routed {
+    fn is_empty(&self) -> bool {
+        self.alone.is_empty() && self.chosen_there.is_empty()
     }
 }
 
+/// Looks the prices up.
+fn known(snapshot: &Snapshot, names: Vec<(ProviderId, Arc<str>)>) -> Result<Routed, Problem> {
+    let mut routed = Routed::default();
+    for (provider, model) in names {
+        let upstream = snapshot.upstream(provider);
+        let chooses = upstream.is_some_and(|upstream| upstream.dialect == Dialect::OpenRouter);
+        match snapshot.price(provider, &model) {
+            Some(price) if chooses => routed.chosen_there.push(price),
+            Some(price) => routed.alone.push(price),
+            None if snapshot.config.unknown_price == UnknownPrice::Serve => routed.unknown_there |= chooses,
+            None => {
+                let at = upstream.map_or("", |upstream| &*upstream.name);
+                let shown: String = model.chars().take(120).collect();
+                return Err(unbounded(&format!(
+                    "The price of `{shown}` at {at} is not known; the operator can write it down with [[price]]."
+                )));
+            }
+        }
+    }
+    Ok(routed)
+}
+
+/// What the request can cost at each that may answer.
+struct Costs {
+    each: Vec<Dearest>,
+    /// What `OpenRouter` may take at most, if the request may come there.
+    ceiling: Option<Ceiling>,
+}
+
+fn costs(routed: &Routed, request: &Request<'_>, unix_s: u64) -> Result<Costs, Problem> {
+    let of = |price: &Arc<Price>| {
+        price.dearest(request, unix_s).ok_or_else(|| {
+            unbounded(if request.files > 0 || request.continues {
+                "Part of its input lies in files or at the provider, and its length is not known."
+            } else {
+                "A price that it needs is not known."
+            })
+        })
+    };
+    let mut each = routed.alone.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    let there = routed.chosen_there.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    // One ceiling holds for all models there: the dearest of each price may come together.
+    let there = there.into_iter().reduce(Dearest::or);
+    each.extend(there);
+    let ceiling = there.filter(|_| !routed.unknown_there).map(|there| there.ceiling());
+    Ok(Costs { each, ceiling })
+}
+
 /// The route's cap, or what the budget still affords if that is less.
-fn cap(
-    snapshot: &Snapshot,
-    plan: &Plan,
-    (prices, request): (&[Arc<Price>], &Request<'_>),
-    answers: u64,
-    (unix_s, left_nano_usd): (u64, u64),
-) -> u64 {
+fn cap(snapshot: &Snapshot, plan: &Plan, costs: &[Dearest], answers: u64, left_nano_usd: u64) -> u64 {
     let route = plan.route.and_then(|route| snapshot.config.routes[route].default_max_tokens);
-    let affordable = prices
-        .iter()
-        .map(|price| price.output_tokens_affordable(request, unix_s, left_nano_usd).unwrap_or(0) / answers)
-        .min();
+    let affordable =
+        costs.iter().map(|cost| cost.output_tokens_affordable(left_nano_usd).unwrap_or(0) / answers).min();
     // Where not even one token can be paid for, the budget says so, and not the provider.
     route.unwrap_or(DEFAULT_MAX_TOKENS).min(affordable.unwrap_or(0)).max(1)
+}
+
+/// The caller's `provider` object, or the route's where it has none, with the ceiling in it.
+fn priced(snapshot: &Snapshot, plan: &Plan, head: &Head<'_>, ceiling: Ceiling) -> Result<Priced, Problem> {
+    let most = PriceMax {
+        prompt: Some(ceiling.input),
+        completion: ceiling.output,
+        request: Some(ceiling.request),
+        image: ceiling.image,
+    };
+    let given = head.provider.as_ref().map(|provider| provider.raw);
+    let defaults = || snapshot.config.routes[plan.route?].provider_defaults.as_deref();
+    splice::lower_price_max(given.or_else(defaults).unwrap_or("{}"), &most).map_err(|e| bad_body(&e))
 }
 
 /// The models that may answer, by the names of their providers.

@@ -115,6 +115,7 @@ pub(super) fn error_type(sign: Sign) -> &'static str {
     match sign {
         Sign::BadRequest => "bad_request",
         Sign::ModelUnknown => "model_unknown",
+        Sign::TooDear => "too_dear",
         Sign::ClientGone => "client_gone",
         Sign::ClientTimeout => "client_timeout",
         Sign::TooLargeForLimit => "too_large_for_limit",

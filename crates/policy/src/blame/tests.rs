@@ -8,6 +8,7 @@ pub(crate) fn signs() -> Vec<Sign> {
     let mut signs = vec![
         Sign::BadRequest,
         Sign::ModelUnknown,
+        Sign::TooDear,
         Sign::ClientGone,
         Sign::ClientTimeout,
         Sign::TooLargeForLimit,
@@ -50,10 +51,11 @@ pub(crate) fn signs() -> Vec<Sign> {
 fn expected(sign: Sign, phase: Phase, relayed: bool) -> Class {
     let name = format!("{sign:?}");
     let name = name.split([' ', '{']).next().unwrap_or_default();
-    let classes: [(&str, Class, Class); 23] = [
+    let classes: [(&str, Class, Class); 24] = [
         // sign, class, class when relayed
         ("BadRequest", Class::Request, Class::Request),
         ("ModelUnknown", Class::Request, Class::Request),
+        ("TooDear", Class::Request, Class::Request),
         ("TooLargeForLimit", Class::Request, Class::Request),
         ("ClientGone", Class::Client, Class::Client),
         ("ClientTimeout", Class::Client, Class::Client),

@@ -83,7 +83,7 @@ fn f04_a_refused_prompt_of_one_client_touches_no_key() {
     let lease = w.go();
     w.ok(lease);
     let before = w.health();
-    for sign in [Sign::BadRequest, Sign::ModelUnknown, Sign::TooLargeForLimit] {
+    for sign in [Sign::BadRequest, Sign::ModelUnknown, Sign::TooDear, Sign::TooLargeForLimit] {
         for relayed in [false, true] {
             for _ in 0..20 {
                 let lease = w.go();

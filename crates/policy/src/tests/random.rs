@@ -50,6 +50,7 @@ fn end(how: usize, after_ms: Option<u64>) -> (End, bool) {
     let signs = [
         Sign::BadRequest,
         Sign::ModelUnknown,
+        Sign::TooDear,
         Sign::ClientGone,
         Sign::ClientTimeout,
         Sign::TooLargeForLimit,

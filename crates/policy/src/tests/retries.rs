@@ -221,6 +221,26 @@ fn a_model_that_one_account_lacks_is_looked_for_in_others_then_relayed() {
 }
 
 #[test]
+fn a_price_that_nobody_behind_a_provider_serves_for_is_asked_of_one_account_and_of_others() {
+    let mut f = Fleet { providers: vec![provider(0), provider(1)], ..Fleet::default() };
+    for _ in 0..3 {
+        add_account(&mut f, 0, 1, vec![]);
+    }
+    add_account(&mut f, 1, 1, vec![]);
+    f.routes.push(route(0, &[&[0], &[1]]));
+    let mut w = World::new(f);
+    let before = w.health();
+    let lease = w.go();
+    assert_eq!(lease.provider, crate::fleet::ProviderId(0));
+    let lease = again(w.fail(lease, evidence(Sign::TooDear, Some(404))));
+    assert_eq!(lease.provider, crate::fleet::ProviderId(1));
+    assert!(
+        matches!(w.fail(lease, evidence(Sign::TooDear, Some(404))), Next::Done(s) if s.blame == Some(Class::Request))
+    );
+    assert_eq!(w.health(), before);
+}
+
+#[test]
 fn a_poisonous_request_takes_no_key_down() {
     let mut w = World::new(fleet(4, &[]));
     for round in 0..30 {

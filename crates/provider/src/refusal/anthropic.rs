@@ -80,6 +80,11 @@ fn words(refusal: &Refusal, ctx: &Ctx<'_>) -> (u16, &'static str, String) {
         Why::Relayed { status } => (*status, kind_of(*status), "Provider returned error".to_owned()),
         Why::Status { code } => (*code, kind_of(*code), message_of(*code).to_owned()),
         Why::ModelMissing => (404, "not_found_error", format!("model: {}", ctx.model)),
+        Why::TooDearThere => (
+            404,
+            "not_found_error",
+            format!("No endpoints found for {} within the given max_price", ctx.model),
+        ),
         Why::ContextLength { context, requested } => {
             (400, INVALID, format!("prompt is too long: {requested} tokens > {context} maximum"))
         }

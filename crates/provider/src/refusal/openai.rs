@@ -87,7 +87,8 @@ fn words(refusal: &Refusal, ctx: &Ctx<'_>) -> Words {
 /// Refusals that are the request's own fault.
 fn about_request(why: &Why, ctx: &Ctx<'_>) -> Words {
     match why {
-        Why::ModelMissing => say(
+        // Of an aggregator's alone; it stands here for completeness.
+        Why::ModelMissing | Why::TooDearThere => say(
             404,
             INVALID,
             "model_not_found",

@@ -15,8 +15,14 @@ pub(super) fn write(refusal: &Refusal, ctx: &Ctx<'_>) -> (u16, String) {
     if !metadata.is_empty() {
         let _ = write!(body, r#","metadata":{{{metadata}}}"#);
     }
-    if let Why::ModelMissing = refusal.why {
-        body.push_str(r#","availability":{"code":"model_not_found","retryable":false}"#);
+    match refusal.why {
+        Why::ModelMissing => {
+            body.push_str(r#","availability":{"code":"model_not_found","retryable":false}"#);
+        }
+        Why::TooDearThere => body.push_str(
+            r#","availability":{"code":"constraint_filtered","retryable":false,"constraint":{"field":"max_price"}}"#,
+        ),
+        _ => {}
     }
     body.push('}');
     if !ctx.account.is_empty() {
@@ -74,6 +80,7 @@ fn words(refusal: &Refusal, ctx: &Ctx<'_>) -> (u16, String, String) {
         Why::Relayed { status } => (*status, "Provider returned error".to_owned(), relayed(*status)),
         Why::Status { code } => say(*code, message_of(*code), if *code == 500 { error_type("server") } else { error_type(type_of(*code)) }),
         Why::ModelMissing => (400, format!("{} is not a valid model ID", ctx.model), error_type("invalid_request")),
+        Why::TooDearThere => (404, format!("No endpoints found for {}", ctx.model), error_type("not_found")),
         Why::ContextLength { context, requested } => (
             400,
             format!("This endpoint's maximum context length is {context} tokens. However, you requested about {requested} tokens."),

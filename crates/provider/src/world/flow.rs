@@ -6,6 +6,7 @@ use crate::dialect::{Dialect, Endpoint, HeaderFamily};
 use crate::fault::{FaultKind, RateLimitTime, pick};
 use crate::latency::{Terms, course};
 use crate::plan::Plan;
+use crate::price;
 use crate::refusal::{Limited, Refusal, Why, of_fault};
 use crate::rng::hash;
 use crate::spec::Dimension;
@@ -120,7 +121,10 @@ impl World {
         }
         let cap = call.max_tokens.unwrap_or(provider.default_max_tokens);
         let n = u64::from(call.n.max(1));
-        let (input_price, output_price) = model.map_or((0, 0), |m| (m.input_nano_usd, m.output_nano_usd));
+        if model.is_some_and(|model| price::percent(model, call).is_none()) {
+            return Err(Refusal::new(Why::TooDearThere, "max_price"));
+        }
+        let [input_price, _, output_price] = price::rates(model, call);
         let held_output = cap.min(account.charging.hold_cap_tokens) * n;
         let hold = call.input_tokens * input_price + held_output * output_price;
         let key = provider.keys.get(who.key).ok_or_else(missing)?;
@@ -241,7 +245,7 @@ impl World {
     ) {
         let Some(provider) = self.providers.get_mut(call.provider) else { return };
         let model = provider.by_model.get(call.model).and_then(|i| provider.models.get(*i));
-        let prices = model.map_or((0, 0, 0), |m| (m.input_nano_usd, m.cached_nano_usd, m.output_nano_usd));
+        let [input_nano_usd, cached_nano_usd, output_nano_usd] = price::rates(model, call);
         if taken.iter().any(|part| part.metered)
             && let Some(account) = provider.accounts.get_mut(who.account)
         {
@@ -259,9 +263,9 @@ impl World {
                 course: course.clone(),
                 arrived_ns: now.mono_ns,
                 metered: 0,
-                input_nano_usd: prices.0,
-                cached_nano_usd: prices.1,
-                output_nano_usd: prices.2,
+                input_nano_usd,
+                cached_nano_usd,
+                output_nano_usd,
                 stream: call.stream,
                 writes: call.endpoint.writes(),
                 failed,

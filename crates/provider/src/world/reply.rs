@@ -8,6 +8,7 @@ use crate::fault::FaultKind;
 use crate::headers::rate_limits;
 use crate::listing::{self, KeyFacts};
 use crate::plan::Plan;
+use crate::price;
 use crate::record::{Name, Record};
 use crate::refusal::{Ctx, Refusal, Why, render};
 use crate::rng::mix;
@@ -370,11 +371,8 @@ fn answer(
     let reasoning_each = (course.reasoning_tokens / u64::from(n)).min(each);
     let untold = steer.is_some_and(|s| s.untold);
     let fresh = course.input_tokens - course.cached_tokens.min(course.input_tokens);
-    let price = |m: &crate::spec::ModelSpec| {
-        fresh * m.input_nano_usd
-            + course.cached_tokens * m.cached_nano_usd
-            + course.output_tokens * m.output_nano_usd
-    };
+    let [of_input, of_cached, of_output] = price::rates(model, call);
+    let output_cost_nano_usd = course.output_tokens * of_output;
     Answer {
         dialect,
         endpoint: call.endpoint,
@@ -394,8 +392,8 @@ fn answer(
         reasoning: course.reasoning_tokens,
         visible_each: each - reasoning_each,
         reasoning_each,
-        cost_nano_usd: model.map_or(0, price),
-        output_cost_nano_usd: model.map_or(0, |m| course.output_tokens * m.output_nano_usd),
+        cost_nano_usd: fresh * of_input + course.cached_tokens * of_cached + output_cost_nano_usd,
+        output_cost_nano_usd,
         previous: call.previous_response.map(str::to_owned),
         store: call.store,
         failed: course.error_inside,

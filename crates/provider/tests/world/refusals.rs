@@ -1,7 +1,7 @@
 //! Every refusal in every dialect: status, body, headers, and what the books say.
 
 use crate::kit::{at, body, chat, get, header, one, post, post_as};
-use keymux_provider::{Framing, Reply};
+use keymux_provider::{Framing, How, Reply};
 use serde_json::{Value, json};
 
 /// A chat (or message) that is hit by this fault.
@@ -156,6 +156,36 @@ fn every_limit_source_of_openrouter_has_its_status_and_name() {
         assert_eq!(reply.status, status, "{source}");
         assert_eq!(text["error"]["metadata"]["limit_source"], name, "{source}");
     }
+}
+
+#[test]
+fn an_aggregator_takes_the_dearest_that_it_may() {
+    let model =
+        json!({ "id": "m", "input_nano_usd": 1000, "output_nano_usd": 10000, "dearest_percent": 300 });
+    let mut world = one("openrouter", &json!({ "model": [model] }));
+    let mut billed = |max_price: Value, path: &str| {
+        let mut request = chat("hello");
+        request["max_tokens"] = json!(1);
+        request["provider"] = json!({ "max_price": max_price });
+        let mut reply = post(&mut world, at(0), path, &request);
+        world.done(reply.id, at(9_000), How::Completed);
+        let text = body(&mut reply);
+        (reply.status, world.records().last().unwrap().billed_nano_usd, text)
+    };
+    let chat = "/api/v1/chat/completions";
+    for (max_price, cost) in [
+        (json!(null), 33_000),
+        (json!({ "prompt": 3, "completion": "30" }), 33_000),
+        (json!({ "completion": "29.9" }), 11_000),
+        (json!({ "prompt": 1, "completion": 10 }), 11_000),
+    ] {
+        let (status, billed, text) = billed(max_price, chat);
+        assert_eq!((status, billed), (200, cost), "{text}");
+        assert_eq!(text["usage"]["cost"].as_f64(), Some(cost as f64 / 1e9));
+    }
+    let (status, _, text) = billed(json!({ "prompt": 0.99 }), chat);
+    assert_eq!((status, &text["error"]["availability"]["constraint"]["field"]), (404, &json!("max_price")));
+    assert_eq!(billed(json!({ "prompt": 0.99 }), "/api/v1/messages").0, 404);
 }
 
 #[test]

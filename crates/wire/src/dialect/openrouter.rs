@@ -46,6 +46,12 @@ const MARKS: &[(&[u16], &str, Sign)] = &[
     (&[402], "in-flight", Sign::InFlightMoney),
     (&[402], "in flight", Sign::InFlightMoney),
     (&[402, 403], "key limit exceeded", Sign::KeyCap),
+    (&[400, 404, 503], "max_price", Sign::TooDear),
+    (&[400, 404, 503], "max price", Sign::TooDear),
+    (&[400, 404, 503], "maximum price", Sign::TooDear),
+    // What the caller's own choice of providers leaves: no sign of a load, whatever the status.
+    (&[503], "routing requirements", Sign::ModelUnknown),
+    (&[503], "no endpoints found", Sign::ModelUnknown),
 ];
 
 /// `error.availability.code`.
@@ -122,6 +128,12 @@ pub(crate) fn sign(evidence: &Evidence<'_>, facts: &mut ErrorFacts) -> Option<Si
     let code = text_of(&said.availability, "code");
     let by_availability = found(AVAILABILITY, &code)
         .or((said.availability["retryable"] == Value::Bool(true)).then_some(Sign::Overloaded));
+    let by_availability = match by_availability {
+        Some(Sign::BadRequest) if said.availability["constraint"]["field"] == "max_price" => {
+            Some(Sign::TooDear)
+        }
+        other => other,
+    };
     let sign = found(SOURCES, &text_of(metadata, "limit_source"))
         .or_else(|| {
             let marked = MARKS.iter().find(|(on, mark, _)| on.contains(&evidence.status) && said.says(mark));

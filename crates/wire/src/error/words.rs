@@ -8,6 +8,7 @@ impl fmt::Display for Sign {
         f.write_str(match self {
             Sign::BadRequest => "the request is wrong",
             Sign::ModelUnknown => "the model is not there for this account",
+            Sign::TooDear => "nobody there is as cheap as was asked",
             Sign::ContentRefused => "the content was refused",
             Sign::ContextTooLong => "too long for the model",
             Sign::TooLargeForLimit => "larger than the account's whole limit",

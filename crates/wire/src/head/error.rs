@@ -107,7 +107,7 @@ impl HeadError {
     }
 
     /// What the JSON parser said, without its own line and column, which become fields.
-    pub(super) fn from_json(error: &serde_json::Error) -> HeadError {
+    pub(crate) fn from_json(error: &serde_json::Error) -> HeadError {
         let text = error.to_string();
         let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
         HeadError::InvalidJson { line: error.line(), column: error.column(), reason: reason.to_owned() }

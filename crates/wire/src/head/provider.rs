@@ -35,6 +35,8 @@ pub struct PriceMax {
     pub completion: Option<u64>,
     /// Nano-dollars for a request, whatever its tokens.
     pub request: Option<u64>,
+    /// Nano-dollars for an image.
+    pub image: Option<u64>,
 }
 
 /// Reads the five fields of OpenRouter's `provider` object that choose among providers; the others are not ours.
@@ -131,13 +133,14 @@ enum Usd {
 }
 
 impl PriceMax {
-    /// What it says of images and audio is left alone: there prices are by the piece, and ours by the token.
+    /// What it says of audio is left alone.
     fn take(&mut self, raw: &str) -> Result<(), HeadError> {
         #[derive(serde::Deserialize)]
         struct Typed {
             prompt: Option<Usd>,
             completion: Option<Usd>,
             request: Option<Usd>,
+            image: Option<Usd>,
         }
         let wrong = || HeadError::InvalidType {
             key: "provider.max_price".into(),
@@ -153,6 +156,7 @@ impl PriceMax {
             prompt: nano(typed.prompt)?,
             completion: nano(typed.completion)?,
             request: nano(typed.request)?,
+            image: nano(typed.image)?,
         };
         Ok(())
     }

@@ -329,7 +329,12 @@ fn provider_preferences_from_body_and_header() {
 fn the_dearest_price_is_read_from_numbers_and_strings() {
     let raw = r#"{"max_price":{"prompt":1,"completion":"2.5","image":"7","request":0.000000001}}"#;
     let read = parse_provider(raw).unwrap().price_max;
-    let told = PriceMax { prompt: Some(1_000_000_000), completion: Some(2_500_000_000), request: Some(1) };
+    let told = PriceMax {
+        prompt: Some(1_000_000_000),
+        completion: Some(2_500_000_000),
+        request: Some(1),
+        image: Some(7_000_000_000),
+    };
     assert_eq!(read, told);
     for nothing in [r#"{"max_price":null}"#, r#"{"max_price":{}}"#, "{}"] {
         assert_eq!(parse_provider(nothing).unwrap().price_max, PriceMax::default(), "{nothing}");
