@@ -285,6 +285,10 @@ async fn whole(
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
         context.worker.gateway.bound.remember(context.plan.ask.client, id, context.key.account);
     }
+    if context.plan.makes {
+        let made = keymux_wire::stored::made(&body);
+        context.worker.gateway.bound.made(context.plan.ask.client, made, context.key.account);
+    }
     story.generation(said.id.as_deref());
     if let Some(usage) = &said.usage {
         story.billed(usage);
@@ -351,7 +355,7 @@ async fn hold_back(
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
-    let mut reader = StreamReader::new(kind, context.usage_added);
+    let mut reader = StreamReader::new(kind, context.usage_added).watching(context.plan.makes);
     let mut ready = VecDeque::new();
     let hold_ns = context.timeouts.hold_ms.saturating_mul(1_000_000);
     let hold_until_ns = context.now_ns().saturating_add(hold_ns).min(context.plan.until_ns);

@@ -15,6 +15,7 @@ use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError};
 use keymux_wire::limits::Profile;
 use keymux_wire::splice::Priced;
+use keymux_wire::stored::Stored;
 use keymux_wire::{affinity, estimate, splice};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub cap: Option<u64>,
     /// Its answer is made also if nobody waits for it.
     pub background: bool,
+    /// Something may be made for it at the provider that is its client's from then on.
+    pub makes: bool,
     /// The `provider` object for `OpenRouter` that its client's budget needs.
     pub priced: Option<Box<Priced>>,
 }
@@ -142,12 +145,15 @@ impl Plan {
             providers,
             stream: read.stream(),
         };
-        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false, priced: None })
+        let makes = matches!(read, Read::Json(head) if Stored::may_be_made(head));
+        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false, makes, priced: None })
     }
 
-    /// The account to which every target belongs, if there is only one.
+    /// The account to which every target that the caller may use belongs, if there is only one.
     pub fn only_account(&self, snapshot: &Snapshot) -> Option<AccountId> {
-        let targets = reach::targets(snapshot, &self.ask.to, self.route);
+        let targets = reach::targets(snapshot, &self.ask.to, self.route).filter(|(provider, key)| {
+            self.ask.allowed.as_ref().is_none_or(|allowed| allowed.has(*provider, *key))
+        });
         let mut accounts = targets.filter_map(|(_, key)| snapshot.key(key)).map(|key| key.account);
         let first = accounts.next()?;
         accounts.all(|account| account == first).then_some(first)

@@ -194,6 +194,17 @@ impl Relay {
                 *piece = redact::credential(std::mem::take(piece), credential);
             }
         }
+        self.remember_made();
+    }
+
+    /// What was made for the request at the provider is its client's, before it can be named by anybody.
+    fn remember_made(&mut self) {
+        let (Some(attempt), Some(events)) = (&self.attempt, &mut self.events) else { return };
+        let made = events.reader.take_made();
+        if !made.is_empty() {
+            let client = self.story.caller().map(|client| client.payers.client).unwrap_or_default();
+            attempt.worker.gateway.bound.made(client, made, attempt.key.account);
+        }
     }
 
     /// Whether a pause, or the whole request, has lasted too long. Asked only once nothing is there to read.
@@ -276,6 +287,7 @@ impl Relay {
 
     /// Settles, and keeps the connection if its answer was read to the end.
     fn close(&mut self, outcome: Outcome, end: End, used: Option<Used>) {
+        self.remember_made();
         let Some(attempt) = self.attempt.take() else { return };
         // Dropped, it closes the connection: the provider stops.
         if let (Some(exchange), End::Done) = (self.exchange.take(), &end) {

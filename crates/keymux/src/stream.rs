@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use keymux_wire::error::ErrorFacts;
 use keymux_wire::sse::{Event, Scanner};
+use keymux_wire::stored::made;
 use keymux_wire::stream::{Kind, StreamKind, is_mere_output, read};
 use keymux_wire::usage::Usage;
 
@@ -39,6 +40,9 @@ pub struct StreamReader {
 pub struct Seen {
     kind: StreamKind,
     take_usage: bool,
+    /// What is made for the request at the provider is to be noted.
+    watch_made: bool,
+    made: Vec<String>,
     /// Output began.
     pub output: bool,
     /// Events before the first output.
@@ -68,6 +72,8 @@ impl StreamReader {
         let seen = Seen {
             kind,
             take_usage,
+            watch_made: false,
+            made: Vec::new(),
             output: false,
             held: 0,
             events: 0,
@@ -86,6 +92,18 @@ impl StreamReader {
             error: None,
         };
         Self { scanner: Scanner::new(EVENT_BYTES_MAX), tail: BytesMut::new(), tail_at: 0, seen }
+    }
+
+    /// Ids of what is made for the request at the provider are noted too, if `watch`.
+    #[must_use]
+    pub fn watching(mut self, watch: bool) -> Self {
+        self.seen.watch_made = watch;
+        self
+    }
+
+    /// Those that came since the last time.
+    pub fn take_made(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.seen.made)
     }
 
     /// What the events said so far.
@@ -168,6 +186,9 @@ impl Seen {
             self.output = true;
             self.bytes += event.raw_len as u64;
             return false;
+        }
+        if self.watch_made {
+            self.made.extend(made(event.data));
         }
         self.held += u32::from(!self.output);
         if self.output && is_mere_output(self.kind, event) {

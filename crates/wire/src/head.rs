@@ -133,6 +133,8 @@ pub struct Head<'a> {
     pub instructions: Option<RawSpan<'a>>,
     /// `tools`.
     pub tools: Option<RawSpan<'a>>,
+    /// Anthropic's `container`: where its tools run code.
+    pub container: Option<RawSpan<'a>>,
     /// Offset of the closing brace of the object: where a field can be put in.
     pub object_end: usize,
     /// The object has no field at all, so that one put in needs no comma.

@@ -1,168 +1,212 @@
 //! What a request takes from a provider's store: a response it continues, a conversation, files, items, spoken answers,
-//! vector stores and containers by their ids.
-//! Whoever keeps such a thing is the only one who can serve the request.
+//! vector stores and containers by their ids, templates. Whoever keeps such a thing is the only one who can serve the
+//! request, and what one client had made is no other's.
 
-use crate::head::{Head, RawSpan};
+mod made;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
 use memchr::memmem;
 use serde_json::Value;
 
+use crate::head::{BodyKind, Head, RawSpan};
+
+pub use made::made;
+
 /// Something that lives at a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored<'a> {
     /// The field that names it.
     pub field: &'static str,
-    /// The id of a response, which its answer gave; `None` for what no answer gives.
-    pub response: Option<&'a str>,
+    /// Whose it is.
+    pub whose: Whose<'a>,
+}
+
+/// Whose something is, as far as the request shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// Of whoever got the response of this id.
+    Response(Cow<'a, str>),
+    /// Of whoever got an answer that names this id, as [`made`] finds them.
+    Made(String),
+    /// Likewise; but it only stands in what was said before, where it may be of long ago.
+    MadeBefore(String),
+    /// Somebody's, and no answer says whose.
+    Unknown,
+    /// The account's own, as its owners made it: templates and skills.
+    Account,
 }
 
 impl<'a> Stored<'a> {
-    /// What the request builds on, if anything.
-    pub fn of(head: &'a Head<'_>) -> Option<Stored<'a>> {
-        let of = |field| Some(Stored { field, response: None });
+    fn of(field: &'static str, whose: Whose<'a>) -> Self {
+        Self { field, whose }
+    }
+
+    /// All that the request builds on.
+    pub fn all(head: &'a Head<'_>) -> Vec<Stored<'a>> {
+        let mut found = Vec::new();
         if let Some(id) = head.previous_response_id.as_deref() {
-            return Some(Stored { field: "previous_response_id", response: Some(id) });
+            found.push(Self::of("previous_response_id", Whose::Response(id.into())));
         }
         if head.conversation.is_some() {
-            return of("conversation");
+            found.push(Self::of("conversation", Whose::Unknown));
+        }
+        if let Some(container) = &head.container {
+            within("container", container, &mut found, own_container);
+        }
+        if let Some(prompt) = head.prompt.as_ref().filter(|prompt| prompt.raw.starts_with('{')) {
+            within("prompt", prompt, &mut found, template);
         }
         // A message that was spoken needs no `type`.
-        let spoken = ("messages", &head.messages, &["\"audio\""][..], spoken as Look);
-        let typed = [
-            ("messages", &head.messages, &["\"file_id\""][..], named as Look),
-            ("input", &head.input, &["\"file_id\"", "\"item_reference\""], named),
-            ("tools", &head.tools, &["\"vector_store_ids\"", "\"container\""], kept_by_tools),
-        ];
-        let mut all = std::iter::once(spoken).chain(typed.into_iter().filter(|_| head.seen.types));
-        all.find_map(|(field, part, words, look)| in_part(field, part.as_ref()?, words, look)).and_then(of)
+        look("messages", head.messages.as_ref(), &["\"audio\""], &mut found, spoken);
+        if head.seen.types {
+            look("messages", head.messages.as_ref(), &["\"file_id\""], &mut found, named);
+            let words =
+                &["\"file_id\"", "\"item_reference\"", "\"container_id\"", "\"image_generation_call\""];
+            look("input", head.input.as_ref(), words, &mut found, named);
+            let words = &["\"vector_store_ids\"", "\"container", "\"file_id", "\"skill_id\""];
+            look("tools", head.tools.as_ref(), words, &mut found, kept_by_tools);
+        }
+        found
+    }
+
+    /// Whether an answer to the request may name something that was made for it, so that it has to be read for that.
+    pub fn may_be_made(head: &Head<'_>) -> bool {
+        let has =
+            |part: &RawSpan<'_>, word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
+        let words = ["code_", "shell", "image_generation", "\\u00"];
+        matches!(head.kind, BodyKind::Responses | BodyKind::Messages)
+            && (head.container.is_some()
+                || head.prompt.is_some()
+                || head.tools.as_ref().is_some_and(|tools| words.iter().any(|word| has(tools, word))))
     }
 }
 
-/// What a part of a body names, as one who has read it says.
-type Look = fn(&Value) -> Option<&'static str>;
+/// Reads a part of a body. What cannot be read may name anything.
+fn within<'a>(
+    field: &'static str,
+    part: &RawSpan<'_>,
+    found: &mut Vec<Stored<'a>>,
+    look: fn(&Value, &mut Vec<Stored<'a>>),
+) {
+    match serde_json::from_str(part.raw) {
+        Ok(value) => look(&value, found),
+        Err(_) => found.push(Stored::of(field, Whose::Unknown)),
+    }
+}
 
 /// The words are looked for first: hardly any body has them, and those that do are read once more. So are those in which
-/// a letter of a word may be written as an escape, and what cannot be read may name anything.
-fn in_part(field: &'static str, part: &RawSpan<'_>, words: &[&str], look: Look) -> Option<&'static str> {
+/// a letter of a word may be written as an escape.
+fn look<'a>(
+    field: &'static str,
+    part: Option<&RawSpan<'_>>,
+    words: &[&str],
+    found: &mut Vec<Stored<'a>>,
+    look: fn(&Value, &mut Vec<Stored<'a>>),
+) {
+    let Some(part) = part else { return };
     let has = |word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
     let is_spelt_out = || has("\\u00") && ["\\u005", "\\u006", "\\u007"].into_iter().any(has);
-    if !words.iter().any(|word| has(word)) && !is_spelt_out() {
-        return None;
+    if words.iter().any(|word| has(word)) || is_spelt_out() {
+        within(field, part, found, look);
     }
-    serde_json::from_str(part.raw).map_or(Some(field), |value| look(&value))
 }
 
 /// An answer that was spoken before.
-fn spoken(messages: &Value) -> Option<&'static str> {
+fn spoken(messages: &Value, found: &mut Vec<Stored<'_>>) {
     let by_id = |message: &Value| {
         message.get("audio").and_then(|audio| audio.get("id")).is_some_and(Value::is_string)
     };
-    messages.as_array()?.iter().any(by_id).then_some("audio")
+    if messages.as_array().is_some_and(|messages| messages.iter().any(by_id)) {
+        found.push(Stored::of("audio", Whose::Unknown));
+    }
+}
+
+/// Anthropic's container: its id, or an object with it and what it is to have of the account's own.
+fn own_container(value: &Value, found: &mut Vec<Stored<'_>>) {
+    if let Some(id) = value.as_str().or_else(|| value.get("id")?.as_str()) {
+        found.push(Stored::of("container", Whose::Made(id.to_owned())));
+    }
+    skills(value.get("skills"), found);
+}
+
+/// Skills that somebody made; those of the vendor are everybody's.
+fn skills(skills: Option<&Value>, found: &mut Vec<Stored<'_>>) {
+    let own = |skill: &Value| skill.get("skill_id").is_some() && skill["type"] != "anthropic";
+    if skills.and_then(Value::as_array).is_some_and(|skills| skills.iter().any(own)) {
+        found.push(Stored::of("skills", Whose::Account));
+    }
+}
+
+/// A template of a prompt, and what is put into it.
+fn template(prompt: &Value, found: &mut Vec<Stored<'_>>) {
+    found.push(Stored::of("prompt", Whose::Account));
+    named(prompt, found);
 }
 
 /// What tools that run at the provider keep there.
-fn kept_by_tools(tools: &Value) -> Option<&'static str> {
-    tools.as_array()?.iter().find_map(|tool| {
-        let container = tool.get("container");
-        let files = container.and_then(|made| made.get("file_ids")).and_then(Value::as_array);
-        if tool.get("vector_store_ids").is_some_and(Value::is_array) {
-            Some("vector_store_ids")
-        } else if container.is_some_and(Value::is_string) {
-            Some("container")
-        } else {
-            files.filter(|files| !files.is_empty()).map(|_| "file_ids")
-        }
-    })
-}
-
-fn named(value: &Value) -> Option<&'static str> {
-    let object = match value {
-        Value::Array(list) => return list.iter().find_map(named),
-        Value::Object(object) => object,
-        _ => return None,
-    };
-    match object.get("type").and_then(Value::as_str) {
-        Some("item_reference") => return Some("item_reference"),
-        // What a model wrote, or a tool takes, may look like anything.
-        Some("tool_use" | "server_tool_use" | "function_call" | "custom_tool_call") => return None,
-        Some("file" | "input_file" | "document" | "image" | "input_image" | "container_upload") => {
-            let within = [Some(value), object.get("file"), object.get("source")];
-            if within.into_iter().flatten().any(|part| part.get("file_id").is_some_and(Value::is_string)) {
-                return Some("file_id");
+fn kept_by_tools(tools: &Value, found: &mut Vec<Stored<'_>>) {
+    match tools {
+        Value::Array(list) => list.iter().for_each(|inner| kept_by_tools(inner, found)),
+        Value::Object(object) => {
+            skills(object.get("skills"), found);
+            for (name, value) in object {
+                let is_list = value.as_array().is_some_and(|list| !list.is_empty());
+                match (name.as_str(), value) {
+                    ("container", Value::String(id)) => {
+                        found.push(Stored::of("container", Whose::Made(id.clone())));
+                    }
+                    ("container_id", Value::String(id)) => {
+                        found.push(Stored::of("container_id", Whose::Made(id.clone())));
+                    }
+                    ("vector_store_ids", _) if is_list => {
+                        found.push(Stored::of("vector_store_ids", Whose::Unknown));
+                    }
+                    ("file_ids", _) if is_list => found.push(Stored::of("file_ids", Whose::Unknown)),
+                    ("file_id", Value::String(_)) => found.push(Stored::of("file_id", Whose::Unknown)),
+                    // What a tool of the client's takes may be called anything.
+                    ("function" | "parameters" | "input_schema", _) => {}
+                    _ => kept_by_tools(value, found),
+                }
             }
         }
         _ => {}
     }
-    object.values().find_map(named)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::head::{BodyKind, parse};
-
-    fn stored(kind: BodyKind, body: &str) -> Option<(&'static str, Option<String>)> {
-        let head = parse(body.as_bytes(), kind).unwrap();
-        Stored::of(&head).map(|s| (s.field, s.response.map(str::to_owned)))
-    }
-
-    #[test]
-    fn what_lives_at_a_provider_is_seen() {
-        for (field, body) in [
-            ("conversation", r#"{"model":"m","conversation":"conv_1","input":"x"}"#),
-            ("file_id", r#"{"model":"m","input":[{"content":[{"type":"input_file","file_id":"file-1"}]}]}"#),
-            ("file_id", r#"{"model":"m","input":[{"content":[{"file_id":"file-1","type":"input_image"}]}]}"#),
-            ("file_id", r#"{"model":"m","messages":[{"content":[{"type":"file","file":{"file_id":"f"}}]}]}"#),
-            (
-                "file_id",
-                r#"{"model":"m","messages":[{"content":[{"type":"tool_result","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]}]}"#,
-            ),
-            ("item_reference", r#"{"model":"m","input":[{"type":"item_reference","id":"msg_1"}]}"#),
-            (
-                "file_id",
-                r#"{"model":"m","input":[{"content":[{"type":"input_file","file\u005fid":"file-1"}]}]}"#,
-            ),
-            (
-                "file_id",
-                r#"{"model":"m","input":[{"content":[{"t\u0079pe":"input_file","file_id":"file-1"}]}]}"#,
-            ),
-            ("item_reference", r#"{"model":"m","input":[{"type":"item\u005Freference","id":"msg_1"}]}"#),
-            (
-                "vector_store_ids",
-                r#"{"model":"m","input":"x","tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]}"#,
-            ),
-            (
-                "container",
-                r#"{"model":"m","input":"x","tools":[{"type":"code_interpreter","container":"cntr_1"}]}"#,
-            ),
-            (
-                "file_ids",
-                r#"{"model":"m","input":"x","tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["f"]}}]}"#,
-            ),
-            ("audio", r#"{"model":"m","messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}"#),
-        ] {
-            assert_eq!(stored(BodyKind::Responses, body), Some((field, None)), "{body}");
+fn named(value: &Value, found: &mut Vec<Stored<'_>>) {
+    let object = match value {
+        Value::Array(list) => return list.iter().for_each(|inner| named(inner, found)),
+        Value::Object(object) => object,
+        _ => return,
+    };
+    let id = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+    match object.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "item_reference" => return found.push(Stored::of("item_reference", Whose::Unknown)),
+        // What a model wrote, or a tool takes, may look like anything.
+        "tool_use" | "server_tool_use" | "function_call" | "custom_tool_call" => return,
+        "file"
+        | "input_file"
+        | "document"
+        | "image"
+        | "input_image"
+        | "container_upload"
+        | "computer_screenshot" => {
+            let places = [Some(value), object.get("file"), object.get("source")];
+            if places.into_iter().flatten().any(|part| part.get("file_id").is_some_and(Value::is_string)) {
+                return found.push(Stored::of("file_id", Whose::Unknown));
+            }
         }
-        let continued = r#"{"model":"m","previous_response_id":"resp_1","input":"x"}"#;
-        let id = Some("resp_1".to_owned());
-        assert_eq!(stored(BodyKind::Responses, continued), Some(("previous_response_id", id)));
-        // Too deep to be read: nobody knows what is down there.
-        let (open, close) = ("[".repeat(200), "]".repeat(200));
-        let deep = format!(r#"{{"model":"m","input":[{open}{{"type":"input_file","file_id":"f"}}{close}]}}"#);
-        assert_eq!(stored(BodyKind::Responses, &deep), Some(("input", None)));
-    }
-
-    #[test]
-    fn what_only_looks_like_it_is_not() {
-        for body in [
-            r#"{"model":"m","messages":[{"role":"user","content":"{\"type\":\"file\",\"file_id\":\"f\"}"}]}"#,
-            r#"{"model":"m","messages":[{"content":[{"type":"tool_use","name":"t","input":{"type":"file","file_id":"f"}}]}]}"#,
-            r#"{"model":"m","messages":[{"content":[{"type":"text","file_id":"f"}]}]}"#,
-            r#"{"model":"m","messages":[],"tools":[{"type":"function","function":{"parameters":{"type":"object","properties":{"file_id":{"type":"string"}}}}}]}"#,
-            r#"{"model":"m","messages":[{"content":[{"type":"file","file":{"file_id":null,"file_data":"x"}}]}]}"#,
-            r#"{"model":"m","messages":[{"content":"an \u0061udio \u005f"}],"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}"#,
-            r#"{"model":"m","messages":[{"role":"assistant","audio":null,"content":"audio"}],"audio":{"voice":"alloy"}}"#,
-        ] {
-            assert_eq!(stored(BodyKind::Chat, body), None, "{body}");
+        // A picture that is not in it is fetched by its name.
+        "image_generation_call" if !object.get("result").is_some_and(Value::is_string) => {
+            found.extend(id("id").map(|id| Stored::of("image_generation_call", Whose::MadeBefore(id))));
         }
+        kind if kind.ends_with("_call") || kind == "container_reference" => {
+            found.extend(id("container_id").map(|id| Stored::of("container_id", Whose::MadeBefore(id))));
+        }
+        _ => {}
     }
+    object.values().for_each(|inner| named(inner, found));
 }

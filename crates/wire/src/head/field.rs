@@ -73,6 +73,8 @@ fields! {
     Instructions = "instructions",
     /// `tools`
     Tools = "tools",
+    /// `container`
+    Container = "container",
 }
 
 /// How many fields are known.

@@ -21,7 +21,7 @@ fn every_known_field_is_found_with_its_span() {
         "stream":true, "stream_options":{"include_usage":false}, "max_tokens":10,"max_completion_tokens":20,
         "max_output_tokens":30, "n":2, "provider":{"order":["a"]}, "models":["x"], "previous_response_id":"resp_1",
         "conversation":"conv_1", "session_id":"s", "prompt_cache_key":"k", "user":"u", "store":false,
-        "service_tier":"flex", "input":"i", "prompt":"p", "system":"y", "instructions":"z", "tools":[1], "other":{"model":1}
+        "service_tier":"flex", "input":"i", "prompt":"p", "system":"y", "instructions":"z", "tools":[1], "container":"c", "other":{"model":1}
     }
     "#;
     let head = chat(body).unwrap();
@@ -49,6 +49,7 @@ fn every_known_field_is_found_with_its_span() {
         (&head.system, r#""y""#),
         (&head.instructions, r#""z""#),
         (&head.tools, "[1]"),
+        (&head.container, r#""c""#),
     ] {
         let field = field.as_ref().unwrap();
         assert_eq!(field.raw, raw);

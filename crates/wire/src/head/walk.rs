@@ -46,6 +46,7 @@ pub(super) fn empty(kind: BodyKind, body: &str) -> Head<'_> {
         system: None,
         instructions: None,
         tools: None,
+        container: None,
         // The parse refuses anything after the object, so its brace is the last byte that is not white space.
         object_end: body.trim_ascii_end().len().saturating_sub(1),
         is_empty_object: true,
@@ -165,6 +166,7 @@ fn take<'a>(head: &mut Head<'a>, field: Field, value: RawSpan<'a>) -> Result<(),
         Field::System => head.system = present(value),
         Field::Instructions => head.instructions = present(value),
         Field::Tools => head.tools = present(value),
+        Field::Container => head.container = present(value),
     }
     Ok(())
 }
