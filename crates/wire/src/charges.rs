@@ -29,6 +29,8 @@ pub struct Charges {
     pub files: u64,
     /// Something that lies at the provider is part of the input.
     pub continues: bool,
+    /// Texts in `prompt`: each is answered for itself.
+    pub prompts: u64,
     /// `best_of`: answers that are generated, though one is returned.
     pub best_of: Option<u64>,
     /// Names of what nothing bounds: tools that run at the provider, plug-ins, presets.
@@ -135,20 +137,30 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 self.charges.audio_out |= text == "audio";
                 self.charges.image_out |= !matches!(text, "audio" | "text");
             }
-            Place::Top | Place::Prompt | Place::Tools | Place::Tool | Place::Elsewhere => {}
+            Place::Prompt => self.charges.prompts += 1,
+            Place::Top | Place::Tools | Place::Tool | Place::Elsewhere => {}
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Walk { charges, place } = self;
+        let prompts = charges.prompts;
         while seq.next_element_seed(Walk { charges: &mut *charges, place })?.is_some() {}
+        if place == Place::Prompt && charges.prompts == prompts {
+            // A list of numbers is one text as its tokens.
+            charges.prompts += 1;
+        }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Walk { charges, place } = self;
-        charges.continues |= place == Place::Prompt;
+        if place == Place::Prompt {
+            // A template, with whatever tools it has.
+            charges.continues = true;
+            charges.unbounded.push("prompt".to_owned());
+        }
         while let Some(Name(name)) = map.next_key()? {
             let inner = match (place, &*name) {
                 (Place::Top, name) => {
@@ -199,6 +211,40 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
+/// Fields with which a provider does what nothing bounds: it searches, calls others, runs code, sums up what was said
+/// before it answers (and bills both), computes where it is dearer.
+const UNBOUNDED: [&str; 12] = [
+    "plugins",
+    "web_search_options",
+    "mcp_servers",
+    "container",
+    "preset",
+    "context_management",
+    "inference_geo",
+    // xAI, Alibaba, Google.
+    "search_parameters",
+    "enable_search",
+    "search_options",
+    "extra_body",
+    // Groq.
+    "compound_custom",
+];
+
+/// Whether what was found unbounded is a field, and no tool.
+pub fn is_field(name: &str) -> bool {
+    UNBOUNDED.contains(&name) || matches!(name, "best_of" | "prompt")
+}
+
+/// A value that asks for none of it.
+fn costs_nothing_more(name: &str, given: &Value) -> bool {
+    let clears = |edit: &Value| edit["type"].as_str().is_some_and(|kind| kind.starts_with("clear_"));
+    match name {
+        "context_management" => given["edits"].as_array().is_some_and(|edits| edits.iter().all(clears)),
+        "inference_geo" => given == "global",
+        _ => *given == Value::Bool(false),
+    }
+}
+
 /// A field of the body itself. `None`: its value was read.
 fn top<'de, A: MapAccess<'de>>(
     charges: &mut Charges,
@@ -224,13 +270,15 @@ fn top<'de, A: MapAccess<'de>>(
             charges.background |= given.is_some_and(|given| given != Value::Bool(false));
             return Ok(None);
         }
-        "audio" | "speed" | "plugins" | "web_search_options" | "mcp_servers" | "container" | "preset" => {
-            if map.next_value::<Option<IgnoredAny>>()?.is_some() {
-                match name {
-                    "audio" => charges.audio_out = true,
-                    "speed" => charges.fast = true,
-                    _ => charges.unbounded.push(name.to_owned()),
-                }
+        "audio" | "speed" => {
+            let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
+            *(if name == "audio" { &mut charges.audio_out } else { &mut charges.fast }) |= given;
+            return Ok(None);
+        }
+        _ if UNBOUNDED.contains(&name) => {
+            let given = map.next_value::<Option<Value>>()?;
+            if given.is_some_and(|given| !costs_nothing_more(name, &given)) {
+                charges.unbounded.push(name.to_owned());
             }
             return Ok(None);
         }
@@ -253,7 +301,7 @@ impl Charges {
 
     /// A tool: one that the client runs costs nothing but its tokens; one that the provider runs fetches what it likes.
     fn tool(&mut self, name: &str) {
-        let own = matches!(name, "function" | "custom")
+        let own = matches!(name, "function" | "custom" | "local_shell" | "apply_patch")
             || ["bash_", "text_editor_", "computer_", "memory_"].iter().any(|start| name.starts_with(start));
         if !own {
             self.unbounded.push(name.to_owned());
@@ -285,7 +333,8 @@ mod tests {
     fn plain_text_and_the_clients_own_tools_cost_nothing_more() {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"say \"type\":\"image\" and plugins"}],
             "tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},{"name":"g"},
-            {"type":"bash_20250124"}],"plugins":null,"best_of":null,"max_tokens":5}"#;
+            {"type":"bash_20250124"}],"plugins":null,"best_of":null,"max_tokens":5,"enable_search":false,
+            "inference_geo":"global","context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}}"#;
         assert_eq!(of(body), Charges::default());
         assert_eq!(read(b"{\"a\":1} x"), None);
         assert_eq!(read(b"nothing"), None);
@@ -300,11 +349,32 @@ mod tests {
             (r#"{"tools":[{"type":"function","t\u0079pe":"file_search"}]}"#, "file_search"),
             (r#"{"web_search_options":{}}"#, "web_search_options"),
             (r#"{"preset":"p"}"#, "preset"),
+            (r#"{"prompt":{"id":"pmpt_1"}}"#, "prompt"),
+            (r#"{"search_parameters":{"mode":"on"}}"#, "search_parameters"),
+            (r#"{"enable_search":true}"#, "enable_search"),
+            (r#"{"inference_geo":"us"}"#, "inference_geo"),
+            (r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#, "context_management"),
+            (r#"{"context_management":[{"type":"compaction"}]}"#, "context_management"),
             (r#"{"best_of":1e3}"#, "best_of"),
             (r#"{"best_of":"3"}"#, "best_of"),
         ] {
             assert_eq!(of(body).unbounded, [name], "{body}");
         }
+    }
+
+    #[test]
+    fn each_text_of_a_list_is_answered_for_itself() {
+        for (prompt, texts) in [
+            ("\"a\"", 1),
+            ("[\"a\",\"b\"]", 2),
+            ("[1,2,3]", 1),
+            ("[[1,2],[3]]", 2),
+            ("[\"a\",[3]]", 2),
+            ("[]", 1),
+        ] {
+            assert_eq!(of(&format!("{{\"prompt\":{prompt}}}")).prompts, texts, "{prompt}");
+        }
+        assert_eq!(of("{\"input\":[\"a\",\"b\"]}").prompts, 0);
     }
 
     #[test]

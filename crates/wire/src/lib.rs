@@ -11,6 +11,7 @@
 
 pub mod affinity;
 pub mod answer;
+pub mod beside;
 pub mod body;
 pub mod charges;
 mod decimal;

@@ -142,6 +142,17 @@ BUDGET = [
     ("a tool said twice", '{%s,"tools":[{"type":"web_search","type":"function"}]}', "cost_not_bounded"),
     ("more answers than it says", '{%s,"n":1,"n":9}', "duplicate_key"),
     ("a cap said twice", '{%s,"max_tokens":9000}', "duplicate_key"),
+    ("a template with tools of its own", '{%s,"prompt":{"id":"pmpt_1"}}', "cost_not_bounded"),
+    ("summing up what was said before", '{%s,"context_management":{"edits":[{"type":"compact_20260112"}]}}', "cost_not_bounded"),
+    ("a search that is no tool", '{%s,"search_parameters":{"mode":"on"}}', "cost_not_bounded"),
+    ("computed where it is dearer", '{%s,"inference_geo":"us"}', "cost_not_bounded"),
+    ("a container with tools", '{%s,"container":{"skills":[{"type":"anthropic","skill_id":"xlsx"}]}}', "cost_not_bounded"),
+    ("tools of somebody's server", '{%s,"mcp_servers":[{"type":"url","url":"http://localhost/"}]}', "cost_not_bounded"),
+    ("a tier without a price", '{%s,"service_tier":"priority"}', "cost_not_bounded"),
+    ("a tier spelt with escapes", '{%s,"service_ti\u0065r":"pri\u006frity"}', "cost_not_bounded"),
+    ("a tier by another word", '{%s,"service_tier":"ultrafast"}', "cost_not_bounded"),
+    ("a speed", '{%s,"speed":"fast","best_of":1e2}', "cost_not_bounded"),
+    ("a cap in another case", '{%s,"MAX_TOKENS":9000}', "ambiguous_key"),
 ]
 
 
@@ -151,6 +162,39 @@ def test_no_body_gets_around_a_budget(workshop, how, body, code):
     plain = '"model":"lab:m","messages":[],"max_tokens":5'
     refused = sent(gateway, KEYS["one"], (body % plain if "%s" in body else body).encode())
     assert 400 <= refused.status < 500 and refused.json["error"]["code"] == code, (how, refused.body)
+    assert upstream.requests == []
+
+
+def test_each_text_of_a_list_is_paid_for(workshop):
+    """`prompt` may be a list, and each of its texts gets an answer of its own."""
+    answer = answering(object="text_completion", choices=[{"text": "far"}])
+    gateway, upstream = workshop.in_front_of(answer, more=PRICE + declared("one", "budget = 0.5"))
+    for prompt, status in ((["a"] * 100, 402), ([[1, 2]] * 100, 402), (["a"] * 40, 200), ([1] * 100, 200), ("a" * 100, 200)):
+        body = {"model": "lab:m", "prompt": prompt, "max_tokens": 1000}
+        assert ask(gateway, KEYS["one"], body, path="/v1/completions").status == status, prompt
+    # Without a cap there is one that pays for all of them.
+    before = len(upstream.requests)
+    capped = ask(gateway, KEYS["one"], {"model": "lab:m", "prompt": ["a"] * 100}, path="/v1/completions")
+    assert capped.status == 200 and len(upstream.requests) == before + 1
+    cap = upstream.requests[-1].json["max_tokens"]
+    assert cap == int(capped.get("x-keymux-max-tokens")) and 400 < cap < 500
+
+
+NAMES = ["m:online", "m@preset/any", "@preset/any", "openrouter/fusion", "openai/gpt-4o-search-preview", "perplexity/sonar"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_does_more_than_a_model_is_nothing_for_a_budget(workshop, name):
+    more = PRICE + declared("one", "budget = 1") + declared("two", 'models = ["lab:m*", "lab:open*"]')
+    gateway, upstream = workshop.in_front_of(answering(), dialect="openrouter", more=more)
+    base = {"messages": [], "max_tokens": 5}
+    for body in ({"model": f"lab:{name}"}, {"model": "lab:m", "models": [name]}, {"model": "lab:m", "fallbacks": [{"model": name}]}):
+        refused = ask(gateway, KEYS["one"], {**base, **body})
+        assert (refused.status, refused.json["error"]["code"]) == (403, "cost_not_bounded"), refused.body
+        if "@" in name:
+            # Whoever may use all models that begin so may not use whatever a preset names.
+            refused = ask(gateway, KEYS["two"], {**base, **body})
+            assert (refused.status, refused.json["error"]["code"]) == (403, "model_not_allowed"), refused.body
     assert upstream.requests == []
 
 
@@ -178,6 +222,15 @@ MODELS = [
     ("a preset", '{"model":"lab:m@preset/any","messages":[]}'),
     ("a preset beside it", '{"model":"lab:m","messages":[],"preset":"any"}'),
     ("with a blank", '{"model":"lab:x ","messages":[]}'),
+    ("a tool that asks another", '{"model":"lab:m","messages":[],"tools":[{"type":"advisor_20260301","model":"lab:x"}]}'),
+    ("a tool that chooses others", '{"model":"lab:m","messages":[],"tools":[{"type":"openrouter:fusion","parameters":{}}]}'),
+    ("a tool that draws", '{"model":"lab:m","input":"x","messages":[],"tools":[{"type":"image_generation"}]}'),
+    ("a tool said twice", '{"model":"lab:m","messages":[],"tools":[{"type":"openrouter:fusion","type":"function"}]}'),
+    ("a plug-in that chooses", '{"model":"lab:m","messages":[],"plugins":[{"id":"auto-router","allowed_models":["lab:m"]}]}'),
+    ("a plug-in spelt with escapes", '{"model":"lab:m","messages":[],"pl\\u0075gins":[{"id":"fusion"}]}'),
+    ("a list of lists", '{"model":"lab:m","messages":[],"models":[["lab:x"]]}'),
+    ("a list in a string", '{"model":"lab:m","messages":[],"models":"lab:x"}'),
+    ("another model for another case", '{"model":"lab:m","MODELS":["lab:x"],"messages":[]}'),
 ]
 
 

@@ -89,12 +89,19 @@ impl Request<'_> {
         kinds.into_iter().filter(|(_, may)| *may).map(|(kind, _)| kind)
     }
 
+    /// Whether the tier asked for has a price: those that are no dearer than others need none.
+    fn is_priced_by(&self, variants: &[(Box<str>, super::When, Rates)]) -> bool {
+        let Some(tier) = self.tier else { return true };
+        let plain = ["auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"];
+        plain.contains(&tier) || variants.iter().any(|(name, ..)| !name.contains('=') && &**name != "flex")
+    }
+
     /// Whether the provider may charge this variant.
     fn may_meet(&self, variant: &str) -> bool {
         match self.tier {
             _ if variant == FAST => self.fast,
             _ if variant.contains('=') => true,
-            Some("default" | "standard" | "standard_only") => false,
+            Some("default" | "standard" | "standard_only" | "on_demand") => false,
             // Which of its tiers a provider means by another word (`fast` is `priority` at OpenRouter) is its own affair.
             Some(tier @ ("flex" | "priority" | "batch")) => tier == variant,
             Some(_) | None => true,
@@ -180,6 +187,9 @@ impl Price {
     /// any (`Some(0)`: none). `None`: nothing bounds it.
     pub fn dearest(&self, request: &Request<'_>, unix_s: u64) -> Option<Dearest> {
         let input_max = request.input_tokens_max(self.context_for_bound())?;
+        if !request.is_priced_by(&self.variants) {
+            return None;
+        }
         let mut entries: Vec<&Rates> = self.within_a_day(unix_s).collect();
         // What every standard price must have, for a variant may or may not replace it.
         let priced = |kind| entries.iter().all(|rates| rates.get(kind).is_some());

@@ -202,6 +202,12 @@ fn the_tier_that_a_request_names_is_the_only_one_it_pays_for() {
         "it may be served at the standard tier"
     );
     assert_eq!(bound(Request { fast: true, tier: Some("default"), ..simple() }), 6 * 4_196);
+    let one_price = Price::of_rates(rates(&[(Kind::Input, 1_000_000), (Kind::Output, 0)]));
+    for (tier, known) in
+        [("priority", None), ("ultrafast", None), ("on_demand", Some(4_196)), ("flex", Some(4_196))]
+    {
+        assert_eq!(one_price.bound(&Request { tier: Some(tier), ..simple() }, NOW_S), known, "{tier}");
+    }
 }
 
 #[test]

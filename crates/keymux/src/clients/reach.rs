@@ -9,7 +9,7 @@ use crate::plan::Read;
 use keymux_config::Route;
 use keymux_policy::Destination;
 use keymux_policy::fleet::{KeyId, ProviderId};
-use keymux_wire::charges;
+use keymux_wire::{beside, charges};
 
 /// The providers and keys that a destination leads to, as the configuration has them.
 pub fn targets<'a>(
@@ -104,11 +104,30 @@ impl Client {
             self.check_model(snapshot, name, to)?;
         }
         if charges.unbounded.iter().any(|name| name == "preset") {
-            let message =
-                format!("The key `{}` may use certain models only, and a preset may name any.", self.name);
-            return Err(Problem::new(Kind::NotAllowed, message).at("model_not_allowed", Some("preset")));
+            return Err(self.may_be_any("a preset", "preset"));
         }
-        Ok(())
+        if charges.unbounded.is_empty() {
+            // No plug-in, and no tool but the client's own.
+            return Ok(());
+        }
+        let beside = beside::read(body).ok_or_else(|| self.may_be_any("a field given twice", "tools"))?;
+        // Of a type given twice, the other one.
+        let hidden = |name: &&String| !charges::is_field(name) && !beside.kinds.contains(name);
+        if let Some(tool) = charges.unbounded.iter().find(hidden) {
+            return Err(self.may_be_any(&format!("`{}`", shown(tool)), "tools"));
+        }
+        for name in &beside.models {
+            self.check_model(snapshot, name, to)?;
+        }
+        match beside.choosers.first() {
+            Some(tool) => Err(self.may_be_any(&format!("`{}`", shown(tool)), "tools")),
+            None => Ok(()),
+        }
+    }
+
+    fn may_be_any(&self, what: &str, field: &'static str) -> Problem {
+        let message = format!("The key `{}` may use certain models only, and {what} may use any.", self.name);
+        Problem::new(Kind::NotAllowed, message).at("model_not_allowed", Some(field))
     }
 
     fn check_model(&self, snapshot: &Snapshot, name: &str, to: &Destination) -> Result<(), Problem> {
@@ -120,13 +139,19 @@ impl Client {
             }
             _ => false,
         };
-        if self.models.matches(name) || behind_provider() {
+        // A preset may name any model, so it has to be allowed as such.
+        let preset = name.contains("@preset")
+            && !self.models.0.iter().any(|allowed| allowed.contains("@preset") || &**allowed == "*");
+        if !preset && (self.models.matches(name) || behind_provider()) {
             return Ok(());
         }
-        let shown: String = name.chars().take(120).collect();
-        let message = format!("The key `{}` may not use the model `{shown}`.", self.name);
+        let message = format!("The key `{}` may not use the model `{}`.", self.name, shown(name));
         Err(Problem::new(Kind::NotAllowed, message).at("model_not_allowed", Some("model")))
     }
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(120).collect()
 }
 
 /// The fallbacks that the request names itself.

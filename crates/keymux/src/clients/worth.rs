@@ -7,7 +7,7 @@ use crate::live::Snapshot;
 use crate::plan::{Plan, Read, bad_body};
 use crate::serve::Gateway;
 use keymux_config::UnknownPrice;
-use keymux_config::prices::{Ceiling, Dearest, Price, Request};
+use keymux_config::prices::{self, Ceiling, Dearest, Price, Request};
 use keymux_policy::fleet::{Endpoint, ProviderId};
 use keymux_policy::{Destination, Now};
 use keymux_wire::charges::{self, Charges};
@@ -73,7 +73,7 @@ pub fn of(
     let Some(charges) = charges::read(body) else {
         return Err(unbounded("It is nested too deep, or is not JSON throughout."));
     };
-    let routed = known(snapshot, targets(snapshot, client, plan, head, &charges))?;
+    let routed = known(snapshot, targets(snapshot, client, plan, head, &charges), unix_s)?;
     if routed.is_empty() {
         // Served although nobody knows what it costs.
         return Ok(Worth::default());
@@ -90,7 +90,9 @@ pub fn of(
     };
     let request = Request { output_tokens_max: Some(u64::from(makes)), ..request(head, body, &charges) };
     let costs = costs(&routed, &request, unix_s)?;
-    let answers = head.n.max(charges.best_of).unwrap_or(1).max(1);
+    let each = head.n.max(charges.best_of).unwrap_or(1).max(1);
+    let texts = if head.kind == BodyKind::Completions { charges.prompts.max(1) } else { 1 };
+    let answers = each.saturating_mul(texts);
     let given = if makes { head.output_cap() } else { Some(0) };
     let written = match given {
         Some(_) => None,
@@ -127,13 +129,32 @@ impl Routed {
     }
 }
 
+/// Names at `OpenRouter` that ask for more than a model: a search of the web, somebody's preset, several models at once.
+fn does_more(model: &str) -> bool {
+    model.ends_with(":online") || model.contains("@preset") || model == "openrouter/fusion"
+}
+
+/// Models that search of their own accord, which costs more than their tokens: not without a price for the request.
+fn searches(model: &str) -> bool {
+    let name = model.rsplit_once('/').map_or(model, |(_, name)| name);
+    ["search-preview", "search-api", "deep-research"].iter().any(|part| name.contains(part))
+        || ["sonar", "compound"].iter().any(|start| name.starts_with(start))
+}
+
 /// Looks the prices up.
-fn known(snapshot: &Snapshot, names: Vec<(ProviderId, Arc<str>)>) -> Result<Routed, Problem> {
+fn known(snapshot: &Snapshot, names: Vec<(ProviderId, Arc<str>)>, unix_s: u64) -> Result<Routed, Problem> {
     let mut routed = Routed::default();
     for (provider, model) in names {
         let upstream = snapshot.upstream(provider);
         let chooses = upstream.is_some_and(|upstream| upstream.dialect == Dialect::OpenRouter);
         match snapshot.price(provider, &model) {
+            Some(price)
+                if chooses && does_more(&model)
+                    || searches(&model) && price.listed(prices::Kind::Requests, 0, unix_s).is_none() =>
+            {
+                let shown: String = model.chars().take(120).collect();
+                return Err(unbounded(&format!("`{shown}` does more than a model, and may cost anything.")));
+            }
             Some(price) if chooses => routed.chosen_there.push(price),
             Some(price) => routed.alone.push(price),
             None if snapshot.config.unknown_price == UnknownPrice::Serve => routed.unknown_there |= chooses,
