@@ -8,8 +8,9 @@ use crate::traces;
 use crate::upstream::Head;
 use http::HeaderName;
 
-/// What a caller sends that a provider must not see. Headers of a connection, credentials, and what would let a
-/// caller steer the provider's own accounting or caches.
+/// What a caller sends that a provider must not see. Headers of a connection, credentials, what would let a caller steer
+/// the provider's own accounting or caches, what some servers take for another method or path (and so would get past the
+/// list of paths), and what tells another gateway behind this one where to send our key.
 fn stays_here(name: &[u8]) -> bool {
     match name.first().copied().unwrap_or_default() {
         b'a' => {
@@ -17,10 +18,11 @@ fn stays_here(name: &[u8]) -> bool {
         }
         b'c' => {
             matches!(name, b"connection" | b"content-length" | b"cookie" | b"cookie2" | b"cf-connecting-ip")
+                || name.starts_with(b"cf-aig-")
         }
         b'e' => name == b"expect",
         b'f' => name == b"forwarded",
-        b'h' => name == b"host" || name == b"http2-settings",
+        b'h' => name == b"host" || name == b"http2-settings" || name.starts_with(b"helicone-"),
         b'k' => name == b"keep-alive",
         b'o' => matches!(name, b"openai-organization" | b"openai-project" | b"origin"),
         b'p' => name.starts_with(b"proxy-"),
@@ -32,6 +34,10 @@ fn stays_here(name: &[u8]) -> bool {
                 || name.starts_with(b"x-keymux-")
                 || name.starts_with(b"x-forwarded-")
                 || name.starts_with(b"x-openrouter-cache")
+                || name.starts_with(b"x-portkey-")
+                || name.starts_with(b"x-http-method")
+                || name.starts_with(b"x-original-")
+                || matches!(name, b"x-method-override" | b"x-rewrite-url")
         }
         _ => false,
     }
@@ -324,6 +330,14 @@ mod tests {
             ("x-openrouter-cache", "true"),
             ("x-openrouter-cache-clear", "true"),
             ("x-forwarded-for", "10.0.0.1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-http-method", "GET"),
+            ("x-method-override", "GET"),
+            ("x-original-url", "/v1/files"),
+            ("x-rewrite-url", "/v1/files"),
+            ("x-portkey-custom-host", "https://elsewhere.test"),
+            ("helicone-target-url", "https://elsewhere.test"),
+            ("cf-aig-cache-ttl", "3600"),
             ("x-keymux-session", "s"),
             ("transfer-encoding", "chunked"),
             ("content-length", "3"),
