@@ -43,8 +43,6 @@ pub struct Charges {
     pub fast: bool,
     /// The answer may be spoken.
     pub audio_out: bool,
-    /// The answer may hold images.
-    pub image_out: bool,
     /// It is made also if nobody waits for it.
     pub background: bool,
 }
@@ -133,10 +131,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             Place::Media => self.charges.media(text),
             Place::Lifetime => self.charges.cache_hour |= text != "5m",
             Place::Model | Place::Fallbacks => self.charges.fallbacks.push(text.to_owned()),
-            Place::Modalities => {
-                self.charges.audio_out |= text == "audio";
-                self.charges.image_out |= !matches!(text, "audio" | "text");
-            }
+            Place::Modalities => self.charges.audio_out |= text == "audio",
             Place::Prompt => self.charges.prompts += 1,
             Place::Top | Place::Tools | Place::Tool | Place::Elsewhere => {}
         }
@@ -404,13 +399,7 @@ mod tests {
         );
         assert_eq!(charges.fallbacks, ["dear", "dearer"]);
         assert_eq!(charges.best_of, Some(3));
-        assert!(
-            charges.audio_out
-                && !charges.image_out
-                && charges.fast
-                && charges.cache_hour
-                && charges.continues
-        );
+        assert!(charges.audio_out && charges.fast && charges.cache_hour && charges.continues);
         assert!(!of(r#"{"prompt":["a","b"],"cache_control":{"ttl":"5m"}}"#).cache_hour);
         for (body, goes_on) in [
             (r#"{"backgr\u006fund":true}"#, true),

@@ -45,8 +45,6 @@ pub struct Request<'a> {
     pub cache_hour: bool,
     /// The answer may be spoken.
     pub audio_out: bool,
-    /// The answer may hold images or video.
-    pub image_out: bool,
 }
 
 impl Request<'_> {
@@ -83,8 +81,9 @@ impl Request<'_> {
             (Kind::Output, true),
             (Kind::Reasoning, true),
             (Kind::OutputAudio, self.audio_out),
-            (Kind::OutputImage, self.image_out),
-            (Kind::OutputVideo, self.image_out),
+            // What has a rate for these makes them unasked.
+            (Kind::OutputImage, true),
+            (Kind::OutputVideo, true),
         ];
         kinds.into_iter().filter(|(_, may)| *may).map(|(kind, _)| kind)
     }

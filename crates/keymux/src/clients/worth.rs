@@ -267,6 +267,5 @@ fn request<'a>(head: &'a Head<'_>, body: &[u8], charges: &Charges) -> Request<'a
         fast: charges.fast,
         cache_hour: charges.cache_hour,
         audio_out: charges.audio_out,
-        image_out: charges.image_out,
     }
 }
