@@ -72,15 +72,19 @@ impl<'a> Stored<'a> {
         found
     }
 
-    /// Whether an answer to the request may name something that was made for it, so that it has to be read for that.
+    /// Whether an answer to the request may name something that was made for it, so that it has to be read for that. Who
+    /// hides the tool that makes it behind escapes has nothing of it.
     pub fn may_be_made(head: &Head<'_>) -> bool {
         let has =
             |part: &RawSpan<'_>, word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
-        let words = ["code_", "shell", "image_generation", "\\u00"];
-        matches!(head.kind, BodyKind::Responses | BodyKind::Messages)
-            && (head.container.is_some()
-                || head.prompt.is_some()
-                || head.tools.as_ref().is_some_and(|tools| words.iter().any(|word| has(tools, word))))
+        let words: &[&str] = match head.kind {
+            BodyKind::Messages => &["code_execution"],
+            BodyKind::Responses => &["code_interpreter", "shell", "image_generation"],
+            _ => return false,
+        };
+        head.container.is_some()
+            || head.prompt.is_some()
+            || head.tools.as_ref().is_some_and(|tools| words.iter().any(|word| has(tools, word)))
     }
 }
 

@@ -178,3 +178,19 @@ fn what_was_made_is_read_where_the_provider_says_so_and_nowhere_else() {
         assert_eq!(made(answer.as_bytes()), ids, "{answer}");
     }
 }
+
+#[test]
+fn answers_are_read_for_what_was_made_only_where_something_may_be() {
+    for (kind, body, may) in [
+        (BodyKind::Messages, r#"{"model":"m","tools":[{"type":"code_execution_20250825"}]}"#, true),
+        (BodyKind::Messages, r#"{"model":"m","container":{"skills":[]}}"#, true),
+        (BodyKind::Messages, r#"{"model":"m","tools":[{"name":"f","input_schema":{}}]}"#, false),
+        (BodyKind::Responses, r#"{"model":"m","tools":[{"type":"code_interpreter"}]}"#, true),
+        (BodyKind::Responses, r#"{"model":"m","tools":[{"type":"shell"}]}"#, true),
+        (BodyKind::Responses, r#"{"model":"m","prompt":{"id":"p"}}"#, true),
+        (BodyKind::Responses, r#"{"model":"m","tools":[{"type":"function"}],"input":"shell"}"#, false),
+        (BodyKind::Chat, r#"{"model":"m","tools":[{"type":"code_interpreter"}]}"#, false),
+    ] {
+        assert_eq!(Stored::may_be_made(&parse(body.as_bytes(), kind).unwrap()), may, "{body}");
+    }
+}
