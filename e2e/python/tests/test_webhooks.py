@@ -192,7 +192,7 @@ def test_a_test_message_by_hand(world, workshop):
     ]
     assert "feishu" in keymux("list").stdout
     unknown = keymux("test", "feishy")
-    assert unknown.returncode == 2 and "There is no webhook `feishy`" in unknown.stderr
+    assert unknown.returncode == 2 and "There is no webhook `feishy`; the configuration has feishu, gone." in unknown.stderr
     gone = keymux("test", "gone")
     assert gone.returncode == 1 and "cannot reach 127.0.0.1" in gone.stderr and TOKEN not in gone.stderr
 

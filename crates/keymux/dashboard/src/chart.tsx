@@ -20,12 +20,12 @@ function options(width: number, lines: Line[], show: (n: number) => string): uPl
   const axis = { stroke: variable('--quiet'), font: '11px system-ui', ticks: { show: false }, grid: { stroke: faint, width: 1 } };
   return {
     width, height: HEIGHT,
-    padding: [8, 4, 0, 0],
+    padding: [8, 22, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
     scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
-      { ...axis, size: 22, space: 70, grid: { show: false }, values: (_u, at) => at.map((t) => clock(t * 1_000).slice(0, 5)) },
+      { ...axis, size: 22, space: 70, grid: { show: false }, values: (_u, at, _axis, _space, step) => at.map((t) => clock(t * 1_000).slice(0, step < 60 ? 8 : 5)) },
       { ...axis, size: 46, space: 34, values: (_u, values) => values.map(show) },
     ],
     series: [

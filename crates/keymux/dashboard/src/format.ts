@@ -53,6 +53,11 @@ export function percent(share: number): string {
   return share > 0 && share < 0.01 ? '<1 %' : `${Math.round(share * 100)} %`;
 }
 
+/** Bytes: 512 B, 15 kB, 4.1 MB. */
+export function bytes(n: number): string {
+  return count(n).replace(/(\D?)$/, ' $1B');
+}
+
 /** The hour of the day. */
 export function clock(unixMs: number): string {
   const at = new Date(unixMs);

@@ -20,7 +20,11 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
 async fn test(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Trouble> {
     let snapshot = admin.gateway.live.load_full();
     let Some(hook) = snapshot.config.webhooks.iter().find(|hook| *hook.name == *name) else {
-        return Err(Trouble::unknown("webhook", &name));
+        let known: Vec<&str> = snapshot.config.webhooks.iter().map(|hook| &*hook.name).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let name: String = name.chars().take(120).collect();
+        let message = format!("There is no webhook `{name}`; the configuration has {known}.");
+        return Err(Trouble::new(404, "not_found", message));
     };
     match alerts::test(&admin.gateway, &admin.connector, hook).await {
         Ok(()) => Ok(Json(json!({ "done": format!("delivered to {}", hook.url) }))),

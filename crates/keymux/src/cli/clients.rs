@@ -126,20 +126,25 @@ struct Terms {
 #[derive(Debug, clap::Args)]
 struct Limits {
     /// Requests a minute.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     rpm: Option<u64>,
     /// Tokens a minute.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     tpm: Option<u64>,
     /// Requests at the same time.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     concurrent: Option<u32>,
     /// US dollars in each period.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = dollars)]
     budget: Option<f64>,
     /// When the budget is whole again: daily, weekly, monthly or never (UTC).
     #[arg(long)]
     reset: Option<String>,
+}
+
+/// What is no number; what is no sum, the gateway says.
+fn dollars(text: &str) -> Result<f64, String> {
+    text.trim_start_matches('$').parse().map_err(|_| "give US dollars, such as 50 or 0.5".to_owned())
 }
 
 impl Limits {
@@ -333,7 +338,7 @@ fn list_clients(clients: &Value) {
         ]);
     }
     if table.is_empty() {
-        say_error("no client keys yet; `keymux clients create NAME` makes one");
+        say_error("no client keys in force; `keymux clients create NAME` makes one");
     } else {
         say(&table.text());
     }

@@ -78,7 +78,10 @@ pub(super) fn client(
     form.set("team", &mut client.team, String::new(), |value| {
         let name = text(value)?;
         let known = teams();
-        if name.is_empty() || known.contains(&name) { Ok(name) } else { Err(no_such("team", &name, &known)) }
+        if name.is_empty() || known.contains(&name) {
+            return Ok(name);
+        }
+        Err(format!("{}; `keymux teams set NAME` makes one", no_such("team", &name, &known)))
     });
     let terms = &mut client.terms;
     form.set("models", &mut terms.models, Vec::new(), |value| {
@@ -208,7 +211,12 @@ fn pattern(text: &str) -> Result<(), String> {
 fn no_such(what: &str, name: &str, known: &[String]) -> String {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let shown: String = name.chars().take(100).collect();
-    format!("there is no {what} \"{}\"; {}", shown.escape_debug(), did_you_mean(&shown, &known, "there are"))
+    let instead = if known.is_empty() {
+        "there is none at all".to_owned()
+    } else {
+        did_you_mean(&shown, &known, "there are")
+    };
+    format!("there is no {what} \"{}\"; {instead}", shown.escape_debug())
 }
 
 fn provider<'a>(name: &str, providers: &'a [Provider]) -> Result<&'a Provider, String> {

@@ -1,7 +1,7 @@
 // The waiting room: who waits, and for what.
 
 import { Chart, type Line } from '../chart.tsx';
-import { rate, several, whole, count, percent } from '../format.ts';
+import { bytes, rate, several, whole, count, percent } from '../format.ts';
 import { used, type Model } from '../model.ts';
 import { Empty, Headroom, Title } from '../parts.tsx';
 
@@ -20,14 +20,14 @@ function Share({ name, n, all }: { name: string; n: number; all: number }) {
 }
 
 export function Waiting({ model }: { model: Model }) {
-  const { waiting, waiting_clients: clients, waiting_bytes: bytes } = model.now;
+  const { waiting, waiting_clients: clients, waiting_bytes: held } = model.now;
   const all = waiting.reduce((sum, n) => sum + n, 0);
   const needed = model.accounts.flatMap((account) => account.limits).filter((limit) => limit.queued > 0).sort((a, b) => used(b) - used(a)).slice(0, 12);
   const peak = model.seconds.reduce((most, second) => Math.max(most, second.waiting), 0);
   return (
     <>
       <Title>Waiting room</Title>
-      <p class="lead" role="status">{all === 0 ? 'Nobody waits.' : `${several(all, 'request waits', 'requests wait')}, holding ${count(bytes)}B of bodies.`}</p>
+      <p class="lead" role="status">{all === 0 ? 'Nobody waits.' : `${several(all, 'request waits', 'requests wait')}, holding ${bytes(held)} of bodies.`}</p>
       <Chart title="Waiting" points={model.seconds} lines={WAITING} show={rate} told={`${whole(all)} now, at most ${whole(peak)} in ten minutes`} />
       <div class="pair">
         <section>
