@@ -166,6 +166,13 @@ impl Look<'_, '_> {
         }
     }
 
+    /// What is charged for nothing, for each token that will probably be used.
+    fn over(&self, member: &Member, need: &Need) -> f64 {
+        let charging = self.pool.provider(member.provider).charging;
+        let stats = &self.pool.models[member.model].stats;
+        estimate::overcharge(&self.q.ask.size, charging, stats, need) - 1.0
+    }
+
     /// Whether the client may use a key of this member.
     fn may_use(&self, member: &Member) -> bool {
         let Some(allowed) = self.q.ask.allowed.as_deref() else { return true };
@@ -423,7 +430,7 @@ impl Look<'_, '_> {
             weight: (member.weight * key.weight).max(1e-6),
             ramp: t.breaker.ramp(now),
             errors: t.breaker.dearness(now),
-            pressure: 1.0 / (free * free),
+            pressure: (1.0 + self.over(member, need) * v.tokens_used) / (free * free),
             affinity: warm,
             pass: member.slots[slot].pass.max(turn),
         });

@@ -17,6 +17,7 @@ shelf! {
     "back-in-share",
     "below-quota",
     "bursts",
+    "charged-more",
     "cold-flood",
     "concurrency",
     "conversations",

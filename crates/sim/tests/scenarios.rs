@@ -67,6 +67,7 @@ scenarios! {
     back_in_share = "back-in-share",
     below_quota = "below-quota",
     bursts = "bursts",
+    charged_more = "charged-more",
     cold_flood = "cold-flood",
     concurrency = "concurrency",
     conversations = "conversations",

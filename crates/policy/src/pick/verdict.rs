@@ -1,6 +1,7 @@
 //! What stands against one candidate: gates and limits, until when, and which of them binds.
 
 use super::Query;
+use crate::fleet::Dimension;
 use crate::gate::{PROBE_EVERY_NS, Pass};
 use crate::lease::Why;
 use crate::pool::Pool;
@@ -20,6 +21,8 @@ pub(super) struct Verdict {
     pub(super) domain: Option<usize>,
     pub(super) probe: bool,
     pub(super) utilisation: f64,
+    /// Of limits of total tokens.
+    pub(super) tokens_used: f64,
     pub(super) too_large: Option<(usize, f64)>,
 }
 
@@ -35,6 +38,7 @@ impl Verdict {
             domain: None,
             probe: false,
             utilisation: 0.0,
+            tokens_used: 0.0,
             too_large: None,
         }
     }
@@ -67,7 +71,7 @@ impl Verdict {
                 && !self.blocked()
                 && let Some(utilisation) = domain.fits_easily(q.now, amount)
             {
-                self.utilisation = self.utilisation.max(utilisation);
+                self.uses(domain.dimension, utilisation);
                 continue;
             }
             let fit = domain.fit(q.now, amount, q.id, q.order);
@@ -91,7 +95,14 @@ impl Verdict {
                     self.sure = self.sure.max(at);
                 }
             }
-            self.utilisation = self.utilisation.max(domain.utilisation(q.now, amount));
+            self.uses(domain.dimension, domain.utilisation(q.now, amount));
+        }
+    }
+
+    fn uses(&mut self, dimension: Dimension, utilisation: f64) {
+        self.utilisation = self.utilisation.max(utilisation);
+        if dimension == Dimension::TotalTokens {
+            self.tokens_used = self.tokens_used.max(utilisation);
         }
     }
 

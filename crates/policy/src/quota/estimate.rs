@@ -240,6 +240,14 @@ pub(crate) fn need(size: &Size, charging: Charging, stats: &ModelStats, cost_nan
     need
 }
 
+/// How often over a limit of total tokens is charged what the request will probably use: more than once only where
+/// `max_tokens` is charged and what is unused stays charged.
+pub(crate) fn overcharge(size: &Size, charging: Charging, stats: &ModelStats, need: &Need) -> f64 {
+    let (OutputCharge::MaxOfBoth, Some(cap)) = (charging.output, size.output_tokens_max) else { return 1.0 };
+    let used = need.of(Dimension::InputTokens) + stats.output(Some(cap as f64));
+    (need.of(Dimension::TotalTokens) / used.max(1.0)).max(1.0)
+}
+
 /// What it is settled to. Where nothing is known of what was used, the reservation stands: a limit is better
 /// underused than overrun.
 pub(crate) fn settled(need: &Need, charging: Charging, fate: Fate, used: Option<&Used>) -> Need {

@@ -1,10 +1,12 @@
 //! Which target: strategies, affinity, the caller's choice, many keys.
 
 use super::harness::*;
-use crate::fleet::{AccountId, Dimension, Endpoint, Fleet, KeyId, ProviderId, RouteId, RouteSpec, Strategy};
-use crate::outcome::Sign;
+use crate::fleet::{
+    AccountId, Dimension, Endpoint, Fleet, KeyId, OutputCharge, ProviderId, RouteId, RouteSpec, Strategy,
+};
+use crate::outcome::{End, Outcome, Sign, Used};
 use crate::refusal::RefusalKind;
-use crate::{Allowed, Ask, ClientId, Decision, Destination, Lease, Providers};
+use crate::{Allowed, Ask, ClientId, Decision, Destination, Lease, Providers, Size};
 use std::sync::Arc;
 
 fn with_strategy(accounts: u32, strategy: Strategy) -> Fleet {
@@ -393,4 +395,33 @@ fn a_conversation_of_one_client_is_no_other_clients() {
         w.ok(lease);
     }
     assert_eq!(homes.len(), 8, "nobody is drawn to where another one was");
+}
+
+/// Two accounts with the same limit of tokens; one keeps what is unused of `max_tokens`. Half of the requests state
+/// forty times what they use: all have room at once only where those go to the other one.
+#[test]
+fn a_large_unused_cap_goes_to_whom_gives_it_back() {
+    let mut f = Fleet { providers: vec![provider(0), provider(1)], ..Fleet::default() };
+    f.providers[1].charging.output = OutputCharge::MaxOfBoth;
+    for p in [0, 1] {
+        add_account(&mut f, p, 1, vec![bucket(Dimension::TotalTokens, 60_000.0, 4_000.0)]);
+    }
+    f.routes.push(route(0, &[&[0, 1]]));
+    let mut w = World::new(f);
+    let mut large_kept = 0;
+    for n in 0..1_000 {
+        let large = n % 2 == 0;
+        let size = Size {
+            input_tokens: 400,
+            output_tokens_max: Some(if large { 4_000 } else { 100 }),
+            ..w.ask(0.0).size
+        };
+        let ask = Ask { size, ..w.ask(0.0) };
+        let Decision::Go(lease) = w.submit(ask) else { panic!("{n} has no room") };
+        large_kept += u32::from(large && lease.key == KeyId(1));
+        let used = Some(Used { input_tokens: 400, output_tokens: 100, ..Used::default() });
+        w.pass(0.08);
+        w.policy.finish(w.now(), lease, Outcome { used, ..outcome(End::Done) });
+    }
+    assert!(large_kept < 20, "{large_kept}");
 }

@@ -3,8 +3,8 @@
 use super::harness::*;
 use super::market::{Limiter, Market, requests};
 use crate::fleet::Dimension;
-use crate::time::{MS, SECOND};
-use crate::{Ask, ClientId, Priority, Size};
+use crate::time::{MS, SECOND, ns_of};
+use crate::{Ask, ClientId, Decision, Priority, Size};
 
 /// Three accounts, ten requests a second each, at 130 %.
 fn overloaded(capacity: f64, seconds: f64, clients: u64) -> Market {
@@ -37,6 +37,53 @@ fn who_comes_back_when_told_is_not_refused_again() {
             assert!(t.refused_late * 100 <= t.refused, "{name}: {} of {}", t.refused_late, t.refused);
         }
     }
+}
+
+/// The room is full of others of the same client, who come for the first time.
+#[test]
+fn a_place_is_kept_for_two_seconds_and_not_longer() {
+    let in_front = |late_s: f64| {
+        let mut w = World::new(fleet(1, &[bucket(Dimension::Requests, 1.0, 1.0)]));
+        let mut sent = 0;
+        let mut flood = |w: &mut World, until: u64| {
+            while w.ns + 400 * MS < until {
+                sent += 1;
+                let size = Size { body_bytes: 1_000 + sent, ..w.ask(0.0).size };
+                let ask = Ask { size, ..w.ask(5.0) };
+                if let Decision::Go(lease) = w.submit(ask) {
+                    w.ok(lease);
+                }
+                w.pass(0.4);
+                for woken in w.poll() {
+                    if let Decision::Go(lease) = woken.decision {
+                        w.ok(lease);
+                    }
+                }
+            }
+            w.ns = until;
+        };
+        let until = w.ns + 60 * SECOND;
+        flood(&mut w, until);
+        let after = loop {
+            let ask = w.ask(5.0);
+            match w.submit(ask) {
+                Decision::Refuse(refusal) => break refusal.retry_after_ns.expect("a time to come back"),
+                Decision::Wait { ticket, .. } => w.policy.cancel(w.now(), ticket),
+                Decision::Go(lease) => w.ok(lease),
+            }
+            let until = w.ns + SECOND;
+            flood(&mut w, until);
+        };
+        let until = w.ns + after + ns_of(late_s);
+        flood(&mut w, until);
+        let again = w.ask(5.0);
+        match w.submit(again) {
+            Decision::Wait { forecast_mono_ns, .. } => forecast_mono_ns - w.ns < 2 * SECOND,
+            other => matches!(other, Decision::Go(_)),
+        }
+    };
+    assert!(in_front(0.0) && in_front(1.0) && in_front(1.9));
+    assert!(!in_front(2.1), "it stands at the end, like anybody who is new");
 }
 
 #[test]
