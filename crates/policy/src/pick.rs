@@ -417,6 +417,7 @@ impl Look<'_, '_> {
             () => 1.0,
         });
         let free = 1.01 - v.utilisation;
+        let over = if v.tokens_used > 0.0 { self.over(member, need) * v.tokens_used } else { 0.0 };
         let stream = usize::from(self.q.ask.stream);
         let own = &t.first_output[stream];
         let speed = if own.get().is_some() { own } else { &t.first_output[1 - stream] };
@@ -430,7 +431,7 @@ impl Look<'_, '_> {
             weight: (member.weight * key.weight).max(1e-6),
             ramp: t.breaker.ramp(now),
             errors: t.breaker.dearness(now),
-            pressure: (1.0 + self.over(member, need) * v.tokens_used) / (free * free),
+            pressure: (1.0 + over) / (free * free),
             affinity: warm,
             pass: member.slots[slot].pass.max(turn),
         });
