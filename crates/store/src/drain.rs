@@ -5,7 +5,6 @@
 use crate::ledger::{Cutoffs, Ledger};
 use crate::sql::{Fault, Kind, Sql};
 use crate::store::{Point, Retention, Shared};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Rows of one transaction.
@@ -26,7 +25,7 @@ pub(crate) fn run(shared: &Shared, mut db: Option<Box<dyn Sql>>) {
     let mut backoff = BACKOFF_MIN;
     let mut prune_at_unix_ms = 0;
     loop {
-        let stop = shared.stop.load(Ordering::Acquire);
+        let stop = shared.stopping();
         let done = match &mut db {
             None => shared.connect().map(|opened| {
                 ledger = Ledger::default();
@@ -41,7 +40,6 @@ pub(crate) fn run(shared: &Shared, mut db: Option<Box<dyn Sql>>) {
                 backoff = BACKOFF_MIN;
                 shared.progress.sleep(PACE, || shared.log.rows() >= ROWS as u64 || shared.stopping());
             }
-            // The intake ends first, so nothing can come any more.
             Ok(Step::Idle) if stop => return,
             Ok(Step::Idle) => {
                 shared.progress.sleep(PRUNE_EVERY, || shared.log.rows() > 0 || shared.stopping());

@@ -28,6 +28,8 @@ pub(crate) struct Intake {
     dirty: AtomicBool,
     /// Rows wait here: those that come now wait behind them.
     behind: AtomicBool,
+    /// Nobody has anything to record any more.
+    pub stop: AtomicBool,
 }
 
 #[derive(Default)]
@@ -128,7 +130,7 @@ pub(crate) fn run(shared: &Shared) {
 /// Waits until there is something, and then a little for more to come with it, or for a disk that failed to mend.
 fn wait(shared: &Shared, failed: bool) -> bool {
     let intake = &shared.intake;
-    let stop = || shared.stop.load(Ordering::Acquire);
+    let stop = || intake.stop.load(Ordering::Acquire);
     let idle = |_: &mut Waiting| !intake.dirty.load(Ordering::Acquire) && !stop();
     let waiting = intake.wake.wait_while(intake.lock(), idle).unwrap_or_else(PoisonError::into_inner);
     let few = |_: &mut Waiting| (failed || shared.log.coming().1 < BATCH_BYTES) && !stop();

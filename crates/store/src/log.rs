@@ -119,6 +119,12 @@ enum Change {
     Settled(u64, u64),
 }
 
+impl Change {
+    fn is_of(&self, hold: u64) -> bool {
+        matches!(self, Self::Closed(of) | Self::Settled(of, _) if *of == hold)
+    }
+}
+
 /// The log. All methods may be called from any thread.
 pub struct Log {
     disk: Box<dyn Disk>,
@@ -173,6 +179,12 @@ impl Log {
     /// Bytes kept free of new reservations and of new requests, for the rows of those that are in flight.
     fn margin(&self) -> u64 {
         self.capacity / 8
+    }
+
+    /// Bytes kept free of rows as well, for what gives space back: a reservation that is carried on, or a full ring
+    /// could not let go of it.
+    fn spare(&self) -> u64 {
+        self.capacity / 32
     }
 
     fn place(&self, at: u64) -> (u64, u64) {
@@ -336,6 +348,12 @@ impl Ring {
     /// The position behind all that was taken.
     fn end(&self) -> u64 {
         self.head + self.under_way + self.frames.len() as u64
+    }
+
+    /// A reservation that stands further behind the head than this.
+    fn stale(&self, behind: u64) -> Option<u64> {
+        let old = self.head.saturating_sub(behind);
+        self.open.iter().find(|(_, hold)| hold.at < old).map(|(hold, _)| *hold)
     }
 
     /// Follows what is written.

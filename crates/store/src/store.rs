@@ -148,6 +148,7 @@ pub(crate) struct Shared {
     pub log: Log,
     pub intake: Intake,
     pub progress: Progress,
+    /// Nothing comes into the log any more.
     pub stop: AtomicBool,
     pub clock: Clock,
     pub retention: Retention,
@@ -263,10 +264,7 @@ impl Store {
     pub(crate) fn open_with(options: Options, open: Box<Open>) -> Result<(Self, Recovery), OpenError> {
         let at = |error| OpenError::Log { path: options.log.clone(), error };
         let (log, found) = Log::open(&options.log, options.log_bytes).map_err(at)?;
-        for row in &found.unknown {
-            log.row(row, usize::MAX).map_err(at)?;
-        }
-        log.write_out().map_err(at)?;
+        log.close(&found.unknown).map_err(at)?;
         log.sync().map_err(at)?;
         let shared = Arc::new(Shared {
             log,
@@ -472,10 +470,12 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
         self.desk = None;
         // In the order of the rows' way: what one thread writes the next must still see.
-        for thread in self.threads.drain(..) {
+        for (thread, stop) in
+            self.threads.drain(..).zip([&self.shared.intake.stop, &self.shared.stop, &self.shared.stop])
+        {
+            stop.store(true, Ordering::Release);
             self.shared.intake.wake();
             self.shared.progress.tell();
             // A thread that panicked has said so; there is nobody else to tell.

@@ -16,7 +16,10 @@ struct Inner {
     loose: Mutex<Vec<(u64, Vec<u8>)>>,
     no_writes: AtomicBool,
     no_flushes: AtomicBool,
+    /// What goes on elsewhere during the next write.
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Memory {
     fn of(bytes: Vec<u8>) -> Self {
@@ -68,6 +71,10 @@ impl Disk for Memory {
         Ok(())
     }
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let meanwhile = if bytes.is_empty() { None } else { self.0.meanwhile.lock().unwrap().take() };
+        if let Some(work) = meanwhile {
+            work();
+        }
         if self.0.no_writes.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -198,6 +205,25 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
 }
 
 #[test]
+fn a_ring_that_rows_filled_lets_go_of_an_old_reservation() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let text: Arc<str> = "y".repeat(200).into();
+    let hold = log.reserve(Reservation { client: text.clone(), team: text, ..reservation(1, 77) }).unwrap();
+    // To the last byte that they get.
+    let small = Record { id: "x".into(), ..Record::default() };
+    while log.row(&record(1, vec![]), usize::MAX).or_else(|_| log.row(&small, usize::MAX)).is_ok() {}
+    log.write_out().unwrap();
+    log.settle(hold, 5).expect("money that comes back has room");
+    let full = disk.after_kill().reopen();
+    full.0.close(&full.1.unknown).expect("a process can begin with it");
+    let batch = log.read(usize::MAX).unwrap();
+    log.applied(batch.next, batch.rows.len() as u64).unwrap();
+    log.sync().unwrap();
+    assert!(log.has_room(), "{:?}", log.fill());
+    assert_eq!(disk.after_kill().reopen().1.unknown[0].used.cost_nano_usd, Some(5));
+}
+
+#[test]
 fn space_is_used_again_only_after_the_tail_is_flushed() {
     let (_disk, log) = Memory::fresh(64 * KIB);
     let rows: Vec<Entry> = (0..10_000).map(|n| row(n, vec![])).collect();
@@ -244,6 +270,65 @@ fn a_reservation_is_not_carried_on_without_the_cost_that_it_settled_at() {
     settle().unwrap();
     let found = disk.after_kill().reopen().1;
     assert_eq!(found.unknown[0].used.cost_nano_usd, Some(5));
+}
+
+#[test]
+fn what_ends_while_its_reservation_is_carried_on_stays_ended() {
+    // Before the reservation is looked at for the first time, and while it is written.
+    for early in [true, false] {
+        for closed in [true, false] {
+            let (disk, log) = Memory::fresh(64 * KIB);
+            let log = Arc::new(log);
+            let hold = log.reserve(reservation(1_000_000, 77)).unwrap();
+            while log.head() < 32 * KIB {
+                append(&log, &[row(log.head(), vec![])]).1.unwrap();
+            }
+            let batch = log.read(usize::MAX).unwrap();
+            log.row(&record(3, vec![]), 9).unwrap();
+            let other = log.clone();
+            let ends = move || {
+                if closed {
+                    other.row(&record(1_000_000, vec![hold]), 9).map(drop).unwrap();
+                } else {
+                    other.settle(hold, 5).unwrap();
+                }
+            };
+            if early {
+                ends();
+            } else {
+                *disk.0.meanwhile.lock().unwrap() = Some(Box::new(ends));
+            }
+            log.applied(batch.next, batch.rows.len() as u64).unwrap();
+            log.write_out().unwrap();
+            log.sync().unwrap();
+            let unknown = disk.after_kill().reopen().1.unknown;
+            let costs: Vec<_> = unknown.iter().map(|r| r.used.cost_nano_usd).collect();
+            assert_eq!(costs, if closed { vec![] } else { vec![Some(5)] }, "early: {early}");
+            assert!(closed || log.ring().tail() > 32 * KIB - 500, "it was carried on");
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_during_a_write_has_its_place_behind_it() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let log = Arc::new(log);
+    let held = log.reserve(reservation(1_000_000, 77)).unwrap();
+    // As full as it gets, but for a little: then the old reservation is carried on, and more is taken meanwhile.
+    while log.fill().bytes + KIB <= 64 * KIB {
+        log.row(&record(100, vec![]), usize::MAX).map(drop).or_else(|_| log.settle(held, 5)).unwrap();
+    }
+    log.write_out().unwrap();
+    let other = log.clone();
+    let more = move || while other.settle(held, 5).is_ok() {};
+    *disk.0.meanwhile.lock().unwrap() = Some(Box::new(more));
+    // Nothing is freed by it.
+    let _ = log.applied(0, 0);
+    log.write_out().unwrap();
+    assert!(log.fill().bytes <= 64 * KIB, "{:?}", log.fill());
+    let (_, found) = disk.after_kill().reopen();
+    assert_eq!((found.damaged_bytes, &found.unknown[0].holds[..]), (0, &[held][..]));
+    assert_eq!(found.rows, log.fill().rows, "nothing is written over");
 }
 
 #[test]

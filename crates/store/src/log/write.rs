@@ -26,7 +26,7 @@ impl Log {
             return Err(LogError::NotFlushed(trouble.clone()));
         }
         let mut hold = 0;
-        self.write(&mut self.pen(), self.margin(), |frames, at| {
+        self.write(&mut self.pen(), self.margin(), |_, frames, at| {
             hold = at + 1;
             codec::put_frame(frames, |out| codec::put_reserve(out, hold, &reservation));
             move |ring: &mut Ring| {
@@ -43,24 +43,35 @@ impl Log {
         if ring.coming_rows >= rows_max {
             return Err(self.full(&ring));
         }
-        self.take(&mut ring, |out| codec::put_row(out, row))?;
+        self.take_row(&mut ring, row, self.spare())?;
+        Ok(ring.frames.len())
+    }
+
+    /// Writes the rows of requests that the last process left open, also if no others have room.
+    pub(crate) fn close(&self, unknown: &[Record]) -> Result<(), LogError> {
+        unknown.iter().try_for_each(|row| self.take_row(&mut self.ring(), row, 0))?;
+        self.write_out()
+    }
+
+    fn take_row(&self, ring: &mut Ring, row: &Record, spare: u64) -> Result<(), LogError> {
+        self.take(ring, spare, |out| codec::put_row(out, row))?;
         ring.coming_rows += 1;
         ring.coming.push(Change::Row);
         ring.coming.extend(row.holds.iter().map(|hold| Change::Closed(*hold)));
-        Ok(ring.frames.len())
+        Ok(())
     }
 
     /// Takes the cost of an attempt, to be written with what is written next.
     pub(crate) fn settle(&self, hold: u64, cost_nano_usd: u64) -> Result<(), LogError> {
         let mut ring = self.ring();
-        self.take(&mut ring, |out| codec::put_settle(out, hold, cost_nano_usd))?;
+        self.take(&mut ring, 0, |out| codec::put_settle(out, hold, cost_nano_usd))?;
         ring.coming.push(Change::Settled(hold, cost_nano_usd));
         Ok(())
     }
 
     /// Writes what was taken.
     pub(crate) fn write_out(&self) -> Result<(), LogError> {
-        self.write(&mut self.pen(), 0, |_, _| |_: &mut Ring| {})
+        self.write(&mut self.pen(), 0, |_, _, _| |_: &mut Ring| {})
     }
 
     /// Rows that are taken and not written, and bytes that nobody writes yet.
@@ -73,11 +84,11 @@ impl Log {
         LogError::Full { used: ring.end() - ring.tail_flushed, capacity: self.capacity }
     }
 
-    /// Takes one frame, if the ring has room for it.
-    fn take(&self, ring: &mut Ring, entry: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
+    /// Takes one frame, if the ring has room for it and so many bytes more.
+    fn take(&self, ring: &mut Ring, spare: u64, entry: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
         let before = ring.frames.len();
         codec::put_frame(&mut ring.frames, entry);
-        if ring.end() - ring.tail_flushed > self.capacity {
+        if ring.end() - ring.tail_flushed + spare > self.capacity {
             ring.frames.truncate(before);
             return Err(self.full(ring));
         }
@@ -91,21 +102,22 @@ impl Log {
         &self,
         pen: &mut Pen,
         margin: u64,
-        last: impl FnOnce(&mut Vec<u8>, u64) -> Then,
+        last: impl FnOnce(&Ring, &mut Vec<u8>, u64) -> Then,
     ) -> Result<(), LogError> {
-        let (head, tail, coming, rows) = {
+        let (head, taken, fits, then, coming, rows) = {
             let mut ring = self.ring();
             std::mem::swap(&mut pen.frames, &mut ring.frames);
+            let taken = pen.frames.len();
+            let then = last(&ring, &mut pen.frames, ring.head + taken as u64);
+            let used = ring.head + pen.frames.len() as u64 - ring.tail_flushed;
+            let fits = pen.frames.len() == taken || used + margin <= self.capacity;
+            if !fits {
+                pen.frames.truncate(taken);
+            }
+            // The last too: what is taken from here on has its place behind it.
             ring.under_way = pen.frames.len() as u64;
-            (ring.head, ring.tail_flushed, std::mem::take(&mut ring.coming), ring.coming_rows)
+            (ring.head, taken, fits, then, std::mem::take(&mut ring.coming), ring.coming_rows)
         };
-        let taken = pen.frames.len();
-        let then = last(&mut pen.frames, head + taken as u64);
-        let used = head + pen.frames.len() as u64 - tail;
-        let fits = pen.frames.len() == taken || used + margin <= self.capacity;
-        if !fits {
-            pen.frames.truncate(taken);
-        }
         codec::seal(&mut pen.frames, self.id, head);
         let written = self.write_at(&pen.frames, head);
         let mut ring = self.ring();
@@ -135,29 +147,21 @@ impl Log {
 
     /// Writes reservations that are old in the ring again at its head.
     pub(super) fn carry(&self) -> Result<(), LogError> {
-        let stale = |ring: &Ring| {
-            let old = ring.head.saturating_sub(self.capacity / 4);
-            ring.open
-                .iter()
-                .find(|(_, hold)| hold.at < old)
-                .map(|(hold, of)| (*hold, of.reservation.clone(), of.settled_nano_usd))
-        };
-        if stale(&self.ring()).is_none() {
-            return Ok(());
-        }
-        let mut pen = self.pen();
-        // First what was taken: it may close some of them, or say what they cost.
-        self.write(&mut pen, 0, |_, _| |_: &mut Ring| {})?;
         loop {
-            let Some((hold, reservation, settled)) = stale(&self.ring()) else { return Ok(()) };
-            self.write(&mut pen, 0, |frames, at| {
-                codec::put_frame(frames, |out| codec::put_reserve(out, hold, &reservation));
-                // In one write: without its cost it would be charged as reserved.
-                if let Some(cost) = settled {
-                    codec::put_frame(frames, |out| codec::put_settle(out, hold, cost));
+            let Some(hold) = self.ring().stale(self.capacity / 4) else { return Ok(()) };
+            self.write(&mut self.pen(), 0, |ring, frames, at| {
+                // What is written before it may close it or say what it cost. Then it is looked at again.
+                let open = ring.open.get(&hold).filter(|_| !ring.coming.iter().any(|c| c.is_of(hold)));
+                if let Some(open) = open {
+                    codec::put_frame(frames, |out| codec::put_reserve(out, hold, &open.reservation));
+                    // In one write: without its cost it would be charged as reserved.
+                    if let Some(cost) = open.settled_nano_usd {
+                        codec::put_frame(frames, |out| codec::put_settle(out, hold, cost));
+                    }
                 }
+                let carried = open.is_some();
                 move |ring: &mut Ring| {
-                    if let Some(open) = ring.open.get_mut(&hold) {
+                    if let Some(open) = ring.open.get_mut(&hold).filter(|_| carried) {
                         open.at = at;
                     }
                 }

@@ -65,3 +65,15 @@ fn a_password_in_a_connection_string_is_never_shown() {
         assert!(!format!("{target:?} {fault:?} {fault}").contains("hunter2"));
     }
 }
+
+#[test]
+fn what_was_recorded_last_is_in_the_database_when_the_store_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = || Target::Sqlite(folder.path().join("ledger.db"));
+    let options = || Options::new(target(), folder.path().join("ledger.log"), Arc::new(|| 0));
+    for n in 1..=20 {
+        let (store, found) = Store::open(Options { log_bytes: 1 << 20, ..options() }).unwrap();
+        assert_eq!(found.rows, 0, "the one before left nothing behind");
+        assert!(store.record(&Record { id: format!("req-{n}").into(), ..Record::default() }));
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 on_both! {
     rows_come_back_as_they_were_and_only_to_their_client
+    odd_rows_by_the_thousand_come_back_as_they_were
     a_row_that_comes_twice_counts_once
     a_log_that_is_read_again_counts_once
     sums_of_hours_and_days_go_on_over_a_restart_at_the_turn_of_a_month
@@ -48,6 +49,31 @@ fn rows_come_back_as_they_were_and_only_to_their_client(place: &Place) {
     assert_eq!(found("ck-0", "gen-1"), None, "it is somebody else's");
     let want = Record { model: unpriced.model.replace('\0', ""), ..unpriced };
     assert_eq!(found("ck-0", "req-3"), Some(want));
+}
+
+fn odd_rows_by_the_thousand_come_back_as_they_were(place: &Place) {
+    // What arrays and quotes are made of, and a batch and a half of them, with and without what may be missing.
+    const ODD: [&str; 6] = ["", "NULL", "{a,\"b\"}", "\\", "a\u{1}\n\t'\u{10ffff}", "\u{fffd}日本\u{202e}"];
+    let odd = |n: u64| {
+        let text = ODD[usize::try_from(n).unwrap() % ODD.len()];
+        let even = n.is_multiple_of(2);
+        Record {
+            generation: even.then(|| text.into()),
+            model: text.into(),
+            tags: if even { vec![] } else { vec![text.into(), "b".into()] },
+            first_output_ns: even.then_some(n * 1000),
+            used: Used { cost_nano_usd: (n % 3 > 0).then_some(n), ..request(n, NOON).used },
+            ..request(n, NOON)
+        }
+    };
+    let (store, _) = place.open();
+    record_all(&store, (0..6000).map(odd));
+    for n in (0..12).chain(3990..4010).chain(5994..6000) {
+        let found = ask(store.generation(&format!("ck-{}", n % 3), &format!("req-{n}"))).expect("an answer");
+        assert_eq!(found, Some(odd(n)));
+    }
+    let all = &total(&store, &[])[0];
+    assert_eq!((all.requests, all.cost_unknown), (6000, 2000));
 }
 
 fn a_row_that_comes_twice_counts_once(place: &Place) {
