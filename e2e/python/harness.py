@@ -39,7 +39,7 @@ def clean_env(**extra: str) -> dict[str, str]:
 class Process:
     """A child that prints its addresses as the first line of its output, as JSON."""
 
-    def __init__(self, *argv: str, env: dict[str, str] | None = None, ends_at_file_limits: bool = True):
+    def __init__(self, *argv: str, env: dict[str, str] | None = None, ends_at_file_limits: bool = True, errors=None):
         self.errors = tempfile.TemporaryFile()
         self.stopped = False
         # Python ignores the signal of a file that would grow too large; what it starts does so only on demand.
@@ -47,7 +47,7 @@ class Process:
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=errors or self.errors,
             env=env or clean_env(),
             restore_signals=ends_at_file_limits,
         )
@@ -134,6 +134,7 @@ class Gateway(Process):
         scheme: str = "http",
         trusts: Path | None = None,
         ends_at_file_limits: bool = True,
+        errors=None,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "keymux.toml"
@@ -153,6 +154,7 @@ class Gateway(Process):
             "--print-addr",
             env=clean_env(**(env or {})),
             ends_at_file_limits=ends_at_file_limits,
+            errors=errors,
         )
         self.address = split(self.addresses["listen"])
         self.admin_address = split(self.addresses["admin"])

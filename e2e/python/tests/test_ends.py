@@ -1,6 +1,7 @@
 """How a request can end other than well: time-outs, callers who go away, streams that break, a gateway told to stop."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import anthropic
 import openai
 import pytest
 
+import crashes
 import harness
 import raw
 
@@ -348,3 +350,17 @@ def test_sighup_reloads_whole_or_not_at_all(world, workshop):
     reloaded(good + '\n[[route]]\nmodel = "sun"\ntiers = [["nobody:m"]]\n', lambda: "nobody" in front.log())
     assert "moon" in models() and "sun" not in models()
     reloaded(good, lambda: "moon" not in models())
+
+
+def test_a_gateway_whose_standard_error_nobody_takes_goes_on(workshop):
+    """The task that writes its lines also tells of events and keeps the calendar that budgets are reset by."""
+    read, write = os.pipe()
+    os.close(read)
+    refusal = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
+    upstream = workshop.upstream(raw.always(raw.response_bytes(refusal, status="401 Unauthorized")))
+    config = harness.SERVER + harness.provider("lab", f"{upstream.url}/v1", n=2) + "[log]\nrequests = true\n"
+    with os.fdopen(write, "wb") as errors:
+        front = workshop.gateway(config, errors=errors)
+    with sdk(front) as client, pytest.raises(openai.APIStatusError):
+        client.chat.completions.create(model="lab:m", messages=ASK)
+    assert len(crashes.happened(front, "key benched", 2)) == 2

@@ -155,7 +155,7 @@ impl Bill {
         if let (true, Some(store), Some(hold), Some(cost)) =
             (held, gateway.store.as_ref(), record.holds.last(), used.cost_nano_usd)
         {
-            // What comes back here others may spend at once, so it is written first: the row itself may be lost with
+            // What comes back here others may spend at once, so the log has it first: the row itself may be lost with
             // the process, and the attempt would then be charged as it was reserved. A log that cannot be written
             // lets nobody else reserve either.
             store.settle(*hold, cost);

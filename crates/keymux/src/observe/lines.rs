@@ -26,17 +26,20 @@ pub(super) fn init(format: LogFormat, color: bool) {
     let _ = FORMAT.set((format, color));
 }
 
-/// Standard error, for all other lines.
+/// Standard error, for all other lines. It never fails: `tracing` would complain there too, and a complaint that
+/// cannot be written is a panic.
 pub(super) struct Out;
 
 impl io::Write for Out {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        flush();
-        io::stderr().write(line)
+        let mut gathered = GATHERED.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.extend_from_slice(line);
+        write(&mut gathered);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 
@@ -47,7 +50,7 @@ pub fn flush() {
 
 fn write(gathered: &mut Vec<u8>) {
     if !gathered.is_empty() {
-        // Whoever closed standard error wants no lines.
+        // Whoever closed standard error, or has no room for it, gets no lines.
         let _ = io::stderr().write_all(gathered);
         gathered.clear();
     }
