@@ -17,6 +17,9 @@ pub(crate) const HEAD: usize = 16;
 pub(crate) const TEXT_MAX: usize = 255;
 /// The most tags of a record, and the most holds that it closes.
 pub(crate) const LIST_MAX: usize = 64;
+/// The most tokens or nano-dollars of one row, far beyond what any answer takes: what a provider says may be anything,
+/// and sums over a million such rows must still be numbers to a database.
+const AMOUNT_MAX: u64 = 1 << 43;
 /// No entry is longer: ten texts, the tags and the numbers of a record.
 pub(crate) const ENTRY_MAX: usize = 32 * 1024;
 
@@ -280,16 +283,20 @@ impl<'a> Fields<'a> {
         })
     }
 
+    fn amount(&mut self) -> Option<u64> {
+        self.number().map(|n| n.min(AMOUNT_MAX))
+    }
+
     fn used(&mut self) -> Option<Used> {
         Some(Used {
-            input_tokens: self.number()?,
-            cached_input_tokens: self.number()?,
-            cache_write_tokens: self.number()?,
-            input_audio_tokens: self.number()?,
-            output_tokens: self.number()?,
-            reasoning_tokens: self.number()?,
-            output_audio_tokens: self.number()?,
-            cost_nano_usd: self.option()?,
+            input_tokens: self.amount()?,
+            cached_input_tokens: self.amount()?,
+            cache_write_tokens: self.amount()?,
+            input_audio_tokens: self.amount()?,
+            output_tokens: self.amount()?,
+            reasoning_tokens: self.amount()?,
+            output_audio_tokens: self.amount()?,
+            cost_nano_usd: self.option()?.map(|cost| cost.min(AMOUNT_MAX)),
             cost_source: CostSource::from_code(u64::from(self.byte()?))?,
             estimated: self.byte()? == 1,
         })

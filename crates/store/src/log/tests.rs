@@ -464,6 +464,8 @@ enum Step {
     Write,
     Apply(usize),
     Sync,
+    /// From here on the disk takes no writes, or takes them again.
+    Refuse(bool),
     Kill,
     PowerLoss(u64),
 }
@@ -476,6 +478,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Write),
         3 => (1usize..20).prop_map(Step::Apply),
         3 => Just(Step::Sync),
+        2 => any::<bool>().prop_map(Step::Refuse),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(Step::PowerLoss),
     ]
@@ -548,7 +551,12 @@ proptest! {
                         model.coming.push(Coming::Row(format!("req-{next}"), hold));
                     }
                 }
-                Step::Write => log.write_out().unwrap(),
+                Step::Write => {
+                    let written = log.write_out();
+                    prop_assert!(written.is_ok() || disk.0.no_writes.load(Ordering::Relaxed));
+                    prop_assert!(written.is_err() || log.coming() == (0, 0));
+                }
+                Step::Refuse(writes) => disk.0.no_writes.store(writes, Ordering::Relaxed),
                 Step::Apply(n) => {
                     let batch = log.read(n).unwrap();
                     prop_assert!(gaps || batch.damaged_bytes == 0);
@@ -558,8 +566,11 @@ proptest! {
                     model.rows.drain(..batch.rows.len());
                 }
                 Step::Sync => {
-                    log.sync().unwrap();
-                    flushed = model.clone();
+                    let synced = log.sync();
+                    prop_assert!(synced.is_ok() || disk.0.no_writes.load(Ordering::Relaxed));
+                    if synced.is_ok() {
+                        flushed = model.clone();
+                    }
                 }
                 Step::Kill => {
                     disk = disk.after_kill();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 on_both! {
     rows_come_back_as_they_were_and_only_to_their_client
     odd_rows_by_the_thousand_come_back_as_they_were
+    amounts_that_no_provider_can_mean_hold_up_no_row
     a_row_that_comes_twice_counts_once
     a_log_that_is_read_again_counts_once
     sums_of_hours_and_days_go_on_over_a_restart_at_the_turn_of_a_month
@@ -62,7 +63,7 @@ fn odd_rows_by_the_thousand_come_back_as_they_were(place: &Place) {
             model: text.into(),
             tags: if even { vec![] } else { vec![text.into(), "b".into()] },
             first_output_ns: even.then_some(n * 1000),
-            used: Used { cost_nano_usd: (n % 3 > 0).then_some(n), ..request(n, NOON).used },
+            used: Used { cost_nano_usd: (!n.is_multiple_of(3)).then_some(n), ..request(n, NOON).used },
             ..request(n, NOON)
         }
     };
@@ -74,6 +75,18 @@ fn odd_rows_by_the_thousand_come_back_as_they_were(place: &Place) {
     }
     let all = &total(&store, &[])[0];
     assert_eq!((all.requests, all.cost_unknown), (6000, 2000));
+}
+
+fn amounts_that_no_provider_can_mean_hold_up_no_row(place: &Place) {
+    let (store, _) = place.open();
+    for n in 0..3 {
+        let used = Used { input_tokens: u64::MAX, cost_nano_usd: Some(u64::MAX), ..Used::default() };
+        assert!(store.record(&Record { used, queue_ns: u64::MAX, ..request(n * 6, NOON) }));
+        let drained = store.wait_until(LONG, |h| h.away.is_some() || h.buffered == 0 && h.fill.rows == 0);
+        assert!(drained && store.health().away.is_none(), "{:?}", store.health());
+    }
+    assert_eq!(total(&store, &[])[0].requests, 3);
+    assert_eq!(ask(store.spend(None)).expect("an answer").len(), 2);
 }
 
 fn a_row_that_comes_twice_counts_once(place: &Place) {
