@@ -97,6 +97,45 @@ fn nobody_outlives_a_deadline_and_all_hear_a_true_time() {
     w.conserved();
 }
 
+/// Whoever polls late, as a server that is busy does, ends the wait all the same.
+#[test]
+fn a_deadline_that_passed_between_polls_ends_the_wait_at_the_next() {
+    let mut w = World::new(fleet(1, &[slots(1)]));
+    let lease = w.go();
+    let (ticket, _) = w.wait(3.0);
+    w.pass(3.001);
+    let told = w.poll();
+    assert!(told.len() == 1 && told[0].ticket == ticket, "{told:?}");
+    assert!(matches!(told[0].decision, Decision::Refuse(_)), "{told:?}");
+    w.ok(lease);
+    w.conserved();
+}
+
+/// One that fits to the nanosecond is let wait, and goes in time; a millisecond less is too little.
+#[test]
+fn a_forecast_that_just_meets_the_deadline_is_believed() {
+    for (less, waits) in [(0, true), (MS, false)] {
+        let mut w = one_a_second();
+        w.wait(60.0);
+        let (ticket, forecast) = w.wait(60.0);
+        w.policy.cancel(w.now(), ticket);
+        let ask = Ask { deadline_mono_ns: forecast - less, ..w.ask(0.0) };
+        match w.submit(ask) {
+            Decision::Wait { ticket, .. } => {
+                assert!(waits);
+                let mut woken = w.until_woken();
+                if woken[0].ticket != ticket {
+                    woken = w.until_woken();
+                }
+                assert!(woken[0].ticket == ticket && w.ns <= forecast, "{woken:?}");
+                assert!(matches!(woken[0].decision, Decision::Go(_)), "{woken:?}");
+            }
+            Decision::Refuse(_) => assert!(!waits),
+            other @ Decision::Go(_) => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_burst_on_a_cold_slot_is_served_and_experience_refuses_what_is_hopeless() {
     // One call at a time, of 50 ms each; all of a burst of ten fit into two seconds.
