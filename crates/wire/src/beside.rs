@@ -72,6 +72,9 @@ impl Beside {
         if matches!(kind, "function" | "custom") {
             return;
         }
+        if let ("namespace", Some(tools)) = (kind, one["tools"].as_array()) {
+            return tools.iter().for_each(|tool| self.add(tool, name, harmless));
+        }
         let before = self.models.len();
         self.named(one);
         let names_one = self.models.len() > before;
@@ -138,6 +141,12 @@ mod tests {
             ),
             (r#"{"plugins":[{"id":"web","model":"dear"}]}"#, &["dear"], &[]),
             (r#"{"plugins":[{}]}"#, &[], &[""]),
+            (
+                r#"{"tools":[{"type":"namespace","tools":[{"type":"function","x":{"model":"y"}},{"type":"advisor_1"}]}]}"#,
+                &[],
+                &["advisor_1"],
+            ),
+            (r#"{"tools":[{"type":"namespace"}]}"#, &[], &["namespace"]),
         ] {
             let strings = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
             assert_eq!(of(body), (strings(models), strings(choosers)), "{body}");

@@ -163,7 +163,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     inner
                 }
                 (Place::Tools, "type") => Place::ToolType,
-                (Place::Tools | Place::Tool, _) => Place::Tool,
+                // Of a namespace.
+                (Place::Tools, "tools") => Place::Tools,
+                // What a model gave to a tool is text, as a tool's schema is.
+                (Place::Tools | Place::Tool, _) | (Place::Elsewhere, "input") => Place::Tool,
                 (Place::Fallbacks, "model") => Place::Model,
                 (Place::Fallbacks, _) => Place::Fallbacks,
                 (_, "type") => Place::Type,
@@ -233,11 +236,27 @@ pub fn is_field(name: &str) -> bool {
 /// A value that asks for none of it.
 fn costs_nothing_more(name: &str, given: &Value) -> bool {
     let clears = |edit: &Value| edit["type"].as_str().is_some_and(|kind| kind.starts_with("clear_"));
+    if given.as_array().is_some_and(Vec::is_empty) {
+        return true;
+    }
     match name {
+        "plugins" => given.as_array().is_some_and(|plugins| plugins.iter().all(is_free)),
         "context_management" => given["edits"].as_array().is_some_and(|edits| edits.iter().all(clears)),
         "inference_geo" => given == "global",
         _ => *given == Value::Bool(false),
     }
+}
+
+/// A plug-in of `OpenRouter`'s that is switched off, mends or shortens text, or reads files without a fee.
+fn is_free(plugin: &Value) -> bool {
+    let free = match plugin["id"].as_str() {
+        Some("response-healing" | "context-compression") => true,
+        Some("file-parser") => {
+            matches!(plugin["pdf"]["engine"].as_str(), Some("native" | "pdf-text" | "cloudflare-ai"))
+        }
+        _ => false,
+    };
+    free || plugin["enabled"] == false
 }
 
 /// A field of the body itself. `None`: its value was read.
@@ -296,8 +315,11 @@ impl Charges {
 
     /// A tool: one that the client runs costs nothing but its tokens; one that the provider runs fetches what it likes.
     fn tool(&mut self, name: &str) {
-        let own = matches!(name, "function" | "custom" | "local_shell" | "apply_patch")
-            || ["bash_", "text_editor_", "computer_", "memory_"].iter().any(|start| name.starts_with(start));
+        let own =
+            matches!(name, "function" | "custom" | "namespace" | "local_shell" | "apply_patch" | "computer")
+                || ["bash_", "text_editor_", "computer_", "memory_"]
+                    .iter()
+                    .any(|start| name.starts_with(start));
         if !own {
             self.unbounded.push(name.to_owned());
         }
@@ -331,6 +353,15 @@ mod tests {
             {"type":"bash_20250124"}],"plugins":null,"best_of":null,"max_tokens":5,"enable_search":false,
             "inference_geo":"global","context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}}"#;
         assert_eq!(of(body), Charges::default());
+        for body in [
+            r#"{"plugins":[],"mcp_servers":[],"context_management":[]}"#,
+            r#"{"plugins":[{"id":"web","enabled":false},{"id":"response-healing"},{"id":"context-compression"}]}"#,
+            r#"{"plugins":[{"id":"file-parser","pdf":{"engine":"pdf-text"}}]}"#,
+            r#"{"tools":[{"type":"computer"},{"type":"namespace","name":"n","tools":[{"type":"function"}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"tool_use","input":{"type":"file","file_id":"x"}}]}]}"#,
+        ] {
+            assert_eq!(of(body), Charges::default(), "{body}");
+        }
         assert_eq!(read(b"{\"a\":1} x"), None);
         assert_eq!(read(b"nothing"), None);
     }
@@ -339,7 +370,12 @@ mod tests {
     fn what_nothing_bounds_is_named_however_it_is_written() {
         for (body, name) in [
             (r#"{"plugins":[{"id":"web"}]}"#, "plugins"),
-            (r#"{"pl\u0075gins":[]}"#, "plugins"),
+            (r#"{"pl\u0075gins":[{}]}"#, "plugins"),
+            (r#"{"plugins":[{"id":"response-healing"},{"id":"file-parser"}]}"#, "plugins"),
+            (r#"{"plugins":[{"id":"file-parser","pdf":{"engine":"mistral-ocr"}}]}"#, "plugins"),
+            (r#"{"plugins":[{"id":"web","enabled":"false"}]}"#, "plugins"),
+            (r#"{"plugins":[{"id":"web"}],"plugins":[]}"#, "plugins"),
+            (r#"{"tools":[{"type":"namespace","tools":[{"type":"web_search"}]}]}"#, "web_search"),
             (r#"{"tools":[{"type":"web_search_20250305","max_uses":1}]}"#, "web_search_20250305"),
             (r#"{"tools":[{"type":"function","t\u0079pe":"file_search"}]}"#, "file_search"),
             (r#"{"web_search_options":{}}"#, "web_search_options"),

@@ -78,7 +78,8 @@ impl<'a> Stored<'a> {
         let has =
             |part: &RawSpan<'_>, word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
         let words: &[&str] = match head.kind {
-            BodyKind::Messages => &["code_execution"],
+            // Searches run code on what they find.
+            BodyKind::Messages => &["code_execution", "web_search_", "web_fetch_"],
             BodyKind::Responses => &["code_interpreter", "shell", "image_generation"],
             _ => return false,
         };

@@ -180,7 +180,7 @@ def test_each_text_of_a_list_is_paid_for(workshop):
     assert cap == int(capped.get("x-keymux-max-tokens")) and 400 < cap < 500
 
 
-NAMES = ["m:online", "m@preset/any", "@preset/any", "openrouter/fusion", "openai/gpt-4o-search-preview", "perplexity/sonar"]
+NAMES = ["m:online", "m:online:nitro", "m@preset/any", "@preset/any", "openrouter/fusion", "openrouter/fusion:floor", "openai/gpt-4o-search-preview", "perplexity/sonar"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -283,6 +283,19 @@ fn a_request_is_worth_the_dearest_of_all_that_may_answer_it() {
 }
 
 #[test]
+fn fallbacks_count_at_anthropic_and_its_models_do_not() {
+    let snapshot = snapshot(&PRICED.replace("\"openrouter\"", "\"anthropic\""));
+    let bound = |more: &str| {
+        let body = format!(r#"{{"model":"agg:cheap","max_tokens":1000{more},"messages":[]}}"#);
+        let bound = worth(&snapshot, Terms::default(), &body, u64::MAX).unwrap().bound_nano_usd.unwrap();
+        // All tokens have one price.
+        bound / (4_096 + 1_000 + body.len() as u64)
+    };
+    assert_eq!(bound(r#","fallbacks":[{"model":"dear"}]"#), 100_000);
+    assert_eq!(bound(r#","models":["dear"]"#), 1_000);
+}
+
+#[test]
 fn a_provider_that_chooses_is_told_the_prices_of_the_bound() {
     // The first that fits counts.
     let long = "[[price]]\nmodel = \"agg:long\"\ninput = 3\noutput = 2\n[[price]]";

@@ -131,7 +131,8 @@ impl Routed {
 
 /// Names at `OpenRouter` that ask for more than a model: a search of the web, somebody's preset, several models at once.
 fn does_more(model: &str) -> bool {
-    model.ends_with(":online") || model.contains("@preset") || model == "openrouter/fusion"
+    // Variants may follow each other.
+    [":online", "@preset", "openrouter/fusion"].iter().any(|part| model.contains(part))
 }
 
 /// Models that search of their own accord, which costs more than their tokens: not without a price for the request.
@@ -239,14 +240,16 @@ fn targets(
         (Destination::Adhoc { provider, model }, None) => found.push((*provider, model.clone())),
         (Destination::Route(_), None) => {}
     }
-    // `OpenRouter` may take these instead, whatever the target was.
+    // These may be taken instead, whatever the target was: `models` by `OpenRouter`, `fallbacks` by Anthropic too.
     let listed = head.models.as_ref().and_then(|m| serde_json::from_str::<Vec<String>>(m.raw).ok());
-    let others = listed.iter().flatten().chain(&charges.fallbacks);
-    let others: Vec<Arc<str>> = others.map(|name| name.as_str().into()).collect();
-    let mut aggregators: Vec<ProviderId> = found.iter().map(|(provider, _)| *provider).collect();
-    aggregators.retain(|id| snapshot.upstream(*id).is_some_and(|u| u.dialect == Dialect::OpenRouter));
-    for provider in aggregators {
-        found.extend(others.iter().map(|model| (provider, model.clone())));
+    let asked: Vec<ProviderId> = found.iter().map(|(provider, _)| *provider).collect();
+    for provider in asked {
+        let others = match snapshot.upstream(provider).map(|upstream| upstream.dialect) {
+            Some(Dialect::OpenRouter) => listed.as_deref().unwrap_or_default(),
+            Some(Dialect::Anthropic) => &[],
+            _ => continue,
+        };
+        found.extend(others.iter().chain(&charges.fallbacks).map(|name| (provider, name.as_str().into())));
     }
     found.sort_unstable();
     found.dedup();

@@ -183,6 +183,7 @@ fn what_was_made_is_read_where_the_provider_says_so_and_nowhere_else() {
 fn answers_are_read_for_what_was_made_only_where_something_may_be() {
     for (kind, body, may) in [
         (BodyKind::Messages, r#"{"model":"m","tools":[{"type":"code_execution_20250825"}]}"#, true),
+        (BodyKind::Messages, r#"{"model":"m","tools":[{"type":"web_search_20260209"}]}"#, true),
         (BodyKind::Messages, r#"{"model":"m","container":{"skills":[]}}"#, true),
         (BodyKind::Messages, r#"{"model":"m","tools":[{"name":"f","input_schema":{}}]}"#, false),
         (BodyKind::Responses, r#"{"model":"m","tools":[{"type":"code_interpreter"}]}"#, true),
