@@ -76,7 +76,7 @@ test('three limited keys carry what one would refuse, and no client error', asyn
 
 test("client keys are managed by OpenRouter's own calls", async () => {
   const priced = readFileSync(new URL('../specs/gateway.toml', import.meta.url), 'utf8')
-    .concat('\n[[price]]\nmodel = "*:*"\ninput = 1\noutput = 10\n');
+    .concat('\n[[price]]\nmodel = "*:*"\ninput = 3\noutput = 15\n');
   const own = await stack({ config: priced });
   const manage = sdk(own.url, ADMIN_TOKEN);
   const asked = { name: 'night shift', limit: 5, limitReset: 'daily' };

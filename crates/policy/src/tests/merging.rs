@@ -68,6 +68,31 @@ fn the_lower_level_less_all_that_is_in_flight() {
 }
 
 #[test]
+fn the_third_of_three_counts_what_is_in_flight_at_both_others() {
+    let apart = fleet(3, &[bucket(Dimension::Requests, 20.0, 1e-6)]);
+    let mut one = apart.clone();
+    one.accounts.truncate(1);
+    one.keys[1].account = AccountId(0);
+    one.keys[2].account = AccountId(0);
+    let mut w = World::new(apart);
+    let mut leases = go_to(&mut w, 0, 2);
+    leases.extend(go_to(&mut w, 1, 3));
+    let mut third = go_to(&mut w, 2, 10);
+    for lease in third.drain(..6) {
+        w.ok(lease);
+    }
+    // Six are used and four in flight at the third, which is what all have left: 14 less nine.
+    w.policy.reconfigure(w.now(), one);
+    assert!((w.levels()[0] - 5.0).abs() < 0.1, "{:?}", w.levels());
+    leases.append(&mut third);
+    for lease in leases {
+        w.ok(lease);
+    }
+    assert!((w.levels()[0] - 5.0).abs() < 0.1, "{:?}", w.levels());
+    w.conserved();
+}
+
+#[test]
 fn a_reservation_that_was_too_large_comes_back_to_the_one() {
     let (mut apart, mut one) = apart_and_one(&bucket(Dimension::TotalTokens, 10_000.0, 1e-6));
     for fleet in [&mut apart, &mut one] {
