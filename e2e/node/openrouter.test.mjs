@@ -74,10 +74,12 @@ test('three limited keys carry what one would refuse, and no client error', asyn
   }
 });
 
-test("client keys are managed by OpenRouter's own calls", async () => {
+test("client keys are managed by OpenRouter's own calls", async (t) => {
   const priced = readFileSync(new URL('../specs/gateway.toml', import.meta.url), 'utf8')
     .concat('\n[[price]]\nmodel = "*:*"\ninput = 3\noutput = 15\n');
   const own = await stack({ config: priced });
+  // Whatever fails here: a gateway that is left behind keeps the whole run waiting.
+  t.after(() => own.stop());
   const manage = sdk(own.url, ADMIN_TOKEN);
   const asked = { name: 'night shift', limit: 5, limitReset: 'daily' };
   const made = await manage.apiKeys.create({ requestBody: asked });
@@ -106,7 +108,6 @@ test("client keys are managed by OpenRouter's own calls", async () => {
   await assert.rejects(manage.apiKeys.get({ hash }), (e) => e.statusCode === 404);
   // A client key manages nothing.
   await assert.rejects(theirs.apiKeys.list({}), (e) => e.statusCode === 401);
-  await own.stop();
 });
 
 /** A row is in the ledger a moment after its answer. */
