@@ -73,9 +73,10 @@ pub(crate) fn seal(frames: &mut [u8], log: u64, mut at: u64) {
     let mut rest = frames;
     while rest.len() >= HEAD {
         let len: [u8; 4] = array(rest, 0);
-        let whole = (HEAD + u32::from_le_bytes(len) as usize).next_multiple_of(8).min(rest.len());
+        let entry = HEAD..HEAD + u32::from_le_bytes(len) as usize;
+        let whole = entry.end.next_multiple_of(8).min(rest.len());
         let (frame, behind) = rest.split_at_mut(whole);
-        let crc = checksum(log, &len, at, &frame[HEAD..][..u32::from_le_bytes(len) as usize]);
+        let crc = checksum(log, &len, at, &frame[entry]);
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
         frame[8..HEAD].copy_from_slice(&at.to_le_bytes());
         at += whole as u64;

@@ -46,9 +46,10 @@ impl Intake {
     /// Takes a row, unless `max` are taken and not written.
     pub(crate) fn row(&self, log: &Log, row: &Record, max: usize) -> bool {
         if !self.behind.load(Ordering::Acquire)
-            && let Ok(bytes) = log.row(row, max)
+            && let Ok(place) = log.row(row, max)
         {
-            if bytes >= BATCH_BYTES {
+            // Once a batch: a thread that is at work finds what came meanwhile.
+            if place.contains(&BATCH_BYTES) {
                 self.wake();
             }
             self.stir();

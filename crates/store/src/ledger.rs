@@ -198,11 +198,12 @@ impl Ledger {
         let of = [&*r.client, &*r.team, &*r.model, &*r.provider, &*r.key, &*r.account, &*r.endpoint];
         // No text has a NUL.
         let names = of.join("\0");
+        let hour = r.bears_unix_ms() / HOUR_MS;
         let (id, last_hour) = match self.series.get(&names) {
+            Some((id, last_hour)) if hour <= *last_hour => return Ok(*id),
             Some(known) => *known,
             None => series_in(db, &of.map(Cell::Text))?,
         };
-        let hour = r.bears_unix_ms() / HOUR_MS;
         if hour > last_hour {
             db.run(SERIES_LAST, &[Cell::count(hour), Cell::Int(id)])?;
         }

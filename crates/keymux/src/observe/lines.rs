@@ -4,7 +4,6 @@
 use keymux_config::LogFormat;
 use keymux_store::Record;
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing::Level;
@@ -125,32 +124,33 @@ fn put(out: &mut Vec<u8>, line: &Line<'_>, (format, color): (LogFormat, bool)) {
     match format {
         // A line of texts and numbers can be written, and memory takes it.
         LogFormat::Json => drop(serde_json::to_writer(&mut *out, line)),
-        LogFormat::Text => out.extend_from_slice(text(line, color).as_bytes()),
+        LogFormat::Text => drop(text(out, line, color)),
     }
     out.push(b'\n');
 }
 
 /// As `tracing` writes its events.
-fn text(line: &Line<'_>, color: bool) -> String {
+fn text(out: &mut Vec<u8>, line: &Line<'_>, color: bool) -> io::Result<()> {
     let (dim, green, plain) = if color { ("\x1b[2m", "\x1b[32m", "\x1b[0m") } else { ("", "", "") };
     let Line { timestamp, level, message, id, client, endpoint, model, provider, key, .. } = line;
-    let mut text = format!(
+    write!(
+        out,
         "{dim}{timestamp}{plain}  {green}{level}{plain} {message} id={id:?} client={client:?} endpoint={endpoint:?} model={model} \
          provider={provider:?} key={key:?} status={} outcome={:?} attempts={} queue_ms={}",
         line.status, line.outcome, line.attempts, line.queue_ms
-    );
-    let mut number = |name: &str, value: Option<u64>| {
+    )?;
+    for (name, value) in [
+        ("first_output_ms", line.first_output_ms),
+        ("total_ms", Some(line.total_ms)),
+        ("input_tokens", Some(line.input_tokens)),
+        ("output_tokens", Some(line.output_tokens)),
+        ("cost_nano_usd", line.cost_nano_usd),
+    ] {
         if let Some(value) = value {
-            // A text takes everything.
-            let _ = write!(text, " {name}={value}");
+            write!(out, " {name}={value}")?;
         }
-    };
-    number("first_output_ms", line.first_output_ms);
-    number("total_ms", Some(line.total_ms));
-    number("input_tokens", Some(line.input_tokens));
-    number("output_tokens", Some(line.output_tokens));
-    number("cost_nano_usd", line.cost_nano_usd);
-    text
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::{Change, Hold, Log, LogError, Ring, WINDOW};
 use crate::codec;
 use crate::record::{Record, Reservation};
+use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
 /// What is written next, by whoever holds the lock: one at a time, in order.
@@ -37,14 +38,15 @@ impl Log {
     }
 
     /// Takes a row, to be written with what is written next: unless the ring is full, or `rows_max` are taken and not
-    /// written. Returns the bytes that are not.
-    pub(crate) fn row(&self, row: &Record, rows_max: usize) -> Result<usize, LogError> {
+    /// written. Returns where its bytes stand among those that are not.
+    pub(crate) fn row(&self, row: &Record, rows_max: usize) -> Result<Range<usize>, LogError> {
         let mut ring = self.ring();
         if ring.coming_rows >= rows_max {
             return Err(self.full(&ring));
         }
+        let before = ring.frames.len();
         self.take_row(&mut ring, row, self.spare())?;
-        Ok(ring.frames.len())
+        Ok(before..ring.frames.len())
     }
 
     /// Writes the rows of requests that the last process left open, also if no others have room.
