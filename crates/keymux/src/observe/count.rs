@@ -263,7 +263,7 @@ impl Metrics {
 
     /// Whether the configuration as it stands in its file is refused.
     pub fn config_refused(&self, refused: bool) {
-        self.config_refused.store(refused, Ordering::Relaxed);
+        self.config_refused.store(refused, Ordering::Release);
     }
 
     /// How often keymux refused for one of these reasons.
@@ -284,6 +284,6 @@ impl Metrics {
     }
 
     pub(super) fn config_is_refused(&self) -> bool {
-        self.config_refused.load(Ordering::Relaxed)
+        self.config_refused.load(Ordering::Acquire)
     }
 }

@@ -1,12 +1,14 @@
 //! What a scrape says: every row of the table with its series. Counters are read as they stand; state is asked of the
 //! policy, the store and the machine at that moment, so that nothing is shown longer than it is true, and only of what the
-//! configuration in force has, so that nothing is shown of what it dropped.
+//! configuration in force has, so that nothing is shown of what it dropped. What has happened is read before what is
+//! the case: a scrape that tells of an event shows the state after it.
 
 use super::count::WAIT_CLASSES;
 use super::keys::Pool;
 use super::process::Process;
 use super::table::{Definition, Metric, TABLE};
 use super::{Histogram, Metrics, OTHER};
+use crate::happening::Kind;
 use crate::live::Snapshot;
 use crate::serve::Gateway;
 use keymux_config::Config;
@@ -25,8 +27,12 @@ type Written = Result<(), fmt::Error>;
 
 /// Everything, as Prometheus reads it.
 pub fn scrape(gateway: &Arc<Gateway>) -> String {
+    write(Scrape::of(gateway.clone()))
+}
+
+pub(super) fn write(scrape: Scrape) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape::of(gateway.clone())));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &registry);
@@ -34,8 +40,10 @@ pub fn scrape(gateway: &Arc<Gateway>) -> String {
 }
 
 /// The state of one moment.
-struct Scrape {
+pub(super) struct Scrape {
     gateway: Arc<Gateway>,
+    events: Vec<(Kind, u64)>,
+    config_refused: bool,
     snapshot: Arc<Snapshot>,
     view: View,
     health: Option<Health>,
@@ -115,8 +123,11 @@ impl Series<'_> {
 }
 
 impl Scrape {
-    fn of(gateway: Arc<Gateway>) -> Self {
+    pub(super) fn of(gateway: Arc<Gateway>) -> Self {
         Self {
+            // In this order, as fields are computed.
+            events: gateway.timeline.counts().collect(),
+            config_refused: gateway.metrics.config_is_refused(),
             snapshot: gateway.live.load_full(),
             view: gateway.scheduler.view(),
             health: gateway.store.as_ref().map(|store| store.health()),
@@ -162,10 +173,7 @@ impl Scrape {
                 pool.providers(series)
             }
             M::KeysLeftOut => series.number(&[], view.keys_left_out as u64),
-            M::Events => {
-                let mut kinds = self.gateway.timeline.counts();
-                kinds.try_for_each(|(kind, n)| series.count(&[kind.row().word], n))
-            }
+            M::Events => self.events.iter().try_for_each(|(kind, n)| series.count(&[kind.row().word], *n)),
             M::EventsDropped => series.count(&[], view.events_dropped),
             M::EstimateError => told(self.gateway.scheduler.input_error(), |error| series.gauge(&[], error)),
             M::BudgetSpent => self.budgets(series),
@@ -173,7 +181,7 @@ impl Scrape {
                 let age_s = price_table_age_s(&self.snapshot.config, view.at.unix_ns / 1_000_000_000);
                 told(age_s, |age_s| series.number(&[], age_s))
             }
-            M::ConfigGood => series.flag(&[], !metrics.config_is_refused()),
+            M::ConfigGood => series.flag(&[], !self.config_refused),
             M::LedgerUp
             | M::LedgerBuffered
             | M::LedgerLog

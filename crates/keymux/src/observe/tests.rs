@@ -1,6 +1,7 @@
 //! What is counted where, what the configuration's end takes along, and that nothing of a client's is shown.
 
 use super::*;
+use crate::happening::{self, Happening};
 use crate::scheduler::{Answer, Held};
 use crate::serve::Gateway;
 use crate::story::{Outcome, Story};
@@ -292,4 +293,23 @@ fn tokens_and_money_are_counted_by_kind_and_what_is_unknown_apart() {
     let cost: Vec<(&str, f64)> = key.cost_usd().collect();
     assert_eq!(cost, [("provider", 0.0), ("prices", 2.5), ("reserved", 0.0)]);
     assert_eq!(key.unpriced(), 1);
+}
+
+#[test]
+fn a_scrape_that_tells_of_an_event_shows_the_state_after_it() {
+    let gateway = gateway(FILE);
+    let earlier = scrape::Scrape::of(gateway.clone());
+    let without_b = FILE.replace("  { name = \"b\", account", "  { name = \"c\", account");
+    gateway.reconfigure(config(&without_b)).unwrap();
+    gateway.tell(Happening::new(happening::Kind::Reloaded, "configuration", String::new()));
+    gateway.metrics.config_refused(true);
+    // What it shows is of before, so it may tell neither.
+    let earlier = scrape::write(earlier);
+    assert!(earlier.contains(r#"key="b""#), "{earlier}");
+    assert_eq!(value(&earlier, r#"keymux_events_total{event="reloaded"}"#), Some(0.0));
+    assert_eq!(value(&earlier, "keymux_config_last_reload_successful"), Some(1.0));
+    let later = scrape::write(scrape::Scrape::of(gateway));
+    assert!(!later.contains(r#"key="b""#), "{later}");
+    assert_eq!(value(&later, r#"keymux_events_total{event="reloaded"}"#), Some(1.0));
+    assert_eq!(value(&later, "keymux_config_last_reload_successful"), Some(0.0));
 }
