@@ -324,10 +324,13 @@ async fn attempt(
     let price = snapshot.price(upstream.id, &lease.model);
     let goes_on = !plan.ask.stream || plan.background || upstream.runs_on_after_cancel;
     let call = Call { price, input_tokens: lease.input_tokens, goes_on };
-    if let Err(problem) = story.goes_out(call, now_ns) {
-        story.refused(&problem);
-        return Tried::Over(Err(problem));
-    }
+    let now_ns = match story.goes_out(call, now_ns, (plan.until_ns, alarm)).await {
+        Ok(now_ns) => now_ns,
+        Err(problem) => {
+            story.refused(&problem);
+            return Tried::Over(Err(problem));
+        }
+    };
     let left_ns = plan.until_ns.saturating_sub(now_ns);
     let configured_ns = plan::first_byte_ms(&timeouts, plan.ask.stream).saturating_mul(1_000_000);
     let first_byte_ns =

@@ -1,6 +1,7 @@
 //! What is told of one request when it is over: to the log, the metrics and the ring of recent requests, and later to
 //! the ledger. It ends with its drop, however the request ends.
 
+use crate::alarm::Alarm;
 use crate::clients::bill::{Bill, Call};
 use crate::clients::{Client, Passed};
 use crate::errors::Problem;
@@ -173,16 +174,22 @@ impl Story {
         self.bill.passed(passed, bound_nano_usd);
     }
 
-    /// The attempt that was begun may go out, now that what it may cost is written down.
+    /// The attempt that was begun may go out once what it may cost is written down; the instant at which that is so.
     ///
     /// # Errors
     /// It may not.
-    pub fn goes_out(&mut self, call: Call, now_ns: u64) -> Result<(), Problem> {
-        self.bill.reserve(&self.gateway, &mut self.told.record)?;
+    pub async fn goes_out(
+        &mut self,
+        call: Call,
+        now_ns: u64,
+        (until_ns, alarm): (u64, &mut Alarm),
+    ) -> Result<u64, Problem> {
+        let waited = self.bill.reserve(&self.gateway, &mut self.told.record, (until_ns, alarm)).await?;
+        let now_ns = if waited { self.gateway.clock.mono_ns() } else { now_ns };
         let at = self.told.at;
         let unix_ns = at.unix_ns + now_ns.saturating_sub(at.mono_ns);
         self.bill.begun(call, unix_ns);
-        Ok(())
+        Ok(now_ns)
     }
 
     /// To be set when the attempt is on its way to its provider.

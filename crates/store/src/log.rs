@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 /// The least capacity; below it a few requests in flight would fill it.
 pub(crate) const CAPACITY_MIN: u64 = 1 << 20;
@@ -88,7 +89,7 @@ pub struct Recovery {
 
 struct Hold {
     at: u64,
-    reservation: Reservation,
+    reservation: Box<Reservation>,
     settled_nano_usd: Option<u64>,
 }
 
@@ -102,26 +103,47 @@ struct Ring {
     rows: u64,
     open: BTreeMap<u64, Hold>,
     trouble: Option<String>,
-    /// Bytes behind it that are being written.
+    /// Bytes behind the head that are being written: by one at a time.
     under_way: u64,
-    /// What comes then: taken, and without a place yet.
-    frames: Vec<u8>,
-    /// What is so once they are written.
-    coming: Vec<Change>,
+    /// What comes then: without a place yet.
+    taken: Taken,
+    /// Empty, and with room: for what is taken during a write.
+    spare: Taken,
     /// Rows that are taken and not written.
-    coming_rows: usize,
+    taken_rows: usize,
+    /// The last reservation that was taken.
+    last_hold: u64,
+    /// Up to this one they are written, and open; or were refused.
+    decided: u64,
+    /// What the last write that failed failed with.
+    refused: Option<(io::ErrorKind, String)>,
+    /// Reservations that wait for a write of somebody else's, each with its task.
+    tasks: BTreeMap<u64, Waker>,
+    /// Threads that do.
+    threads: usize,
+}
+
+/// What is written next, in order.
+#[derive(Default)]
+struct Taken {
+    frames: Vec<u8>,
+    /// What is so once they are written, each with the offset behind its frame.
+    changes: Vec<(usize, Change)>,
 }
 
 /// What an entry changes, once it is written.
 enum Change {
     Row,
+    Opened(u64, Box<Reservation>),
+    /// Written again.
+    Carried(u64),
     Closed(u64),
     Settled(u64, u64),
 }
 
 impl Change {
     fn is_of(&self, hold: u64) -> bool {
-        matches!(self, Self::Closed(of) | Self::Settled(of, _) if *of == hold)
+        matches!(self, Self::Carried(of) | Self::Closed(of) | Self::Settled(of, _) if *of == hold)
     }
 }
 
@@ -130,9 +152,10 @@ pub struct Log {
     disk: Box<dyn Disk>,
     id: u64,
     capacity: u64,
-    pen: Mutex<write::Pen>,
     /// Never held while the disk works: requests end here.
     ring: Mutex<Ring>,
+    /// A write has ended.
+    written: Condvar,
     flushing: Mutex<()>,
     flushed: AtomicU64,
 }
@@ -347,7 +370,7 @@ impl Ring {
 
     /// The position behind all that was taken.
     fn end(&self) -> u64 {
-        self.head + self.under_way + self.frames.len() as u64
+        self.head + self.under_way + self.taken.frames.len() as u64
     }
 
     /// A reservation that stands further behind the head than this.
@@ -356,14 +379,23 @@ impl Ring {
         self.open.iter().find(|(_, hold)| hold.at < old).map(|(hold, _)| *hold)
     }
 
-    /// Follows what is written.
-    fn note(&mut self, change: &Change) {
+    /// Follows what is written at this place.
+    fn note(&mut self, change: Change, at: u64) {
         match change {
             Change::Row => self.rows += 1,
-            Change::Closed(hold) => drop(self.open.remove(hold)),
+            // Found again at a restart, it is open from where it stood first: its cost may stand behind that alone.
+            Change::Opened(hold, reservation) => {
+                self.open.entry(hold).or_insert(Hold { at, reservation, settled_nano_usd: None });
+            }
+            Change::Carried(hold) => {
+                if let Some(open) = self.open.get_mut(&hold) {
+                    open.at = at;
+                }
+            }
+            Change::Closed(hold) => drop(self.open.remove(&hold)),
             Change::Settled(hold, cost) => {
-                if let Some(open) = self.open.get_mut(hold) {
-                    open.settled_nano_usd = Some(*cost);
+                if let Some(open) = self.open.get_mut(&hold) {
+                    open.settled_nano_usd = Some(cost);
                 }
             }
         }

@@ -311,16 +311,25 @@ impl Store {
         Ok(())
     }
 
-    /// Sets money aside for one attempt, in one `write()`, before it goes out. The number names the reservation in
-    /// [`settle`](Self::settle) and in [`Record::holds`].
+    /// Sets money aside for one attempt, which may go out once that is [`written`](Self::written). The number names the
+    /// reservation in [`settle`](Self::settle) and in [`Record::holds`], whose record closes it.
     ///
     /// # Errors
-    /// If the log is full or cannot be written: then the attempt must not go out on a budget.
+    /// If the log is full or cannot be flushed: then the attempt must not go out on a budget.
     pub fn reserve(&self, reservation: Reservation) -> Result<u64, LogError> {
-        let hold = self.shared.log.reserve(reservation)?;
+        self.shared.log.reserve(reservation)
+    }
+
+    /// Returns once a reservation is written, in one `write()` with those that other tasks made meanwhile. Whoever drops
+    /// this before leaves the reservation to its record.
+    ///
+    /// # Errors
+    /// It could not be written: then the attempt must not go out on a budget, and the reservation is gone.
+    pub async fn written(&self, hold: u64) -> Result<(), LogError> {
+        self.shared.log.written(hold).await?;
         (self.shared.probe)(Point::Reserved);
         self.shared.intake.stir();
-        Ok(hold)
+        Ok(())
     }
 
     /// An attempt is over: it cost so many nano-dollars (0 where nothing was charged). To be told before what it did not

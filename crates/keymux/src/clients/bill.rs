@@ -3,6 +3,7 @@
 //! figure, so that the ledger and the budgets cannot part. Why so stands in `docs/decisions` on answers without a bill.
 
 use super::{Client, Passed};
+use crate::alarm::{Alarm, Late};
 use crate::errors::{Kind, Problem};
 use crate::happening::{self, Happening};
 use crate::serve::Gateway;
@@ -12,6 +13,7 @@ use keymux_policy::budget::{Charge, Owner};
 use keymux_policy::tenants::Paid;
 use keymux_store::{CostSource, Record, Reservation, Used};
 use keymux_wire::usage::Usage as Said;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Tokens of a stream that were made and never came: a tenth of a second of a fast one.
@@ -90,13 +92,21 @@ impl Bill {
     }
 
     /// Writes down what an attempt may cost, before it goes out. The attempt before it, if there was one, came to
-    /// nothing, and what was held for it is held for this one.
+    /// nothing, and what was held for it is held for this one. Returns whether there was something to write; then time
+    /// has passed.
     ///
     /// # Errors
     /// It cannot be written: then the attempt must not go out.
-    pub fn reserve(&self, gateway: &Gateway, record: &mut Record) -> Result<(), Problem> {
-        let Some(passed) = self.passed.as_ref().filter(|passed| passed.holds_money()) else { return Ok(()) };
-        let Some(store) = &gateway.store else { return Ok(()) };
+    pub async fn reserve(
+        &self,
+        gateway: &Gateway,
+        record: &mut Record,
+        (until_ns, alarm): (u64, &mut Alarm),
+    ) -> Result<bool, Problem> {
+        let Some(passed) = self.passed.as_ref().filter(|passed| passed.holds_money()) else {
+            return Ok(false);
+        };
+        let Some(store) = &gateway.store else { return Ok(false) };
         let reservation = Reservation {
             request: record.id.clone(),
             client: record.client.clone(),
@@ -109,24 +119,20 @@ impl Bill {
             at_unix_ms: passed.opened_unix_ms(),
             cost_nano_usd: self.bound_nano_usd,
         };
-        let unwritten = || {
-            let message = "What this request may cost cannot be written down now, and without that its key's budget would not hold.";
-            Problem::new(Kind::JournalUnavailable, message)
-        };
         // Before the next reservation, or a crash between the two would charge more than is held.
         if let Some(hold) = record.holds.last()
             && !store.settle(*hold, 0)
         {
-            return Err(unwritten());
+            return Err(unwritten("the log is full"));
         }
-        match store.reserve(reservation) {
-            Ok(hold) => record.holds.push(hold),
-            Err(error) => {
-                tracing::warn!(%error, "a reservation cannot be written");
-                return Err(unwritten());
-            }
+        let hold = store.reserve(reservation).map_err(unwritten)?;
+        // At once: should this be the end of the request, its row ends the reservation too.
+        record.holds.push(hold);
+        match alarm.before(until_ns, store.written(hold)).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(error)) => Err(unwritten(error)),
+            Err(Late) => Err(unwritten("the disk took longer than the request may")),
         }
-        Ok(())
     }
 
     /// The request is over: it is charged, and its record says what.
@@ -216,6 +222,12 @@ impl Bill {
             ..told(used)
         }
     }
+}
+
+fn unwritten(why: impl Display) -> Problem {
+    tracing::warn!(%why, "a reservation cannot be written");
+    let message = "What this request may cost cannot be written down now, and without that its key's budget would not hold.";
+    Problem::new(Kind::JournalUnavailable, message)
 }
 
 fn told(used: &Used) -> Usage {

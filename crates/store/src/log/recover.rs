@@ -2,12 +2,12 @@
 
 use super::disk::Disk;
 use super::header::Header;
-use super::{Change, Hold, Log, LogError, Recovery, Ring};
+use super::{Change, Hold, Log, LogError, Recovery, Ring, Taken};
 use crate::codec::{self, Entry};
 use crate::record::{CostSource, Record, UNKNOWN, Used};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Condvar, Mutex};
 
 impl Log {
     /// Reads the whole ring from its tail. The end is where the last frame ends; what lies beyond is an earlier round.
@@ -22,17 +22,22 @@ impl Log {
             open: BTreeMap::new(),
             trouble: None,
             under_way: 0,
-            frames: Vec::new(),
-            coming: Vec::new(),
-            coming_rows: 0,
+            taken: Taken::default(),
+            spare: Taken::default(),
+            taken_rows: 0,
+            last_hold: 0,
+            decided: 0,
+            refused: None,
+            tasks: BTreeMap::new(),
+            threads: 0,
         };
         let flushed = AtomicU64::new(tail);
         let log = Self {
             disk,
             id,
             capacity,
-            pen: Mutex::default(),
             ring: Mutex::new(ring),
+            written: Condvar::new(),
             flushing: Mutex::new(()),
             flushed,
         };
@@ -44,16 +49,16 @@ impl Log {
                 let from = frames.at;
                 let Some((bytes, skipped)) = frames.next()? else { break };
                 found.damaged_bytes += skipped;
+                let at = from + skipped;
                 match codec::entry(bytes) {
                     Some(Entry::Reserve(hold, reservation)) => {
-                        let at = from + skipped;
-                        let hold_of = Hold { at, reservation: *reservation, settled_nano_usd: None };
-                        ring.open.insert(hold, hold_of);
+                        ring.last_hold = ring.last_hold.max(hold);
+                        ring.note(Change::Opened(hold, reservation), at);
                     }
-                    Some(Entry::Settle(hold, cost)) => ring.note(&Change::Settled(hold, cost)),
+                    Some(Entry::Settle(hold, cost)) => ring.note(Change::Settled(hold, cost), at),
                     Some(Entry::Row(row)) => {
-                        ring.note(&Change::Row);
-                        row.holds.iter().for_each(|hold| ring.note(&Change::Closed(*hold)));
+                        ring.note(Change::Row, at);
+                        row.holds.iter().for_each(|hold| ring.note(Change::Closed(*hold), at));
                     }
                     None => found.damaged_bytes += bytes.len() as u64,
                 }

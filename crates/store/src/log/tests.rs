@@ -7,8 +7,10 @@ mod writes;
 
 use super::*;
 use crate::record::{CostSource, Used};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::task::{Context, Poll};
 
 /// A disk in memory that remembers what is not flushed yet.
 #[derive(Clone, Default)]
@@ -19,7 +21,11 @@ struct Inner {
     flushed: Mutex<Vec<u8>>,
     /// Writes since the last flush.
     loose: Mutex<Vec<(u64, Vec<u8>)>>,
-    no_writes: AtomicBool,
+    /// Bytes of frames that are taken until writes fail; `None`: all.
+    takes: Mutex<Option<usize>>,
+    /// Writes of frames that are under way, and those that ever were.
+    writing: AtomicBool,
+    writes: AtomicUsize,
     no_flushes: AtomicBool,
     /// What goes on elsewhere during the next write.
     meanwhile: Mutex<Option<Meanwhile>>,
@@ -41,6 +47,18 @@ impl Memory {
         let (log, found) = disk.clone().reopen();
         assert_eq!(found, Recovery::default());
         (disk, log)
+    }
+    /// From here on it takes so many bytes of frames, and then none; or all again.
+    fn takes(&self, bytes: Option<usize>) {
+        *self.0.takes.lock().unwrap() = bytes;
+    }
+    fn refuses(&self) -> bool {
+        self.0.takes.lock().unwrap().is_some()
+    }
+    fn put(&self, bytes: &[u8], at: u64) {
+        let begin = usize::try_from(at).unwrap();
+        self.0.now.lock().unwrap()[begin..begin + bytes.len()].copy_from_slice(bytes);
+        self.0.loose.lock().unwrap().push((at, bytes.to_vec()));
     }
     fn reopen(self) -> (Log, Recovery) {
         let header = Header::read(&self).unwrap().expect("a header");
@@ -76,17 +94,25 @@ impl Disk for Memory {
         Ok(())
     }
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let meanwhile = if bytes.is_empty() { None } else { self.0.meanwhile.lock().unwrap().take() };
+        if at < header::SIZE {
+            if *self.0.takes.lock().unwrap() == Some(0) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.put(bytes, at);
+            return Ok(());
+        }
+        assert!(!self.0.writing.swap(true, Ordering::AcqRel), "one writes at a time");
+        self.0.writes.fetch_add(1, Ordering::Relaxed);
+        let meanwhile = self.0.meanwhile.lock().unwrap().take();
         if let Some(work) = meanwhile {
             work();
         }
-        if self.0.no_writes.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let begin = usize::try_from(at).unwrap();
-        self.0.now.lock().unwrap()[begin..begin + bytes.len()].copy_from_slice(bytes);
-        self.0.loose.lock().unwrap().push((at, bytes.to_vec()));
-        Ok(())
+        let mut takes = self.0.takes.lock().unwrap();
+        let taken = &bytes[..bytes.len().min(takes.unwrap_or(usize::MAX))];
+        takes.iter_mut().for_each(|left| *left -= taken.len());
+        self.put(taken, at);
+        self.0.writing.store(false, Ordering::Release);
+        if taken.len() < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn sync(&self) -> io::Result<()> {
         if self.0.no_flushes.load(Ordering::Relaxed) {
@@ -101,6 +127,11 @@ impl Disk for Memory {
         }
         Ok(())
     }
+}
+
+/// How many writes of frames there were.
+fn writes(disk: &Memory) -> usize {
+    disk.0.writes.load(Ordering::Relaxed)
 }
 
 fn record(n: u64, holds: Vec<u64>) -> Record {
@@ -132,6 +163,16 @@ fn reservation(n: u64, cost: u64) -> Reservation {
         at_unix_ms: 5,
         ..Reservation::default()
     }
+}
+
+/// Sets money aside, alone in its turn.
+fn reserve(log: &Log, reservation: Reservation) -> Result<u64, LogError> {
+    let hold = log.reserve(reservation)?;
+    let mut written = pin!(log.written(hold));
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(written.as_mut().poll(cx).is_pending(), "others have their turn first");
+    let Poll::Ready(done) = written.poll(cx) else { panic!("nobody else writes") };
+    done.map(|()| hold)
 }
 
 /// Takes and writes; how many were taken, and what came of it.

@@ -1,52 +1,78 @@
 //! How entries come into the log. They are taken where they arise, in memory, and written together by whoever must know
-//! that something is written: a reservation, or the thread that flushes. So a request whose money is held costs one
-//! write, and one that has none costs none.
+//! that something is written: a reservation, or the thread that flushes. So the requests that begin in one turn of a
+//! worker's loop cost one write together, and one that has no money held costs none.
 
-use super::{Change, Hold, Log, LogError, Ring, WINDOW};
+use super::{Change, Log, LogError, Ring, Taken, WINDOW};
 use crate::codec;
 use crate::record::{Record, Reservation};
+use std::future::poll_fn;
+use std::io;
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
-
-/// What is written next, by whoever holds the lock: one at a time, in order.
-#[derive(Default)]
-pub(super) struct Pen {
-    frames: Vec<u8>,
-}
+use std::task::{Context, Poll};
 
 impl Log {
-    fn pen(&self) -> MutexGuard<'_, Pen> {
-        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets money aside: one `write()`, before the attempt goes out. All that was taken before is written with it, so
-    /// money that came back is written as back before it is held again. The number names it until a record closes it. It
-    /// is on the disk itself once [`flushed`](Self::flushed) exceeds the number.
+    /// Takes a reservation, to be written with what is written next. The number names it until a record closes it. Money
+    /// that came back before is written as back before it is held again.
     pub fn reserve(&self, reservation: Reservation) -> Result<u64, LogError> {
-        if let Some(trouble) = &self.ring().trouble {
+        let reservation = Box::new(reservation);
+        let mut ring = self.ring();
+        if let Some(trouble) = &ring.trouble {
             return Err(LogError::NotFlushed(trouble.clone()));
         }
-        let mut hold = 0;
-        self.write(&mut self.pen(), self.margin(), |_, frames, at| {
-            hold = at + 1;
-            codec::put_frame(frames, |out| codec::put_reserve(out, hold, &reservation));
-            move |ring: &mut Ring| {
-                ring.open.insert(at + 1, Hold { at, reservation, settled_nano_usd: None });
-            }
+        // Above its place, so that it is flushed where `flushed` is above the number; never one of before.
+        let hold = (ring.end() + 1).max(ring.last_hold + 1);
+        self.take(&mut ring, self.margin(), |out| {
+            codec::put_frame(out, |out| codec::put_reserve(out, hold, &reservation));
         })?;
+        ring.last_hold = hold;
+        ring.taken.becomes(Change::Opened(hold, reservation));
         Ok(hold)
+    }
+
+    /// Returns once a reservation is written: its attempt may go out. It waits until the tasks that are ready have had
+    /// their turn, so that theirs are written with it; and while others write. It is on the disk itself once
+    /// [`flushed`](Self::flushed) exceeds its number.
+    ///
+    /// # Errors
+    /// It is not in the file, and never will be.
+    pub async fn written(&self, hold: u64) -> Result<(), LogError> {
+        let mut came = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut came) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.poll_written(cx, hold)
+        })
+        .await
+    }
+
+    fn poll_written(&self, cx: &Context<'_>, hold: u64) -> Poll<Result<(), LogError>> {
+        let mut ring = self.ring();
+        loop {
+            if let Some(fate) = ring.fate(hold) {
+                return Poll::Ready(fate);
+            }
+            if ring.under_way > 0 {
+                ring.tasks.insert(hold, cx.waker().clone());
+                return Poll::Pending;
+            }
+            // It decides about all that was taken.
+            ring = self.write(ring).0;
+        }
     }
 
     /// Takes a row, to be written with what is written next: unless the ring is full, or `rows_max` are taken and not
     /// written. Returns where its bytes stand among those that are not.
     pub(crate) fn row(&self, row: &Record, rows_max: usize) -> Result<Range<usize>, LogError> {
         let mut ring = self.ring();
-        if ring.coming_rows >= rows_max {
+        if ring.taken_rows >= rows_max {
             return Err(self.full(&ring));
         }
-        let before = ring.frames.len();
+        let before = ring.taken.frames.len();
         self.take_row(&mut ring, row, self.spare())?;
-        Ok(before..ring.frames.len())
+        Ok(before..ring.taken.frames.len())
     }
 
     /// Writes the rows of requests that the last process left open, also if no others have room.
@@ -56,118 +82,189 @@ impl Log {
     }
 
     fn take_row(&self, ring: &mut Ring, row: &Record, spare: u64) -> Result<(), LogError> {
-        self.take(ring, spare, |out| codec::put_row(out, row))?;
-        ring.coming_rows += 1;
-        ring.coming.push(Change::Row);
-        ring.coming.extend(row.holds.iter().map(|hold| Change::Closed(*hold)));
+        self.take(ring, spare, |out| codec::put_frame(out, |out| codec::put_row(out, row)))?;
+        ring.taken_rows += 1;
+        ring.taken.becomes(Change::Row);
+        row.holds.iter().for_each(|hold| ring.taken.becomes(Change::Closed(*hold)));
         Ok(())
     }
 
     /// Takes the cost of an attempt, to be written with what is written next.
     pub(crate) fn settle(&self, hold: u64, cost_nano_usd: u64) -> Result<(), LogError> {
         let mut ring = self.ring();
-        self.take(&mut ring, 0, |out| codec::put_settle(out, hold, cost_nano_usd))?;
-        ring.coming.push(Change::Settled(hold, cost_nano_usd));
+        self.take(&mut ring, 0, |out| {
+            codec::put_frame(out, |out| codec::put_settle(out, hold, cost_nano_usd));
+        })?;
+        ring.taken.becomes(Change::Settled(hold, cost_nano_usd));
         Ok(())
     }
 
     /// Writes what was taken.
     pub(crate) fn write_out(&self) -> Result<(), LogError> {
-        self.write(&mut self.pen(), 0, |_, _, _| |_: &mut Ring| {})
+        self.write(self.at_rest()).1
     }
 
     /// Rows that are taken and not written, and bytes that nobody writes yet.
     pub(crate) fn coming(&self) -> (usize, usize) {
         let ring = self.ring();
-        (ring.coming_rows, ring.frames.len())
+        (ring.taken_rows, ring.taken.frames.len())
     }
 
     fn full(&self, ring: &Ring) -> LogError {
         LogError::Full { used: ring.end() - ring.tail_flushed, capacity: self.capacity }
     }
 
-    /// Takes one frame, if the ring has room for it and so many bytes more.
-    fn take(&self, ring: &mut Ring, spare: u64, entry: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
-        let before = ring.frames.len();
-        codec::put_frame(&mut ring.frames, entry);
+    /// Takes frames, if the ring has room for them and so many bytes more.
+    fn take(&self, ring: &mut Ring, spare: u64, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
+        let before = ring.taken.frames.len();
+        put(&mut ring.taken.frames);
         if ring.end() - ring.tail_flushed + spare > self.capacity {
-            ring.frames.truncate(before);
+            ring.taken.frames.truncate(before);
             return Err(self.full(ring));
         }
         Ok(())
     }
 
-    /// Writes what was taken, and behind it what `last` puts at the place it is told, if `margin` bytes stay free then;
-    /// what that returns is done in the same step in which the head moves on. If the disk refuses, all but the last is
-    /// taken as before, and the next write goes to the same place.
-    fn write<Then: FnOnce(&mut Ring)>(
-        &self,
-        pen: &mut Pen,
-        margin: u64,
-        last: impl FnOnce(&Ring, &mut Vec<u8>, u64) -> Then,
-    ) -> Result<(), LogError> {
-        let (head, taken, fits, then, coming, rows) = {
-            let mut ring = self.ring();
-            std::mem::swap(&mut pen.frames, &mut ring.frames);
-            let taken = pen.frames.len();
-            let then = last(&ring, &mut pen.frames, ring.head + taken as u64);
-            let used = ring.head + pen.frames.len() as u64 - ring.tail_flushed;
-            let fits = pen.frames.len() == taken || used + margin <= self.capacity;
-            if !fits {
-                pen.frames.truncate(taken);
-            }
-            // The last too: what is taken from here on has its place behind it.
-            ring.under_way = pen.frames.len() as u64;
-            (ring.head, taken, fits, then, std::mem::take(&mut ring.coming), ring.coming_rows)
-        };
-        codec::seal(&mut pen.frames, self.id, head);
-        let written = self.write_at(&pen.frames, head);
+    /// The ring while nobody writes.
+    fn at_rest(&self) -> MutexGuard<'_, Ring> {
+        let mut ring = self.ring();
+        while ring.under_way > 0 {
+            ring.threads += 1;
+            ring = self.written.wait(ring).unwrap_or_else(PoisonError::into_inner);
+            ring.threads -= 1;
+        }
+        ring
+    }
+
+    /// Writes what was taken; nobody else may be writing. If the disk refuses, what it took is written; reservations
+    /// that it did not take are refused, and all else is taken as before.
+    fn write<'a>(&'a self, mut ring: MutexGuard<'a, Ring>) -> (MutexGuard<'a, Ring>, Result<(), LogError>) {
+        if ring.taken.frames.is_empty() {
+            return (ring, Ok(()));
+        }
+        let spare = std::mem::take(&mut ring.spare);
+        let mut taken = std::mem::replace(&mut ring.taken, spare);
+        ring.under_way = taken.frames.len() as u64;
+        let head = ring.head;
+        drop(ring);
+        codec::seal(&mut taken.frames, self.id, head);
+        let end = head + taken.frames.len() as u64;
+        let done = self.write_at(&taken.frames, head);
+        let written = if done.is_ok() { end } else { self.whole(head, end) };
         let mut ring = self.ring();
         ring.under_way = 0;
-        if let Err(error) = written {
-            pen.frames.truncate(taken);
-            pen.frames.append(&mut ring.frames);
-            std::mem::swap(&mut pen.frames, &mut ring.frames);
-            let since = std::mem::replace(&mut ring.coming, coming);
-            ring.coming.extend(since);
-            return Err(error.into());
+        let rest = ring.is_written(&mut taken, written);
+        match &done {
+            Ok(()) => {
+                taken.frames.clear();
+                // What piled up while a disk refused is not kept room for.
+                taken.frames.shrink_to(WINDOW);
+                taken.changes.shrink_to(WINDOW / 64);
+                ring.spare = taken;
+            }
+            Err(error) => ring.is_refused(taken, rest, error),
         }
-        ring.head += pen.frames.len() as u64;
-        ring.coming_rows -= rows;
-        for change in &coming {
-            ring.note(change);
+        std::mem::take(&mut ring.tasks).into_values().for_each(std::task::Waker::wake);
+        if ring.threads > 0 {
+            self.written.notify_all();
         }
-        pen.frames.clear();
-        // What piled up while a disk refused is not kept room for.
-        pen.frames.shrink_to(WINDOW);
-        if !fits {
-            return Err(self.full(&ring));
+        (ring, done.map_err(LogError::from))
+    }
+
+    /// Where the frames end that a write left behind when it broke off: what a restart would find.
+    fn whole(&self, from: u64, to: u64) -> u64 {
+        let mut frames = self.frames(from, to);
+        let mut end = from;
+        while let Ok(Some((_, 0))) = frames.next() {
+            end = frames.at;
         }
-        then(&mut ring);
-        Ok(())
+        end
     }
 
     /// Writes reservations that are old in the ring again at its head.
     pub(super) fn carry(&self) -> Result<(), LogError> {
-        loop {
-            let Some(hold) = self.ring().stale(self.capacity / 4) else { return Ok(()) };
-            self.write(&mut self.pen(), 0, |ring, frames, at| {
-                // What is written before it may close it or say what it cost. Then it is looked at again.
-                let open = ring.open.get(&hold).filter(|_| !ring.coming.iter().any(|c| c.is_of(hold)));
-                if let Some(open) = open {
-                    codec::put_frame(frames, |out| codec::put_reserve(out, hold, &open.reservation));
-                    // In one write: without its cost it would be charged as reserved.
-                    if let Some(cost) = open.settled_nano_usd {
-                        codec::put_frame(frames, |out| codec::put_settle(out, hold, cost));
-                    }
-                }
-                let carried = open.is_some();
-                move |ring: &mut Ring| {
-                    if let Some(open) = ring.open.get_mut(&hold).filter(|_| carried) {
-                        open.at = at;
-                    }
-                }
-            })?;
+        let mut ring = self.at_rest();
+        while let Some(hold) = ring.stale(self.capacity / 4) {
+            // What was taken may close it or say what it cost. Then it is looked at again once that is written.
+            if !ring.taken.changes.iter().any(|(_, change)| change.is_of(hold)) {
+                self.take_again(&mut ring, hold)?;
+            }
+            let (then, done) = self.write(ring);
+            done?;
+            ring = then;
         }
+        Ok(())
+    }
+
+    fn take_again(&self, ring: &mut Ring, hold: u64) -> Result<(), LogError> {
+        let Some(open) = ring.open.remove(&hold) else { return Ok(()) };
+        let done = self.take(ring, 0, |out| {
+            codec::put_frame(out, |out| codec::put_reserve(out, hold, &open.reservation));
+            // In one write: without its cost it would be charged as reserved.
+            if let Some(cost) = open.settled_nano_usd {
+                codec::put_frame(out, |out| codec::put_settle(out, hold, cost));
+            }
+        });
+        ring.open.insert(hold, open);
+        done?;
+        ring.taken.becomes(Change::Carried(hold));
+        Ok(())
+    }
+}
+
+impl Taken {
+    /// What is so once the last frame is written.
+    fn becomes(&mut self, change: Change) {
+        self.changes.push((self.frames.len(), change));
+    }
+}
+
+impl Ring {
+    /// What became of a reservation; `None`: nothing yet.
+    fn fate(&self, hold: u64) -> Option<Result<(), LogError>> {
+        if hold > self.decided {
+            return None;
+        }
+        if self.open.contains_key(&hold) {
+            return Some(Ok(()));
+        }
+        let why = self.refused.as_ref().map(|(kind, why)| io::Error::new(*kind, why.clone()));
+        Some(Err(why.unwrap_or_else(|| io::ErrorKind::Other.into()).into()))
+    }
+
+    /// What was taken is written up to this position; returns the offset behind the last of those frames.
+    fn is_written(&mut self, taken: &mut Taken, up_to: u64) -> usize {
+        let from = self.head;
+        let written = taken.changes.partition_point(|(end, _)| from + *end as u64 <= up_to);
+        let mut begin = 0;
+        for (end, change) in taken.changes.drain(..written) {
+            match &change {
+                Change::Row => self.taken_rows -= 1,
+                Change::Opened(hold, _) => self.decided = *hold,
+                _ => {}
+            }
+            self.note(change, from + begin as u64);
+            begin = end;
+        }
+        self.head = from + begin as u64;
+        begin
+    }
+
+    /// What was taken is not written from this offset on: it is taken as before, but for reservations.
+    fn is_refused(&mut self, taken: Taken, mut begin: usize, error: &io::Error) {
+        self.refused = Some((error.kind(), error.to_string()));
+        let since = std::mem::take(&mut self.taken);
+        for (end, change) in taken.changes {
+            if let Change::Opened(hold, _) = change {
+                self.decided = hold;
+            } else {
+                self.taken.frames.extend_from_slice(&taken.frames[begin..end]);
+                self.taken.becomes(change);
+            }
+            begin = end;
+        }
+        let before = self.taken.frames.len();
+        self.taken.frames.extend(since.frames);
+        self.taken.changes.extend(since.changes.into_iter().map(|(end, change)| (before + end, change)));
     }
 }

@@ -38,7 +38,9 @@ fn rows_wait_while_the_disk_of_the_database_is_full() {
     let full = |h: &Health| h.away.as_ref().is_some_and(|(fault, _)| fault.kind == Kind::Full);
     assert!(store.wait_until(LONG, full), "{:?}", store.health());
     assert!(store.health().fill.rows > 0);
-    store.reserve(Reservation::default()).expect("the log has its room already");
+    let hold = store.reserve(Reservation::default()).expect("the log has its room already");
+    let written = ask(async { Ok(store.written(hold).await) });
+    written.expect("it needs no more");
     pages.store(100_000, Ordering::Relaxed);
     assert!(store.wait_drained(LONG), "{:?}", store.health());
     let all = ask(store.usage(UsageQuery::default()));

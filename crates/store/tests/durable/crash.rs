@@ -2,7 +2,7 @@
 //! that dies, in the order in which a gateway would meet it: first the reservation, then the provider charges, then the
 //! record. Afterwards the ledger is compared with the bill, row by row.
 
-use crate::place::{LONG, NOON, Place, ask};
+use crate::place::{LONG, NOON, Place, ask, reserve};
 use keymux_store::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -59,7 +59,7 @@ fn child() {
     let mut out = std::io::stdout();
     for n in order.first.. {
         let reserve = |provider: &str| {
-            store.reserve(Reservation {
+            let reservation = Reservation {
                 request: format!("req-{n}").into(),
                 client: format!("ck-{}", n % 7).into(),
                 team: "blue".into(),
@@ -67,19 +67,20 @@ fn child() {
                 at_unix_ms: NOON,
                 cost_nano_usd: BOUND,
                 ..Reservation::default()
-            })
+            };
+            reserve(&store, reservation).unwrap()
         };
         // Each third request fails first at another provider, which charges for half of it.
         let mut holds = Vec::new();
         let mut cost = 0;
         if n % 3 == 0 {
-            let hold = reserve("first").unwrap();
+            let hold = reserve("first");
             charge(&mut bill, n, n % 11);
             assert!(store.settle(hold, n % 11));
             holds.push(hold);
             cost += n % 11;
         }
-        holds.push(reserve("second").unwrap());
+        holds.push(reserve("second"));
         charge(&mut bill, n, n % 997);
         cost += n % 997;
         let record = Record {

@@ -1,7 +1,7 @@
 //! The database is locked, damaged or gone: rows wait in the log, in order, and nothing is lost or counted twice when it
 //! is back.
 
-use crate::place::{LONG, NOON, Place, ask, request};
+use crate::place::{LONG, NOON, Place, ask, request, reserve};
 use keymux_store::*;
 
 fn all(store: &Store) -> (u64, u64) {
@@ -35,7 +35,7 @@ fn rows_wait_while_somebody_else_locks_the_database() {
     assert_eq!((health.fill.rows, health.fill.oldest_unix_ms), (2000, Some(NOON + 10)));
     assert_eq!(health.away.map(|(_, since)| since), Some(NOON));
     // Money can still be set aside: the log needs no database.
-    store.reserve(Reservation::default()).expect("a reservation");
+    reserve(&store, Reservation::default()).expect("a reservation");
     assert_eq!(all(&store).0, 10, "and what is there can be read");
     other.execute_batch("COMMIT").unwrap();
     assert!(store.wait_drained(LONG));
@@ -163,7 +163,7 @@ fn a_full_log_refuses_money_and_then_requests_and_keeps_what_it_took() {
         taken += 1;
         store.wait_until(LONG, |h| h.buffered < 500);
     }
-    assert!(matches!(store.reserve(Reservation::default()), Err(LogError::Full { .. })));
+    assert!(matches!(reserve(&store, Reservation::default()), Err(LogError::Full { .. })));
     // Those in flight are still taken; a flood of them is not, and that is told.
     while store.record(&request(taken, NOON)) {
         taken += 1;
@@ -191,9 +191,8 @@ fn rows_wait_while_postgresql_is_gone_also_over_a_restart() {
     wait_for(&store, Kind::Away);
     assert!(store.wait_until(LONG, |h| h.buffered == 0));
     assert_eq!(store.health().fill.rows, 500);
-    let hold = store
-        .reserve(Reservation { request: "req-600".into(), at_unix_ms: NOON, ..Reservation::default() })
-        .unwrap();
+    let open = Reservation { request: "req-600".into(), at_unix_ms: NOON, ..Reservation::default() };
+    let hold = reserve(&store, open).unwrap();
     assert_eq!(ask(store.usage(UsageQuery::default())).unwrap_err().kind, Kind::Away);
     drop(store);
     let (store, found) = place.open();

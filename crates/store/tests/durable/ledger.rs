@@ -1,6 +1,6 @@
 //! The ledger and the client keys.
 
-use crate::place::{DAY, LONG, NOON, Place, ask, request};
+use crate::place::{DAY, LONG, NOON, Place, ask, request, reserve};
 use keymux_store::*;
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ fn a_log_that_is_read_again_counts_once(place: &Place) {
         at_unix_ms: NOON,
         ..Reservation::default()
     };
-    store.reserve(Reservation { cost_nano_usd: 7, ..open }).unwrap();
+    reserve(&store, Reservation { cost_nano_usd: 7, ..open }).unwrap();
     assert!(store.wait_until(LONG, |h| h.buffered == 0 && h.fill.rows == 1200));
     drop(store);
     let (log, copy) = (place.options().log, place.folder.path().join("copy"));

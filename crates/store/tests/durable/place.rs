@@ -1,7 +1,7 @@
 //! Where a test's ledger lives: SQLite in a folder of its own, or a PostgreSQL server of its own, which is a real one,
 //! started here and stopped at the end.
 
-use keymux_store::{CostSource, Options, Record, Recovery, Store, Target, Used};
+use keymux_store::{CostSource, LogError, Options, Record, Recovery, Reservation, Store, Target, Used};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -79,6 +79,13 @@ pub(crate) fn ask<T>(
     answer: impl Future<Output = Result<T, keymux_store::Fault>>,
 ) -> Result<T, keymux_store::Fault> {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(answer)
+}
+
+/// Sets money aside, and waits until that is written.
+pub(crate) fn reserve(store: &Store, reservation: Reservation) -> Result<u64, LogError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let hold = store.reserve(reservation)?;
+    runtime.block_on(store.written(hold)).map(|()| hold)
 }
 
 /// The n-th request, at this instant.

@@ -6,7 +6,7 @@ use crate::record::UNKNOWN;
 #[test]
 fn what_was_written_is_found_whole_and_in_order_after_a_kill() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(reservation(3, 50)).unwrap();
+    let hold = reserve(&log, reservation(3, 50)).unwrap();
     let entries = [row(1, vec![]), row(2, vec![])];
     assert_eq!(append(&log, &entries).0, 2);
     let (again, found) = disk.after_kill().reopen();
@@ -24,9 +24,9 @@ fn what_was_written_is_found_whole_and_in_order_after_a_kill() {
 #[test]
 fn a_row_closes_its_reservations_and_an_ended_attempt_counts_what_it_cost() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let first = log.reserve(reservation(1, 50)).unwrap();
-    let second = log.reserve(reservation(1, 70)).unwrap();
-    let other = log.reserve(reservation(2, 9)).unwrap();
+    let first = reserve(&log, reservation(1, 50)).unwrap();
+    let second = reserve(&log, reservation(1, 70)).unwrap();
+    let other = reserve(&log, reservation(2, 9)).unwrap();
     append(&log, &[Entry::Settle(first, 4)]).1.unwrap();
     let unknown = disk.after_kill().reopen().1.unknown;
     assert_eq!(unknown.iter().map(|r| r.used.cost_nano_usd).collect::<Vec<_>>(), [Some(74), Some(9)]);

@@ -7,7 +7,7 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
     let (_disk, log) = Memory::fresh(64 * KIB);
     let mut holds = Vec::new();
     let error = loop {
-        match log.reserve(reservation(holds.len() as u64, 1)) {
+        match reserve(&log, reservation(holds.len() as u64, 1)) {
             Ok(hold) => holds.push(hold),
             Err(e) => break e,
         }
@@ -28,7 +28,7 @@ fn a_full_ring_refuses_reservations_while_rows_in_flight_still_fit() {
 fn a_ring_that_rows_filled_lets_go_of_an_old_reservation() {
     let (disk, log) = Memory::fresh(64 * KIB);
     let text: Arc<str> = "y".repeat(200).into();
-    let hold = log.reserve(Reservation { client: text.clone(), team: text, ..reservation(1, 77) }).unwrap();
+    let hold = reserve(&log, Reservation { client: text.clone(), team: text, ..reservation(1, 77) }).unwrap();
     // To the last byte that they get.
     let small = Record { id: "x".into(), ..Record::default() };
     while log.row(&record(1, vec![]), usize::MAX).or_else(|_| log.row(&small, usize::MAX)).is_ok() {}
@@ -58,7 +58,7 @@ fn space_is_used_again_only_after_the_tail_is_flushed() {
 #[test]
 fn one_open_reservation_does_not_hold_up_the_ring() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(reservation(1_000_000, 77)).unwrap();
+    let hold = reserve(&log, reservation(1_000_000, 77)).unwrap();
     append(&log, &[Entry::Settle(hold, 5)]).1.unwrap();
     for n in 0..5_000 {
         append(&log, &[row(n, vec![])]).1.unwrap();
@@ -76,7 +76,7 @@ fn one_open_reservation_does_not_hold_up_the_ring() {
 #[test]
 fn a_reservation_is_not_carried_on_without_the_cost_that_it_settled_at() {
     let (disk, log) = Memory::fresh(64 * KIB);
-    let hold = log.reserve(reservation(1, 77)).unwrap();
+    let hold = reserve(&log, reservation(1, 77)).unwrap();
     let reserve_bytes = log.head();
     let settle = || append(&log, &[Entry::Settle(hold, 5)]).1;
     settle().unwrap();
@@ -99,7 +99,7 @@ fn what_ends_while_its_reservation_is_carried_on_stays_ended() {
         for closed in [true, false] {
             let (disk, log) = Memory::fresh(64 * KIB);
             let log = Arc::new(log);
-            let hold = log.reserve(reservation(1_000_000, 77)).unwrap();
+            let hold = reserve(&log, reservation(1_000_000, 77)).unwrap();
             while log.head() < 32 * KIB {
                 append(&log, &[row(log.head(), vec![])]).1.unwrap();
             }
@@ -133,7 +133,7 @@ fn what_ends_while_its_reservation_is_carried_on_stays_ended() {
 fn what_is_taken_during_a_write_has_its_place_behind_it() {
     let (disk, log) = Memory::fresh(64 * KIB);
     let log = Arc::new(log);
-    let held = log.reserve(reservation(1_000_000, 77)).unwrap();
+    let held = reserve(&log, reservation(1_000_000, 77)).unwrap();
     // As full as it gets, but for a little: then the old reservation is carried on, and more is taken meanwhile.
     while log.fill().bytes + KIB <= 64 * KIB {
         log.row(&record(100, vec![]), usize::MAX).map(drop).or_else(|_| log.settle(held, 5)).unwrap();
