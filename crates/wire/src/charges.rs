@@ -5,6 +5,8 @@
 //! body is walked, names are read with their escapes undone, and of a name given twice both values count. What it knows
 //! of a request's text is its length; no price is known here.
 
+mod quick;
+
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -49,6 +51,11 @@ pub struct Charges {
 
 /// Reads a JSON body. `None` if it is none.
 pub fn read(body: &[u8]) -> Option<Charges> {
+    std::str::from_utf8(body).ok().and_then(quick::read).or_else(|| parsed(body))
+}
+
+/// The parser's say.
+fn parsed(body: &[u8]) -> Option<Charges> {
     let mut charges = Charges::default();
     let mut json = serde_json::Deserializer::from_slice(body);
     Walk { charges: &mut charges, place: Place::Top }.deserialize(&mut json).ok()?;
@@ -125,16 +132,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        match self.place {
-            Place::Type => self.charges.content(text),
-            Place::ToolType => self.charges.tool(text),
-            Place::Media => self.charges.media(text),
-            Place::Lifetime => self.charges.cache_hour |= text != "5m",
-            Place::Model | Place::Fallbacks => self.charges.fallbacks.push(text.to_owned()),
-            Place::Modalities => self.charges.audio_out |= text == "audio",
-            Place::Prompt => self.charges.prompts += 1,
-            Place::Top | Place::Tools | Place::Tool | Place::Elsewhere => {}
-        }
+        self.charges.text(self.place, text);
         Ok(())
     }
 
@@ -142,43 +140,27 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let Walk { charges, place } = self;
         let prompts = charges.prompts;
         while seq.next_element_seed(Walk { charges: &mut *charges, place })?.is_some() {}
-        if place == Place::Prompt && charges.prompts == prompts {
-            // A list of numbers is one text as its tokens.
-            charges.prompts += 1;
-        }
+        charges.ends(place, prompts);
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Walk { charges, place } = self;
-        if place == Place::Prompt {
-            // A template, with whatever tools it has.
-            charges.continues = true;
-            charges.unbounded.push("prompt".to_owned());
-        }
+        charges.begins(place);
         while let Some(Name(name)) = map.next_key()? {
-            let inner = match (place, &*name) {
-                (Place::Top, name) => {
-                    let Some(inner) = top(charges, name, &mut map)? else { continue };
-                    inner
+            match charges.member(place, &name) {
+                Member::Walked(place) => map.next_value_seed(Walk { charges: &mut *charges, place })?,
+                Member::Whole => {
+                    if let Some(given) = map.next_value::<Option<Value>>()? {
+                        charges.whole(&name, &given);
+                    }
                 }
-                (Place::Tools, "type") => Place::ToolType,
-                // Of a namespace.
-                (Place::Tools, "tools") => Place::Tools,
-                // What a model gave to a tool is text, as a tool's schema is.
-                (Place::Tools | Place::Tool, _) | (Place::Elsewhere, "input") => Place::Tool,
-                (Place::Fallbacks, "model") => Place::Model,
-                (Place::Fallbacks, _) => Place::Fallbacks,
-                (_, "type") => Place::Type,
-                (_, "ttl") => Place::Lifetime,
-                (_, "data" | "url" | "image_url" | "file_data") => Place::Media,
-                (_, "file_id" | "file_url") => {
-                    charges.files += 1;
-                    Place::Elsewhere
+                Member::Given => {
+                    if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                        charges.given(&name);
+                    }
                 }
-                _ => Place::Elsewhere,
-            };
-            map.next_value_seed(Walk { charges: &mut *charges, place: inner })?;
+            }
         }
         Ok(())
     }
@@ -259,48 +241,94 @@ fn is_free(plugin: &Value) -> bool {
     free || plugin["enabled"] == false
 }
 
-/// A field of the body itself. `None`: its value was read.
-fn top<'de, A: MapAccess<'de>>(
-    charges: &mut Charges,
-    name: &str,
-    map: &mut A,
-) -> Result<Option<Place>, A::Error> {
-    Ok(Some(match name {
-        "prompt" => Place::Prompt,
-        "tools" => Place::Tools,
-        "fallbacks" => Place::Fallbacks,
-        "modalities" => Place::Modalities,
-        "best_of" => {
-            match map.next_value::<Option<Value>>()? {
-                None => {}
-                Some(Value::Number(n)) if n.is_u64() => charges.best_of = charges.best_of.max(n.as_u64()),
-                // Who knows what a provider makes of `1e3`.
-                Some(_) => charges.unbounded.push(name.to_owned()),
-            }
-            return Ok(None);
-        }
-        "background" => {
-            let given = map.next_value::<Option<Value>>()?;
-            charges.background |= given.is_some_and(|given| given != Value::Bool(false));
-            return Ok(None);
-        }
-        "audio" | "speed" => {
-            let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
-            *(if name == "audio" { &mut charges.audio_out } else { &mut charges.fast }) |= given;
-            return Ok(None);
-        }
-        _ if UNBOUNDED.contains(&name) => {
-            let given = map.next_value::<Option<Value>>()?;
-            if given.is_some_and(|given| !costs_nothing_more(name, &given)) {
-                charges.unbounded.push(name.to_owned());
-            }
-            return Ok(None);
-        }
-        _ => Place::Elsewhere,
-    }))
+/// How the value of a member is read.
+enum Member {
+    Walked(Place),
+    /// As a whole, by [`Charges::whole`].
+    Whole,
+    /// Whether it is there, by [`Charges::given`].
+    Given,
 }
 
 impl Charges {
+    /// An object begins.
+    fn begins(&mut self, place: Place) {
+        if place == Place::Prompt {
+            // A template, with whatever tools it has.
+            self.continues = true;
+            self.unbounded.push("prompt".to_owned());
+        }
+    }
+
+    /// A member of an object.
+    fn member(&mut self, place: Place, name: &str) -> Member {
+        Member::Walked(match (place, name) {
+            (Place::Top, "prompt") => Place::Prompt,
+            (Place::Top, "fallbacks") => Place::Fallbacks,
+            (Place::Top, "modalities") => Place::Modalities,
+            (Place::Top, "audio" | "speed") => return Member::Given,
+            (Place::Top, "best_of" | "background") => return Member::Whole,
+            (Place::Top, name) if UNBOUNDED.contains(&name) => return Member::Whole,
+            // Also of a namespace.
+            (Place::Top | Place::Tools, "tools") => Place::Tools,
+            (Place::Top, _) => Place::Elsewhere,
+            (Place::Tools, "type") => Place::ToolType,
+            // What a model gave to a tool is text, as a tool's schema is.
+            (Place::Tools | Place::Tool, _) | (Place::Elsewhere, "input") => Place::Tool,
+            (Place::Fallbacks, "model") => Place::Model,
+            (Place::Fallbacks, _) => Place::Fallbacks,
+            (_, "type") => Place::Type,
+            (_, "ttl") => Place::Lifetime,
+            (_, "data" | "url" | "image_url" | "file_data") => Place::Media,
+            (_, "file_id" | "file_url") => {
+                self.files += 1;
+                Place::Elsewhere
+            }
+            _ => Place::Elsewhere,
+        })
+    }
+
+    /// A field of the body itself is given, and not as null.
+    fn given(&mut self, name: &str) {
+        *(if name == "audio" { &mut self.audio_out } else { &mut self.fast }) = true;
+    }
+
+    /// A field of the body itself is given this.
+    fn whole(&mut self, name: &str, given: &Value) {
+        match (name, given) {
+            ("best_of", Value::Number(n)) if n.is_u64() => self.best_of = self.best_of.max(n.as_u64()),
+            ("background", given) => self.background |= *given != Value::Bool(false),
+            // Who knows what a provider makes of `1e3` answers.
+            (name, given) => {
+                if name == "best_of" || !costs_nothing_more(name, given) {
+                    self.unbounded.push(name.to_owned());
+                }
+            }
+        }
+    }
+
+    /// A string.
+    fn text(&mut self, place: Place, text: &str) {
+        match place {
+            Place::Type => self.content(text),
+            Place::ToolType => self.tool(text),
+            Place::Media => self.media(text),
+            Place::Lifetime => self.cache_hour |= text != "5m",
+            Place::Model | Place::Fallbacks => self.fallbacks.push(text.to_owned()),
+            Place::Modalities => self.audio_out |= text == "audio",
+            Place::Prompt => self.prompts += 1,
+            Place::Top | Place::Tools | Place::Tool | Place::Elsewhere => {}
+        }
+    }
+
+    /// A list ends, at whose beginning there were so many prompts.
+    fn ends(&mut self, place: Place, prompts: u64) {
+        if place == Place::Prompt && self.prompts == prompts {
+            // A list of numbers is one text as its tokens.
+            self.prompts += 1;
+        }
+    }
+
     /// A part of the input, by its type.
     fn content(&mut self, name: &str) {
         match name {

@@ -182,7 +182,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Passes a string; says whether it has no escapes.
-    fn string(&mut self) -> Option<bool> {
+    pub(crate) fn string(&mut self) -> Option<bool> {
         if self.peek()? != b'"' {
             return None;
         }
