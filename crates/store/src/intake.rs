@@ -18,6 +18,8 @@ const BATCH: Duration = Duration::from_millis(25);
 const BATCH_BYTES: usize = 64 * 1024;
 /// Between two tries to write to a log that is full or fails.
 const AGAIN: Duration = Duration::from_millis(100);
+/// At the end a database that makes no room in a full log for so long is not waited for.
+const LAST: Duration = Duration::from_secs(2);
 
 /// The way in.
 #[derive(Default)]
@@ -116,16 +118,23 @@ pub(crate) fn run(shared: &Shared) {
         let flushed = shared.log.sync();
         (shared.probe)(Point::Flushed);
         shared.progress.tell();
-        failed = !all || written.is_err() || flushed.is_err();
+        let refused = written.is_err() || flushed.is_err();
+        failed = refused || !all;
         if failed {
             // Whatever it is, it is tried again.
             intake.dirty.store(true, Ordering::Release);
         }
         let idle = !intake.dirty.load(Ordering::Acquire);
-        if stop && (failed || idle) {
+        if stop && (idle || refused || !all && !makes_room(shared)) {
             return;
         }
     }
+}
+
+/// Waits until a full log has room again, or would have after a flush; says whether that is so.
+fn makes_room(shared: &Shared) -> bool {
+    let moves = || shared.log.has_room() || shared.log.frees();
+    shared.progress.sleep(LAST, || shared.is_away() || moves()) && moves()
 }
 
 /// Waits until there is something, and then a little for more to come with it, or for a disk that failed to mend.

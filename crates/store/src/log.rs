@@ -97,9 +97,8 @@ struct Ring {
     /// Everything before it is written.
     head: u64,
     applied: u64,
+    /// As it is flushed: space before the tail that it names may be used again.
     header: Header,
-    /// The tail that the flushed header names: space before it may be used again.
-    tail_flushed: u64,
     rows: u64,
     open: BTreeMap<u64, Hold>,
     trouble: Option<String>,
@@ -233,23 +232,23 @@ impl Log {
     /// Flushes what was written so far, and the new tail; returns the position up to which everything is on the disk.
     pub fn sync(&self) -> Result<u64, LogError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (head, header) = {
-            let mut ring = self.ring();
-            let tail = ring.tail();
-            if tail != ring.tail_flushed {
-                ring.header.turn += 1;
-                ring.header.tail = tail;
-            } else if ring.head == self.flushed() && ring.trouble.is_none() {
-                return Ok(ring.head);
-            }
-            (ring.head, ring.header)
+        let (head, mut header, tail, suspect) = {
+            let ring = self.ring();
+            (ring.head, ring.header, ring.tail(), ring.trouble.is_some())
         };
-        let done = self.flush(header, head);
+        let moved = tail != header.tail;
+        if moved {
+            // Into the other slot than the flushed one, also when it is tried again.
+            (header.turn, header.tail) = (header.turn + 1, tail);
+        } else if head == self.flushed() && !suspect {
+            return Ok(head);
+        }
+        let done = self.flush(head, Some(header).filter(|_| moved || suspect), suspect);
         let mut ring = self.ring();
         match done {
             Ok(()) => {
                 ring.trouble = None;
-                ring.tail_flushed = header.tail;
+                ring.header = header;
                 self.flushed.store(head, Ordering::Release);
                 Ok(head)
             }
@@ -260,14 +259,10 @@ impl Log {
         }
     }
 
-    fn flush(&self, header: Header, head: u64) -> io::Result<()> {
-        let (from, suspect, tail_flushed) = {
-            let ring = self.ring();
-            (self.flushed(), ring.trouble.is_some(), ring.tail_flushed)
-        };
+    fn flush(&self, head: u64, header: Option<Header>, suspect: bool) -> io::Result<()> {
         // After a failed flush the kernel may hold pages for clean that never reached the disk: they are written anew.
         // The lock of the ring is not needed: nobody writes before the head.
-        let mut at = from;
+        let mut at = self.flushed();
         while suspect && at < head {
             let n = (head - at).min(WINDOW as u64);
             let mut bytes = vec![0; usize::try_from(n).unwrap_or(WINDOW)];
@@ -275,7 +270,7 @@ impl Log {
             self.write_at(&bytes, at)?;
             at += n;
         }
-        if header.tail != tail_flushed || suspect {
+        if let Some(header) = header {
             header.write(&*self.disk)?;
         }
         self.disk.sync()
@@ -299,7 +294,13 @@ impl Log {
     /// Whether a new request can be taken on: there is room for its row beside those in flight.
     pub fn has_room(&self) -> bool {
         let ring = self.ring();
-        ring.end() - ring.tail_flushed + self.margin() <= self.capacity
+        ring.end() - ring.header.tail + self.margin() <= self.capacity
+    }
+
+    /// Whether the next flush gives room.
+    pub(crate) fn frees(&self) -> bool {
+        let ring = self.ring();
+        ring.tail() > ring.header.tail
     }
 
     /// At most this many of the rows that the database lacks, the oldest first.
@@ -346,7 +347,7 @@ impl Log {
         let mut fill = {
             let ring = self.ring();
             Fill {
-                bytes: ring.end() - ring.tail_flushed,
+                bytes: ring.end() - ring.header.tail,
                 capacity: self.capacity,
                 rows: ring.rows,
                 oldest_unix_ms: None,

@@ -207,6 +207,10 @@ impl Shared {
         self.progress.tell();
     }
 
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub(crate) fn back(&self) {
         *self.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -17,7 +17,6 @@ impl Log {
             head: tail,
             applied: tail,
             header,
-            tail_flushed: tail,
             rows: 0,
             open: BTreeMap::new(),
             trouble: None,

@@ -111,14 +111,14 @@ impl Log {
     }
 
     fn full(&self, ring: &Ring) -> LogError {
-        LogError::Full { used: ring.end() - ring.tail_flushed, capacity: self.capacity }
+        LogError::Full { used: ring.end() - ring.header.tail, capacity: self.capacity }
     }
 
     /// Takes frames, if the ring has room for them and so many bytes more.
     fn take(&self, ring: &mut Ring, spare: u64, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
         let before = ring.taken.frames.len();
         put(&mut ring.taken.frames);
-        if ring.end() - ring.tail_flushed + spare > self.capacity {
+        if ring.end() - ring.header.tail + spare > self.capacity {
             ring.taken.frames.truncate(before);
             return Err(self.full(ring));
         }

@@ -10,21 +10,21 @@ fn ask<T>(answer: impl Future<Output = Result<T, Fault>>) -> T {
 
 /// `SQLite` itself says that its disk is full, at a page count that the test sets; each connection is opened anew with
 /// what holds then.
-#[test]
-fn rows_wait_while_the_disk_of_the_database_is_full() {
-    let folder = tempfile::tempdir().unwrap();
-    let pages = Arc::new(AtomicU64::new(40));
-    let (path, limit) = (folder.path().join("ledger.db"), pages.clone());
+fn on_a_small_disk(folder: &Path, pages: &Arc<AtomicU64>) -> Store {
+    let (path, limit) = (folder.join("ledger.db"), pages.clone());
     let open: Box<Open> = Box::new(move |alone| {
         let mut db = Sqlite::open(&path, alone)?;
         db.script(&format!("PRAGMA max_page_count = {}", limit.load(Ordering::Relaxed)))?;
         Ok(Box::new(db) as Box<dyn Sql>)
     });
-    let target = Target::Sqlite(folder.path().join("ledger.db"));
-    let mut options = Options::new(target, folder.path().join("ledger.log"), Arc::new(|| 1_700_000_000_000));
+    let target = Target::Sqlite(folder.join("ledger.db"));
+    let mut options = Options::new(target, folder.join("ledger.log"), Arc::new(|| 1_700_000_000_000));
     options.log_bytes = 1 << 20;
-    let (store, _) = Store::open_with(options, open).unwrap();
-    for n in 0..1500_u64 {
+    Store::open_with(options, open).unwrap().0
+}
+
+fn record(store: &Store, rows: u64) {
+    for n in 0..rows {
         let used = Used { cost_nano_usd: Some(n), ..Used::default() };
         let record = Record {
             id: format!("req-{n}").into(),
@@ -35,7 +35,18 @@ fn rows_wait_while_the_disk_of_the_database_is_full() {
         };
         assert!(store.record(&record));
     }
-    let full = |h: &Health| h.away.as_ref().is_some_and(|(fault, _)| fault.kind == Kind::Full);
+}
+
+fn full(health: &Health) -> bool {
+    health.away.as_ref().is_some_and(|(fault, _)| fault.kind == Kind::Full)
+}
+
+#[test]
+fn rows_wait_while_the_disk_of_the_database_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = Arc::new(AtomicU64::new(40));
+    let store = on_a_small_disk(folder.path(), &pages);
+    record(&store, 1500);
     assert!(store.wait_until(LONG, full), "{:?}", store.health());
     assert!(store.health().fill.rows > 0);
     let hold = store.reserve(Reservation::default()).expect("the log has its room already");
@@ -45,6 +56,21 @@ fn rows_wait_while_the_disk_of_the_database_is_full() {
     assert!(store.wait_drained(LONG), "{:?}", store.health());
     let all = ask(store.usage(UsageQuery::default()));
     assert_eq!((all[0].requests, all[0].cost_nano_usd), (1500, (0..1500).sum()));
+}
+
+#[test]
+fn rows_behind_a_full_log_are_not_given_up_at_the_end_while_the_database_takes_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = Arc::new(AtomicU64::new(40));
+    let store = on_a_small_disk(folder.path(), &pages);
+    record(&store, 40_000);
+    assert!(store.wait_until(LONG, |h| full(h) && h.buffered > 20_000), "{:?}", store.health());
+    pages.store(100_000, Ordering::Relaxed);
+    assert!(store.wait_until(LONG, |h| h.away.is_none()), "{:?}", store.health());
+    drop(store);
+    let store = on_a_small_disk(folder.path(), &pages);
+    assert_eq!(store.health().fill.rows, 0);
+    assert_eq!(ask(store.usage(UsageQuery::default()))[0].requests, 40_000);
 }
 
 #[test]

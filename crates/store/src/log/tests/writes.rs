@@ -50,6 +50,25 @@ fn after_a_failed_flush_nothing_is_acknowledged_until_all_of_it_is_written_anew(
     reserve(&log, reservation(1, 1)).unwrap();
 }
 
+#[test]
+fn a_header_that_cannot_be_flushed_leaves_the_one_before_as_it_is() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let flushed = Header::read(&disk).unwrap().unwrap();
+    disk.0.no_flushes.store(true, Ordering::Relaxed);
+    for n in 1..4 {
+        append(&log, &[row(n, vec![])]).1.unwrap();
+        log.applied(log.head(), 1).unwrap();
+        assert!(log.sync().is_err());
+        let slot = usize::try_from(flushed.turn % 2 * (header::SIZE / 2)).unwrap();
+        let now = disk.0.now.lock().unwrap();
+        assert_eq!(
+            now[slot..][..flushed.bytes().len()],
+            flushed.bytes(),
+            "it may be all there is after a power loss"
+        );
+    }
+}
+
 /// Counts how often its task is woken.
 #[derive(Default)]
 struct Woken(AtomicUsize);
