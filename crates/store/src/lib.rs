@@ -20,6 +20,7 @@ mod ledger;
 mod log;
 mod mark;
 mod past;
+mod progress;
 mod record;
 mod sql;
 mod store;

@@ -7,13 +7,14 @@ use crate::intake::{self, Intake};
 use crate::ledger::{self, Spend};
 use crate::log::{Batch, Fill, Log, LogError, Recovery};
 use crate::mark::Mark;
+use crate::progress::Progress;
 use crate::record::{Record, Reservation};
 use crate::sql::{self, Fault, Kind, Sql, migrate, postgres::Postgres, sqlite::Sqlite};
 use crate::usage::{self, Usage, UsageQuery};
 use crate::{drain, sql::migrate::STEPS};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -160,27 +161,6 @@ pub(crate) struct Shared {
     away: Mutex<Option<(Fault, u64)>>,
     applied: AtomicU64,
     damaged: AtomicU64,
-}
-
-/// Something has moved on: rows came, rows went, the end came.
-#[derive(Default)]
-pub(crate) struct Progress {
-    lock: Mutex<()>,
-    wake: Condvar,
-}
-
-impl Progress {
-    pub(crate) fn tell(&self) {
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-        self.wake.notify_all();
-    }
-
-    /// Sleeps until there is cause, at most so long; says whether there was.
-    pub(crate) fn sleep(&self, limit: Duration, cause: impl Fn() -> bool) -> bool {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let slept = self.wake.wait_timeout_while(lock, limit, |()| !cause());
-        !slept.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
 }
 
 impl Shared {
