@@ -22,6 +22,7 @@ use keymux_policy::fleet::Endpoint;
 use keymux_policy::{End, Now, Phase, Sign, Used};
 use keymux_wire::body::Envelope;
 use keymux_wire::error::{self, ErrorFacts};
+use keymux_wire::stored::Watch;
 use keymux_wire::stream::StreamKind;
 use keymux_wire::{answer as wire_answer, limits, owner};
 use std::collections::VecDeque;
@@ -79,6 +80,11 @@ impl Context<'_> {
 
     fn now_ns(&self) -> u64 {
         self.worker.gateway.clock.mono_ns()
+    }
+
+    /// What the answer may name that is the client's from then on.
+    fn watch(&self) -> Watch {
+        self.plan.watch.at(self.upstream.dialect)
     }
 
     /// A pause that was too long: whose time ran out?
@@ -285,10 +291,8 @@ async fn whole(
     if let (Endpoint::Responses, Some(id)) = (context.endpoint, &said.id) {
         context.worker.gateway.bound.remember(context.plan.ask.client, id, context.key.account);
     }
-    if context.plan.makes {
-        let made = keymux_wire::stored::made(&body);
-        context.worker.gateway.bound.made(context.plan.ask.client, made, context.key.account);
-    }
+    let made = keymux_wire::stored::made(&body, context.watch());
+    context.worker.gateway.bound.made(context.plan.ask.client, &made, context.key.account);
     story.generation(said.id.as_deref());
     if let Some(usage) = &said.usage {
         story.billed(usage);
@@ -355,7 +359,7 @@ async fn hold_back(
     mut story: Story,
     alarm: &mut Alarm,
 ) -> Tried {
-    let mut reader = StreamReader::new(kind, context.usage_added).watching(context.plan.makes);
+    let mut reader = StreamReader::new(kind, context.usage_added).watching(context.watch());
     let mut ready = VecDeque::new();
     let hold_ns = context.timeouts.hold_ms.saturating_mul(1_000_000);
     let hold_until_ns = context.now_ns().saturating_add(hold_ns).min(context.plan.until_ns);

@@ -1,10 +1,10 @@
 //! State that lives at a provider: a stored response can be built on only by the client that had it made, and only with
-//! the account that made it; so can a container in which its code ran, and a picture that is kept there. A response that
-//! was made before this process began is found in the ledger; containers, which live for minutes, are forgotten. What did
-//! not come through here (files, conversations) is unknown: a caller with a key of its own does not get it, because it
-//! may be another's; without such keys it is tried where a single account could hold it. Templates of prompts and skills
-//! are the account's own, made by its owners and no client's: whoever may use the account may use them, where it is the
-//! only one in question.
+//! the account that made it; so can the items of its output, a container in which its code ran, and a picture that is
+//! kept there. A response that was made before this process began is found in the ledger; items, and containers, which
+//! live for minutes, are forgotten. What did not come through here (files, conversations) is unknown: a caller with a key
+//! of its own does not get it, because it may be another's; without such keys it is tried where a single account could
+//! hold it. Templates of prompts and skills are the account's own, made by its owners and no client's: whoever may use
+//! the account may use them, where it is the only one in question.
 
 use crate::clients::Client;
 use crate::errors::{Kind, Problem};
@@ -14,70 +14,84 @@ use crate::serve::Gateway;
 use keymux_policy::ClientId;
 use keymux_policy::fleet::AccountId;
 use keymux_wire::stored::{Stored, Whose};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-/// Ids kept at once; the oldest give way.
-const IDS_MAX: usize = 200_000;
+/// Responses kept at once; the oldest give way.
+const RESPONSES_MAX: usize = 200_000;
 
-/// Whose response, and its id.
-type Made = (ClientId, Box<str>);
+/// Likewise what else was made. An answer has some items, each of which may be named: about 20 MB.
+const THINGS_MAX: usize = 450_000;
 
 /// Which account made which response, and what else it made.
 #[derive(Default)]
 pub struct Bound {
+    /// By a secret hash: short whatever the id is, and nobody can look for two ids that share one.
+    hasher: RandomState,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    accounts: HashMap<Made, AccountId>,
-    order: VecDeque<Made>,
-    /// Containers and pictures: whoever was first told of one has it.
-    things: HashMap<Box<str>, (ClientId, AccountId)>,
-    things_order: VecDeque<Box<str>>,
+    /// By client and id.
+    responses: Recent,
+    /// Items, containers and pictures: whoever was first told of one has it.
+    things: Recent,
+}
+
+/// Whose what is, and where.
+#[derive(Default)]
+struct Recent {
+    of: HashMap<u64, (ClientId, AccountId)>,
+    order: VecDeque<u64>,
+}
+
+impl Recent {
+    /// One more, in whose place the oldest of more than `most` go.
+    fn push(&mut self, hash: u64, whose: (ClientId, AccountId), most: usize) {
+        if let Entry::Vacant(place) = self.of.entry(hash) {
+            place.insert(whose);
+            self.order.push_back(hash);
+        }
+        while self.order.len() > most {
+            if let Some(oldest) = self.order.pop_front() {
+                self.of.remove(&oldest);
+            }
+        }
+    }
 }
 
 impl Bound {
     /// A client's answer came from this account.
     pub fn remember(&self, client: ClientId, id: &str, account: AccountId) {
-        let made: Made = (client, id.into());
+        let hash = self.hasher.hash_one((client, id));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.accounts.insert(made.clone(), account).is_none() {
-            inner.order.push_back(made);
-        }
-        while inner.order.len() > IDS_MAX {
-            if let Some(oldest) = inner.order.pop_front() {
-                inner.accounts.remove(&oldest);
-            }
-        }
+        inner.responses.push(hash, (client, account), RESPONSES_MAX);
     }
 
     /// A client's answer from this account names these as made for it.
-    pub fn made(&self, client: ClientId, ids: Vec<String>, account: AccountId) {
+    pub fn made(&self, client: ClientId, ids: &[String], account: AccountId) {
+        if ids.is_empty() {
+            return;
+        }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            let id: Box<str> = id.into();
-            if !inner.things.contains_key(&id) {
-                inner.things.insert(id.clone(), (client, account));
-                inner.things_order.push_back(id);
-            }
-        }
-        while inner.things_order.len() > IDS_MAX {
-            if let Some(oldest) = inner.things_order.pop_front() {
-                inner.things.remove(&oldest);
-            }
+            inner.things.push(self.hasher.hash_one(id.as_str()), (client, account), THINGS_MAX);
         }
     }
 
     /// Whose it is, and where.
     fn thing(&self, id: &str) -> Option<(ClientId, AccountId)> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).things.get(id).copied()
+        let hash = self.hasher.hash_one(id);
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).things.of.get(&hash).copied()
     }
 
     fn account(&self, client: ClientId, id: &str) -> Option<AccountId> {
-        let made: Made = (client, id.into());
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).accounts.get(&made).copied()
+        let hash = self.hasher.hash_one((client, id));
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.responses.of.get(&hash).map(|(_, account)| *account)
     }
 }
 
@@ -107,8 +121,10 @@ pub async fn bind(
                 None => open(),
             },
             Whose::MadeBefore(id) => match gateway.bound.thing(&id) {
+                // To an account that knows nothing of it, what was said before may be said all the same.
+                Some((whose, account)) if whose == client && !plan.may_come_to(snapshot, account) => continue,
                 Some((whose, account)) => (whose == client).then_some(account),
-                // Forgotten, or of another gateway: what was said before may be said again.
+                // Forgotten, or of another gateway.
                 None => continue,
             },
             Whose::Unknown => open(),
@@ -143,7 +159,9 @@ pub async fn bind(
 }
 
 fn unknown(field: &'static str, why: &str) -> Problem {
-    let message = format!("`{field}` names something that {why}.");
+    // That says it without the provider's memory.
+    let instead = if field == "item_reference" { " Send the item itself." } else { "" };
+    let message = format!("`{field}` names something that {why}.{instead}");
     Problem::new(Kind::StateUnknown, message).at("state_not_found", Some(field))
 }
 

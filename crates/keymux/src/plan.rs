@@ -15,7 +15,7 @@ use keymux_wire::error::Dialect;
 use keymux_wire::head::{self, Field, Head, HeadError};
 use keymux_wire::limits::Profile;
 use keymux_wire::splice::Priced;
-use keymux_wire::stored::Stored;
+use keymux_wire::stored::Watch;
 use keymux_wire::{affinity, estimate, splice};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
@@ -74,8 +74,8 @@ pub struct Plan {
     pub cap: Option<u64>,
     /// Its answer is made also if nobody waits for it.
     pub background: bool,
-    /// Something may be made for it at the provider that is its client's from then on.
-    pub makes: bool,
+    /// What may be made for it at the provider that is its client's from then on.
+    pub watch: Watch,
     /// The `provider` object for `OpenRouter` that its client's budget needs.
     pub priced: Option<Box<Priced>>,
 }
@@ -145,18 +145,31 @@ impl Plan {
             providers,
             stream: read.stream(),
         };
-        let makes = matches!(read, Read::Json(head) if Stored::may_be_made(head));
-        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false, makes, priced: None })
+        let watch = match read {
+            Read::Json(head) => Watch::of(head),
+            Read::Form(_) => Watch::default(),
+        };
+        Ok(Self { ask, route, until_ns, clients_wish, cap: None, background: false, watch, priced: None })
+    }
+
+    /// The accounts of the targets that the caller may use.
+    fn accounts<'s>(&'s self, snapshot: &'s Snapshot) -> impl Iterator<Item = AccountId> + 's {
+        let targets = reach::targets(snapshot, &self.ask.to, self.route).filter(|(provider, key)| {
+            self.ask.allowed.as_ref().is_none_or(|allowed| allowed.has(*provider, *key))
+        });
+        targets.filter_map(|(_, key)| snapshot.key(key)).map(|key| key.account)
     }
 
     /// The account to which every target that the caller may use belongs, if there is only one.
     pub fn only_account(&self, snapshot: &Snapshot) -> Option<AccountId> {
-        let targets = reach::targets(snapshot, &self.ask.to, self.route).filter(|(provider, key)| {
-            self.ask.allowed.as_ref().is_none_or(|allowed| allowed.has(*provider, *key))
-        });
-        let mut accounts = targets.filter_map(|(_, key)| snapshot.key(key)).map(|key| key.account);
+        let mut accounts = self.accounts(snapshot);
         let first = accounts.next()?;
         accounts.all(|account| account == first).then_some(first)
+    }
+
+    /// Whether a target that the caller may use belongs to this account.
+    pub fn may_come_to(&self, snapshot: &Snapshot, account: AccountId) -> bool {
+        self.accounts(snapshot).any(|own| own == account)
     }
 
     /// How long the parts of an attempt at this provider may take.

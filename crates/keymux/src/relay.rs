@@ -203,7 +203,7 @@ impl Relay {
         let made = events.reader.take_made();
         if !made.is_empty() {
             let client = self.story.caller().map(|client| client.payers.client).unwrap_or_default();
-            attempt.worker.gateway.bound.made(client, made, attempt.key.account);
+            attempt.worker.gateway.bound.made(client, &made, attempt.key.account);
         }
     }
 

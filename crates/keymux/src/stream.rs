@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use keymux_wire::error::ErrorFacts;
 use keymux_wire::sse::{Event, Scanner};
-use keymux_wire::stored::made;
+use keymux_wire::stored::{Watch, made};
 use keymux_wire::stream::{Kind, StreamKind, is_mere_output, read};
 use keymux_wire::usage::Usage;
 
@@ -40,8 +40,8 @@ pub struct StreamReader {
 pub struct Seen {
     kind: StreamKind,
     take_usage: bool,
-    /// What is made for the request at the provider is to be noted.
-    watch_made: bool,
+    /// What is made for the request at the provider, as far as it is to be noted.
+    watch: Watch,
     made: Vec<String>,
     /// Output began.
     pub output: bool,
@@ -72,7 +72,7 @@ impl StreamReader {
         let seen = Seen {
             kind,
             take_usage,
-            watch_made: false,
+            watch: Watch::default(),
             made: Vec::new(),
             output: false,
             held: 0,
@@ -94,10 +94,10 @@ impl StreamReader {
         Self { scanner: Scanner::new(EVENT_BYTES_MAX), tail: BytesMut::new(), tail_at: 0, seen }
     }
 
-    /// Ids of what is made for the request at the provider are noted too, if `watch`.
+    /// Ids of what is made for the request at the provider are noted too.
     #[must_use]
-    pub fn watching(mut self, watch: bool) -> Self {
-        self.seen.watch_made = watch;
+    pub fn watching(mut self, watch: Watch) -> Self {
+        self.seen.watch = watch;
         self
     }
 
@@ -187,9 +187,7 @@ impl Seen {
             self.bytes += event.raw_len as u64;
             return false;
         }
-        if self.watch_made {
-            self.made.extend(made(event.data));
-        }
+        self.made.extend(made(event.data, self.watch));
         self.held += u32::from(!self.output);
         if self.output && is_mere_output(self.kind, event) {
             self.count(event);

@@ -2,6 +2,7 @@
 //! vector stores and containers by their ids, templates. Whoever keeps such a thing is the only one who can serve the
 //! request, and what one client had made is no other's.
 
+mod items;
 mod made;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::head::{BodyKind, Head, RawSpan};
 
-pub use made::made;
+pub use made::{Items, Watch, made};
 
 /// Something that lives at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub enum Whose<'a> {
     Response(Cow<'a, str>),
     /// Of whoever got an answer that names this id, as [`made`] finds them.
     Made(String),
-    /// Likewise; but it only stands in what was said before, where it may be of long ago.
+    /// Likewise, or of whoever got this sealed content; but it only stands in what was said before, where it may be of
+    /// long ago.
     MadeBefore(String),
     /// Somebody's, and no answer says whose.
     Unknown,
@@ -53,6 +55,11 @@ impl<'a> Stored<'a> {
         if head.conversation.is_some() {
             found.push(Self::of("conversation", Whose::Unknown));
         }
+        if let Some(input) = head.input.as_ref().filter(|_| head.kind == BodyKind::Responses)
+            && names(input, &["\"id\"", "\"encrypted_content\""])
+        {
+            items::taken(input.raw, &mut found);
+        }
         if let Some(container) = &head.container {
             within("container", container, &mut found, own_container);
         }
@@ -63,8 +70,7 @@ impl<'a> Stored<'a> {
         look("messages", head.messages.as_ref(), &["\"audio\""], &mut found, spoken);
         if head.seen.types {
             look("messages", head.messages.as_ref(), &["\"file_id\""], &mut found, named);
-            let words =
-                &["\"file_id\"", "\"item_reference\"", "\"container_id\"", "\"image_generation_call\""];
+            let words = &["\"file_id\"", "\"container_id\"", "\"image_generation_call\""];
             look("input", head.input.as_ref(), words, &mut found, named);
             let words = &["\"vector_store_ids\"", "\"container", "\"file_id", "\"skill_id\""];
             look("tools", head.tools.as_ref(), words, &mut found, kept_by_tools);
@@ -72,20 +78,17 @@ impl<'a> Stored<'a> {
         found
     }
 
-    /// Whether an answer to the request may name something that was made for it, so that it has to be read for that. Who
-    /// hides the tool that makes it behind escapes has nothing of it.
-    pub fn may_be_made(head: &Head<'_>) -> bool {
-        let has =
-            |part: &RawSpan<'_>, word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
-        let words: &[&str] = match head.kind {
-            // Searches run code on what they find.
-            BodyKind::Messages => &["code_execution", "web_search_", "web_fetch_"],
-            BodyKind::Responses => &["code_interpreter", "shell", "image_generation"],
-            _ => return false,
-        };
-        head.container.is_some()
-            || head.prompt.is_some()
-            || head.tools.as_ref().is_some_and(|tools| words.iter().any(|word| has(tools, word)))
+    /// It is part of the input, and the request does not show how long it is.
+    pub fn is_input(&self) -> bool {
+        matches!(
+            self.field,
+            "previous_response_id"
+                | "conversation"
+                | "item_reference"
+                | "reasoning"
+                | "web_search_call"
+                | "file_search_call"
+        )
     }
 }
 
@@ -102,8 +105,7 @@ fn within<'a>(
     }
 }
 
-/// The words are looked for first: hardly any body has them, and those that do are read once more. So are those in which
-/// a letter of a word may be written as an escape.
+/// The words are looked for first: hardly any body has them, and those that do are read once more.
 fn look<'a>(
     field: &'static str,
     part: Option<&RawSpan<'_>>,
@@ -111,12 +113,16 @@ fn look<'a>(
     found: &mut Vec<Stored<'a>>,
     look: fn(&Value, &mut Vec<Stored<'a>>),
 ) {
-    let Some(part) = part else { return };
-    let has = |word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
-    let is_spelt_out = || has("\\u00") && ["\\u005", "\\u006", "\\u007"].into_iter().any(has);
-    if words.iter().any(|word| has(word)) || is_spelt_out() {
+    if let Some(part) = part.filter(|part| names(part, words)) {
         within(field, part, found, look);
     }
+}
+
+/// One of the words stands there, or a letter of one may be written as an escape.
+fn names(part: &RawSpan<'_>, words: &[&str]) -> bool {
+    let has = |word: &str| memmem::find(part.raw.as_bytes(), word.as_bytes()).is_some();
+    let is_spelt_out = || has("\\u00") && ["\\u005", "\\u006", "\\u007"].into_iter().any(has);
+    words.iter().any(|word| has(word)) || is_spelt_out()
 }
 
 /// An answer that was spoken before.
@@ -189,7 +195,6 @@ fn named(value: &Value, found: &mut Vec<Stored<'_>>) {
     };
     let id = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
     match object.get("type").and_then(Value::as_str).unwrap_or_default() {
-        "item_reference" => return found.push(Stored::of("item_reference", Whose::Unknown)),
         // What a model wrote, or a tool takes, may look like anything.
         "tool_use" | "server_tool_use" | "function_call" | "custom_tool_call" => return,
         "file"

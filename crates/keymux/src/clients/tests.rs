@@ -247,11 +247,21 @@ output = 1
 "#;
 
 fn worth(snapshot: &Snapshot, terms: Terms, body: &str, left: u64) -> Result<worth::Worth, &'static str> {
+    worth_at(keymux_config::Endpoint::ChatCompletions, snapshot, terms, body, left)
+}
+
+fn worth_at(
+    endpoint: keymux_config::Endpoint,
+    snapshot: &Snapshot,
+    terms: Terms,
+    body: &str,
+    left: u64,
+) -> Result<worth::Worth, &'static str> {
     let directory = Directory::new(true);
     let one = store::Client { terms, ..stored("1", "key", 1) };
     directory.take_in(changes(vec![one], vec![]), snapshot, |_| ());
     let client = client(&directory, "key", 0);
-    let (endpoint, body) = (keymux_config::Endpoint::ChatCompletions, bytes::Bytes::from(body.to_owned()));
+    let body = bytes::Bytes::from(body.to_owned());
     let told = |problem: crate::errors::Problem| problem.kind.row().code;
     let read = crate::plan::read(endpoint, &Fields::default(), &body).map_err(told)?;
     let options = crate::options::Options::default();
@@ -280,6 +290,33 @@ fn a_request_is_worth_the_dearest_of_all_that_may_answer_it() {
     assert_eq!(of(Terms::default(), listed), Ok((input(listed.len(), 100) + 100_000_000, None)));
     let ignored = body(r#","models":["dear"]"#);
     assert_eq!(of(Terms::default(), &ignored), Ok((input(ignored.len(), 1) + 10_000_000, None)));
+}
+
+#[test]
+fn input_that_a_request_only_names_is_not_bounded_by_its_bytes() {
+    let snapshot = snapshot(PRICED);
+    let of = |item: &str| {
+        let body = format!(r#"{{"model":"one:m","max_output_tokens":9,"input":[{item}]}}"#);
+        let found =
+            worth_at(keymux_config::Endpoint::Responses, &snapshot, Terms::default(), &body, u64::MAX);
+        found.map(|worth| worth.bound_nano_usd.is_some())
+    };
+    for named in [
+        r#"{"type":"item_reference","id":"msg_1"}"#,
+        r#"{"id":"msg_1"}"#,
+        r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
+        r#"{"type":"web_search_call","id":"ws_1"}"#,
+    ] {
+        assert_eq!(of(named), Err("cost_not_bounded"), "{named}");
+    }
+    for whole in [
+        r#"{"role":"user","content":"x"}"#,
+        r#"{"type":"message","id":"msg_1","role":"assistant","content":[]}"#,
+        r#"{"type":"reasoning","encrypted_content":"gAAAA","summary":[]}"#,
+        r#"{"type":"reasoning","id":"rs_1","encrypted_content":"gAAAA"}"#,
+    ] {
+        assert_eq!(of(whole), Ok(true), "{whole}");
+    }
 }
 
 #[test]

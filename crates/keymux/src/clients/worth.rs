@@ -14,6 +14,7 @@ use keymux_wire::charges::{self, Charges};
 use keymux_wire::error::Dialect;
 use keymux_wire::head::{BodyKind, Head, PriceMax};
 use keymux_wire::splice::{self, Priced};
+use keymux_wire::stored::Stored;
 use std::sync::Arc;
 
 /// The cap on output where neither the request nor its route names one.
@@ -263,7 +264,7 @@ fn request<'a>(head: &'a Head<'_>, body: &[u8], charges: &Charges) -> Request<'a
         images: charges.images,
         audio: charges.audio,
         files: charges.files,
-        continues: charges.continues || head.previous_response_id.is_some() || head.conversation.is_some(),
+        continues: charges.continues || Stored::all(head).iter().any(Stored::is_input),
         output_tokens_max: None,
         web_searches_max: Some(0),
         tier: head.service_tier.as_deref(),

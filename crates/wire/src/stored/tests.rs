@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Dialect;
 use crate::head::parse;
 
 fn stored(kind: BodyKind, body: &str) -> Vec<(&'static str, Whose<'static>)> {
@@ -30,10 +31,8 @@ const UNKNOWN: &[(&str, &str)] = &[
         "file_id",
         r#"{"model":"m","messages":[{"content":[{"type":"tool_result","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]}]}"#,
     ),
-    ("item_reference", r#"{"model":"m","input":[{"type":"item_reference","id":"msg_1"}]}"#),
     ("file_id", r#"{"model":"m","input":[{"content":[{"type":"input_file","file\u005fid":"file-1"}]}]}"#),
     ("file_id", r#"{"model":"m","input":[{"content":[{"t\u0079pe":"input_file","file_id":"file-1"}]}]}"#),
-    ("item_reference", r#"{"model":"m","input":[{"type":"item\u005Freference","id":"msg_1"}]}"#),
     (
         "vector_store_ids",
         r#"{"model":"m","input":"x","tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]}"#,
@@ -60,6 +59,10 @@ const MADE: &[(&str, &str)] = &[
         r#"{"model":"m","input":"x","tools":[{"type":"shell","environment":{"type":"container_reference","container_id":"made_1"}}]}"#,
     ),
     ("container", r#"{"model":"m","messages":[],"container":"made_1"}"#),
+    ("item_reference", r#"{"model":"m","input":[{"type":"item_reference","id":"made_1"}]}"#),
+    ("item_reference", r#"{"model":"m","input":[{"type":"item\u005Freference","id":"made_1"}]}"#),
+    ("item_reference", r#"{"model":"m","input":[{"id":"made_1"}]}"#),
+    ("item_reference", r#"{"model":"m","input":[{"\u0069\u0064":"made_1","type":null}]}"#),
     ("container", r#"{"model":"m","messages":[],"container":{"id":"made_1"}}"#),
 ];
 
@@ -69,6 +72,17 @@ const MADE_BEFORE: &[(&str, &str)] = &[
         r#"{"model":"m","input":[{"type":"code_interpreter_call","id":"ci_1","container_id":"made_1","code":"1"}]}"#,
     ),
     ("image_generation_call", r#"{"model":"m","input":[{"type":"image_generation_call","id":"made_1"}]}"#),
+    ("reasoning", r#"{"model":"m","input":[{"type":"reasoning","id":"made_1","summary":[]}]}"#),
+    (
+        "reasoning",
+        r#"{"model":"m","input":[{"type":"reasoning","id":"made_1","content":[],"encrypted_content":null}]}"#,
+    ),
+    ("web_search_call", r#"{"model":"m","input":[{"type":"web_search_call","id":"made_1"}]}"#),
+    ("encrypted_content", r#"{"model":"m","input":[{"type":"reasoning","encrypted_content":"made_1"}]}"#),
+    (
+        "encrypted_content",
+        r#"{"model":"m","input":[{"type":"compaction","id":"cmp_1","encrypted_content":"made_1"}]}"#,
+    ),
 ];
 
 const ACCOUNT: &[(&str, &str)] = &[
@@ -136,6 +150,15 @@ fn what_only_looks_like_it_is_not() {
     ] {
         assert_eq!(stored(BodyKind::Chat, body), [], "{body}");
     }
+    // Whole, whatever their ids are.
+    for body in [
+        r#"{"model":"m","input":[{"type":"message","id":"msg_1","role":"assistant","content":[]},{"id":"msg_2","role":"user","content":"x"}]}"#,
+        r#"{"model":"m","input":[{"type":"function_call","id":"fc_1","call_id":"c","name":"f","arguments":"{\"id\":1}"}]}"#,
+        r#"{"model":"m","input":[{"type":"reasoning","id":"rs_1","content":[{"type":"reasoning_text","text":"x"}]}]}"#,
+        r#"{"model":"m","input":[{"role":"user","content":"{\"id\": \"x\"}"}],"tools":[{"id":"x"}]}"#,
+    ] {
+        assert_eq!(stored(BodyKind::Responses, body), [], "{body}");
+    }
 }
 
 #[test]
@@ -175,7 +198,37 @@ fn what_was_made_is_read_where_the_provider_says_so_and_nowhere_else() {
         ),
         (r#"{"container":"not whole"#, &[]),
     ] {
-        assert_eq!(made(answer.as_bytes()), ids, "{answer}");
+        let watch = Watch { things: true, items: Items::None };
+        assert_eq!(made(answer.as_bytes(), watch), ids, "{answer}");
+    }
+}
+
+#[test]
+fn items_are_read_where_the_provider_says_that_it_made_them() {
+    let (message, call, seal) = ("msg_0123456789abcdef", "fc_0123456789abcdefgh", "gAAAAABqX1a78BDqk_J4");
+    let items = format!(
+        r#"[{{"type":"message","id":"{message}","content":[{{"id":"x","text":"y"}}]}},
+           {{"type":"function_call","id":"{call}"}},
+           {{"type":"reasoning","id":"rs_counted_1","encrypted_content":"{seal}"}},
+           {{"type":"reasoning","id":null,"encrypted_content":""}}]"#
+    );
+    let item = format!(r#"{{"type":"reasoning","id":"{call}","encrypted_content":"{seal}"}}"#);
+    for (answer, all, sealed) in [
+        (format!(r#"{{"id":"resp_1","output":{items}}}"#), &[message, call, seal][..], &[seal][..]),
+        (
+            format!(r#"{{"type":"response.completed","response":{{"output":{items}}}}}"#),
+            &[message, call, seal],
+            &[seal],
+        ),
+        (format!(r#"{{"type":"response.output_item.done","item":{item}}}"#), &[call, seal], &[seal]),
+        (format!(r#"{{"metadata":{{"item":{item}}},"tools":[{{"output":{items}}}],"output":[]}}"#), &[], &[]),
+        (format!(r#"{{"type":"response.output_text.delta","item_id":"{message}","delta":"x"}}"#), &[], &[]),
+        (format!(r#"{{"output":{items}"#), &[], &[]),
+    ] {
+        let made = |items| made(answer.as_bytes(), Watch { things: false, items });
+        assert_eq!(made(Items::All), all, "{answer}");
+        assert_eq!(made(Items::Sealed), sealed, "{answer}");
+        assert_eq!(made(Items::None), [""; 0], "{answer}");
     }
 }
 
@@ -192,6 +245,15 @@ fn answers_are_read_for_what_was_made_only_where_something_may_be() {
         (BodyKind::Responses, r#"{"model":"m","tools":[{"type":"function"}],"input":"shell"}"#, false),
         (BodyKind::Chat, r#"{"model":"m","tools":[{"type":"code_interpreter"}]}"#, false),
     ] {
-        assert_eq!(Stored::may_be_made(&parse(body.as_bytes(), kind).unwrap()), may, "{body}");
+        assert_eq!(Watch::of(&parse(body.as_bytes(), kind).unwrap()).things, may, "{body}");
+    }
+    for (kind, body, items) in [
+        (BodyKind::Responses, r#"{"model":"m"}"#, Items::All),
+        (BodyKind::Responses, r#"{"model":"m","store":false}"#, Items::Sealed),
+        (BodyKind::Chat, r#"{"model":"m"}"#, Items::None),
+    ] {
+        let watch = Watch::of(&parse(body.as_bytes(), kind).unwrap());
+        assert_eq!(watch.at(Dialect::OpenAi).items, items, "{body}");
+        assert_eq!(watch.at(Dialect::OpenRouter).items, Items::None, "{body}");
     }
 }
