@@ -129,7 +129,8 @@ pub struct Ceiling {
     pub output: Option<u64>,
     /// Nano-dollars for the request itself.
     pub request: u64,
-    /// Nano-dollars for an image; `None` where there is none. The half of what its tokens can cost, which come on top.
+    /// Nano-dollars for an image; `None` where there is none. The half of what its tokens can cost, which come on top:
+    /// far from any price, so it needs no hair.
     pub image: Option<u64>,
 }
 
@@ -173,6 +174,28 @@ impl Dearest {
     /// What may be taken where the one that is asked chooses among others.
     pub fn ceiling(&self) -> Ceiling {
         self.ceiling
+    }
+
+    /// With a ceiling a hair above the prices of the table, and with a bound that holds up to there. Who works with
+    /// fractions may come out beside a price that is the same to the digit, and would never be within it.
+    #[must_use]
+    pub fn with_a_hair(self) -> Self {
+        let Self { fixed, output, ceiling } = self;
+        let above = |price: u64| price.saturating_add(u64::from(price > 0));
+        // What is dearer than a price of the ceiling grows with it.
+        let share = |amount: u128, of: u64| if of == 0 { 0 } else { amount.div_ceil(u128::from(of)) };
+        let by_request = if ceiling.request > 0 { 2 * MILLION } else { 0 };
+        let more = share(u128::from(output), ceiling.output.unwrap_or(0));
+        Self {
+            fixed: fixed.saturating_add(share(fixed, ceiling.input)).saturating_add(by_request),
+            output: output.saturating_add(u64::try_from(more).unwrap_or(u64::MAX)),
+            ceiling: Ceiling {
+                input: above(ceiling.input),
+                output: ceiling.output.map(above),
+                request: above(ceiling.request),
+                image: ceiling.image,
+            },
+        }
     }
 }
 

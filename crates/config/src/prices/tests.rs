@@ -229,6 +229,36 @@ fn who_is_within_the_ceiling_costs_no_more_than_the_bound_whichever_model_it_ser
     assert_eq!(found, Ceiling { input: 3_000_000, output: None, request: 5_000_000, image: Some(60_000) });
 }
 
+#[test]
+fn who_works_with_fractions_is_within_a_ceiling_of_the_same_price_and_the_bound_holds_there() {
+    let mut beside = 0;
+    for cents in 1..=3_000_u32 {
+        let listed = u64::from(cents) * 10_000_000;
+        let list = [(Kind::Input, listed), (Kind::Output, listed), (Kind::CacheWrite, listed * 5 / 4)];
+        let plain = Price::of_rates(rates(&list)).dearest(&simple(), NOW_S).unwrap();
+        let with = plain.with_a_hair();
+        let ceiling = with.ceiling();
+        // Listed for a token, asked for a million.
+        let (dollars, for_a_token) = (f64::from(cents) / 100.0, format!("0.{cents:08}"));
+        let reckoned = for_a_token.parse::<f64>().unwrap() * 1e6;
+        beside += u32::from(reckoned > dollars);
+        assert!(reckoned <= ceiling.input as f64 / 1e9, "{cents}");
+        assert_eq!(Some(ceiling.input), ceiling.output);
+        // All of the input is cached, at a price as far above the listed one.
+        let most = 4_196 * u128::from(ceiling.input) * 5 / 4 + 10 * u128::from(ceiling.input);
+        assert!(most <= u128::from(with.bound(10)) * 1_000_000, "{cents}");
+        assert!(with.bound(10) <= plain.bound(10) + 1, "{cents}");
+    }
+    assert!(beside > 100, "{beside}");
+    let free = Price::of_rates(rates(&[(Kind::Input, 0), (Kind::Output, 0)])).dearest(&simple(), NOW_S);
+    assert_eq!(free.unwrap().with_a_hair(), free.unwrap(), "nothing is nothing in fractions too");
+    let fee = rates(&[(Kind::Input, 3), (Kind::Output, 3), (Kind::Requests, 5_000_000)]);
+    let fee = Price::of_rates(fee).dearest(&simple(), NOW_S).unwrap();
+    let with = fee.with_a_hair();
+    assert_eq!((fee.ceiling().request, with.ceiling().request), (5, 6));
+    assert!(with.bound(0) > fee.bound(0));
+}
+
 /// A request and a usage that fits it: what the bound must hold for.
 fn pairs() -> impl Strategy<Value = (Request<'static>, Usage, At<'static>)> {
     let counts = (0_u64..20_000, 0_u64..3, 0_u64..2, 0_u64..9_000);

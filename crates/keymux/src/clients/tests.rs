@@ -287,7 +287,8 @@ fn a_request_is_worth_the_dearest_of_all_that_may_answer_it() {
     assert_eq!(of(Terms::default(), &twice), Ok((input(twice.len(), 1) + 20_000_000, None)));
     // What an aggregator may take instead counts there, and nowhere else.
     let listed = r#"{"model":"agg:cheap","models":["dear"],"max_tokens":1000,"messages":[]}"#;
-    assert_eq!(of(Terms::default(), listed), Ok((input(listed.len(), 100) + 100_000_000, None)));
+    // A hair above its prices, which is a part of a nano-dollar.
+    assert_eq!(of(Terms::default(), listed), Ok((input(listed.len(), 100) + 100_000_000 + 1, None)));
     let ignored = body(r#","models":["dear"]"#);
     assert_eq!(of(Terms::default(), &ignored), Ok((input(ignored.len(), 1) + 10_000_000, None)));
 }
@@ -350,16 +351,22 @@ provider_defaults = '{"sort":"price","max_price":{"prompt":0.5}}'
     assert_eq!(told(r#"{"model":"one:m","max_tokens":9,"messages":[]}"#), None);
     assert_eq!(
         told(r#"{"model":"agg:long","max_tokens":9,"messages":[]}"#),
-        ours(r#"{"max_price":{"completion":2,"prompt":3,"request":0}}"#, "prompt=3; completion=2; request=0")
+        ours(
+            r#"{"max_price":{"completion":2.000000001,"prompt":3.000000001,"request":0}}"#,
+            "prompt=3.000000001; completion=2.000000001; request=0"
+        )
     );
     // Several models: one ceiling for all, and a bound that holds for the dearest of each.
     let several = r#"{"model":"agg:long","models":["cheap"],"max_tokens":1000,"provider":{"max_price":{"completion":1}},"messages":[]}"#;
     let (priced, bound) = of(several).unwrap();
-    assert_eq!(priced.unwrap().told, "prompt=3; completion=1; request=0");
-    assert_eq!(bound, Some((4_096 + several.len() as u64) * 3_000 + 2_000_000));
+    assert_eq!(priced.unwrap().told, "prompt=3.000000001; completion=1; request=0");
+    assert_eq!(bound, Some((4_096 + several.len() as u64) * 3_000 + 2_000_000 + 1));
     // The operator's own defaults are lowered too, where they are what goes out.
     let routed = told(r#"{"model":"routed","max_tokens":9,"messages":[]}"#).unwrap();
-    assert_eq!(routed.0, r#"{"sort":"price","max_price":{"completion":1,"prompt":0.5,"request":0}}"#);
+    assert_eq!(
+        routed.0,
+        r#"{"sort":"price","max_price":{"completion":1.000000001,"prompt":0.5,"request":0}}"#
+    );
     let wrong = r#"{"model":"agg:long","max_tokens":9,"provider":{"max_price":{"prompt":1,"prompt":9}},"messages":[]}"#;
     assert_eq!(of(wrong).unwrap_err(), "invalid_body");
 }

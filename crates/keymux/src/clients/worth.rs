@@ -192,7 +192,7 @@ fn costs(routed: &Routed, request: &Request<'_>, unix_s: u64) -> Result<Costs, P
     let mut each = routed.alone.iter().map(of).collect::<Result<Vec<_>, _>>()?;
     let there = routed.chosen_there.iter().map(of).collect::<Result<Vec<_>, _>>()?;
     // One ceiling holds for all models there: the dearest of each price may come together.
-    let there = there.into_iter().reduce(Dearest::or);
+    let there = there.into_iter().map(Dearest::with_a_hair).reduce(Dearest::or);
     each.extend(there);
     let ceiling = there.filter(|_| !routed.unknown_there).map(|there| there.ceiling());
     Ok(Costs { each, ceiling })
