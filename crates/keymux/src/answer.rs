@@ -4,6 +4,7 @@
 use crate::alarm::Alarm;
 use crate::attempt::{Answered, Failed};
 use crate::body::{self, Body, Pauses, Stopped};
+use crate::clients::dear;
 use crate::dress::{dressed, relayed_error};
 use crate::errors::{Kind, Problem};
 use crate::live::{KeyEntry, Upstream};
@@ -205,6 +206,7 @@ async fn refused(
     if !intact {
         return failed(held, failed_attempt, story, Some(&context.key));
     }
+    tell_too_dear(context, &facts, story.target());
     let status = head.status.as_u16();
     match report(held, failed_attempt, &mut story, Some(&context.key)) {
         Answer::Done(_) => {
@@ -217,6 +219,13 @@ async fn refused(
         }
         next => Tried::Again(Box::new((next, story))),
     }
+}
+
+/// Tells the operator of a price of ours that nobody serves for. One of the caller's own is its own affair.
+fn tell_too_dear(context: &Context<'_>, facts: &ErrorFacts, model: &str) {
+    let ours = context.plan.priced.as_ref().filter(|priced| !priced.is_lower);
+    let Some(priced) = ours.filter(|_| facts.sign == error::Sign::TooDear) else { return };
+    dear::tell(&context.worker.gateway, (&context.upstream.name, model), &priced.told);
 }
 
 /// A price that nobody serves for, where it was written by us.

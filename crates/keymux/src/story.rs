@@ -271,6 +271,11 @@ impl Story {
         }
     }
 
+    /// The model that the last attempt asked its provider for.
+    pub fn target(&self) -> &str {
+        self.told.steps.last().map_or("", |step| &step.model)
+    }
+
     /// Attempts so far.
     pub fn attempts(&self) -> u32 {
         self.told.record.attempts

@@ -54,7 +54,7 @@ def test_what_openrouter_takes_is_within_the_bound(agg):
     for kind in ({}, {"stream": True}, {"provider": None}, {"provider": {"sort": "throughput", "max_price": {"prompt": 99}}}):
         answer = ask(gateway, KEYS["one"], {**ASK, **kind, "model": "agg:m"})
         assert answer.status == 200, answer.body
-        assert answer.get("x-keymux-max-price") == "prompt=1; completion=10; request=0"
+        assert answer.get("x-keymux-max-price") == "prompt=1.000000001; completion=10.000000001; request=0"
     free = ask(gateway, KEYS["two"], {**ASK, "model": "agg:m"})
     assert (free.status, free.get("x-keymux-max-price")) == (200, None), "who has no budget pays what there is"
     gateway.stop()
@@ -74,10 +74,12 @@ def test_where_nobody_is_so_cheap_the_client_is_told_and_no_key_is_blamed(agg):
         refused = ask(gateway, KEYS["one"], body, path=path)
         assert refused.status == 404, refused.body
         error = refused.json["error"]
-        price = "prompt=1; completion=9.99" if body["model"] == "agg:m" else "prompt=0.5; completion=5"
+        price = "prompt=1.000000001; completion=9.99" if body["model"] == "agg:m" else "prompt=0.500000001; completion=5.000000001"
         assert price in error["message"] and "[[price]]" in error["message"], error
         if path == "/v1/chat/completions":
             assert (error["code"], error["param"]) == ("no_provider_within_price", "provider.max_price")
+    # The operator is told, once, of what the table says and nobody serves for; not of what the caller wants.
+    assert "nobody behind agg serves stale for prompt=0.500000001" in crashes.happened(gateway, "price too low", 1)[0]
     # A route has another one.
     assert ask(gateway, KEYS["one"], {**ASK, "model": "either"}).get("x-keymux-provider") == "lab"
     # The caller's own wish without a budget: in OpenRouter's words.
@@ -88,6 +90,7 @@ def test_where_nobody_is_so_cheap_the_client_is_told_and_no_key_is_blamed(agg):
     keys = [key for provider in state["providers"] if provider["name"] == "agg" for account in provider["accounts"] for key in account["keys"]]
     assert len(keys) == 2 and {key["state"] for key in keys} == {"ready"}, keys
     gateway.stop()
+    assert gateway.log().count("price too low") == 1
     refused = [row for row in rows(gateway) if row["status"] == 404]
     assert len(refused) == 13 and {row["cost_nano_usd"] for row in refused} == {0}
 
@@ -105,7 +108,7 @@ def test_bodies_of_others_go_as_they_came_and_doubtful_ones_do_not_go(workshop):
     assert sent("two", body.replace('"m"', '"lab:m"')).status == 200
     assert upstream.requests[-1].body.decode() == body
     assert sent("one", body.replace('"m"', '"lab:m"')).status == 200
-    lowered = '{"audio":1.50e1,"completion":10,"prompt":"0.10","request":0}'
+    lowered = '{"audio":1.50e1,"completion":10.000000001,"prompt":"0.10","request":0}'
     assert upstream.requests[-1].body.decode() == body.replace('{"prompt":"0.10","audio":1.50e1}', lowered)
     before = len(upstream.requests)
     for doubtful in (

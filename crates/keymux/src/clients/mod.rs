@@ -2,6 +2,7 @@
 //! may. The data path looks here and never waits for a database; what is changed there is fetched beside it.
 
 pub mod bill;
+pub mod dear;
 pub mod denied;
 mod directory;
 pub mod feed;

@@ -20,6 +20,7 @@ use crate::alerts::Alerts;
 use crate::attempt::Dialer;
 use crate::bound::Bound;
 use crate::checks::Known;
+use crate::clients::dear::TooDear;
 use crate::clients::{Directory, Turnstile};
 use crate::clock::Clock;
 use crate::explain::Recent;
@@ -58,6 +59,8 @@ pub struct Gateway {
     pub directory: Directory,
     /// What clients may use up.
     pub turnstile: Arc<Turnstile>,
+    /// Models for which the prices of budgets are too low.
+    pub too_dear: TooDear,
     /// State at providers.
     pub bound: Bound,
     /// The last requests, with why they went where they went.
@@ -127,6 +130,7 @@ impl Gateway {
             live: ArcSwap::from_pointee(snapshot),
             metrics,
             clock,
+            too_dear: TooDear::default(),
             bound: Bound::default(),
             recent: Recent::default(),
             pulse: Pulse::default(),

@@ -16,6 +16,8 @@ pub struct Priced {
     pub provider: String,
     /// What it says now, as `prompt=2.5; completion=10`, in numbers of ours alone.
     pub told: String,
+    /// Its caller wants some of it for less than that.
+    pub is_lower: bool,
 }
 
 /// Lowers the `max_price` of a `provider` object (`null` is an empty one) to `most`: of each price what is lower, and
@@ -36,7 +38,7 @@ pub fn lower_price_max(provider: &str, most: &PriceMax) -> Result<Priced, HeadEr
         old.map_or(Ok(None), serde_json::from_str).map_err(wrong)?;
     let mut prices: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
         prices.into_iter().flatten().map(|(name, value)| (name, Cow::Borrowed(value.get()))).collect();
-    let mut told = String::new();
+    let (mut told, mut is_lower) = (String::new(), false);
     for (name, most, given) in [
         ("prompt", most.prompt, given.prompt),
         ("completion", most.completion, given.completion),
@@ -47,6 +49,7 @@ pub fn lower_price_max(provider: &str, most: &PriceMax) -> Result<Priced, HeadEr
         if given.is_none_or(|given| given > most) {
             prices.insert(name.into(), dollars(most).into());
         }
+        is_lower |= given.is_some_and(|given| given < most);
         let mark = if told.is_empty() { "" } else { "; " };
         let _ = write!(told, "{mark}{name}={}", dollars(given.map_or(most, |given| given.min(most))));
     }
@@ -59,7 +62,7 @@ pub fn lower_price_max(provider: &str, most: &PriceMax) -> Result<Priced, HeadEr
         let inner = object.strip_suffix('}').unwrap_or(object);
         format!("{inner}{comma}\"max_price\":{max_price}}}")
     };
-    Ok(Priced { provider: with, told })
+    Ok(Priced { provider: with, told, is_lower })
 }
 
 fn written(prices: &BTreeMap<Cow<'_, str>, Cow<'_, str>>) -> String {
@@ -115,9 +118,12 @@ mod tests {
         let image = PriceMax { image: Some(1), ..PriceMax::default() };
         let priced = lower_price_max("{}", &image).unwrap();
         assert_eq!(priced.provider, r#"{"max_price":{"image":0.000000001}}"#);
+        assert!(!priced.is_lower);
         // Nothing of what the caller wrote is told: it goes into a header.
         let odd = "{\"max_price\":{\"prompt\":\" 1.50\",\"completion\":99,\"audio\":[1,\r\n2]}}";
-        assert_eq!(lower_price_max(odd, &MOST).unwrap().told, "prompt=1.5; completion=10; request=0");
+        let priced = lower_price_max(odd, &MOST).unwrap();
+        assert_eq!(priced.told, "prompt=1.5; completion=10; request=0");
+        assert!(priced.is_lower);
     }
 
     #[test]
