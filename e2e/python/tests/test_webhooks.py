@@ -318,3 +318,24 @@ def test_what_checks_alone_found_out_is_over_when_they_are_switched_off(owned, w
     # Whoever asks again finds the same, and that is news.
     front.config.write_text(on)
     assert told_of(receiver, "key_out", 3)[2][:2] == ("begins", "or/main/main")
+
+
+def test_a_webhook_that_comes_later_is_told_of_what_stands(world, workshop, revoked):
+    early, late = workshop.upstream(takes), workshop.upstream(takes)
+    front = workshop.gateway(one_key(world, '[checks]\nevery = "0s"\n'))
+    with pytest.raises(openai.APIStatusError):
+        ask(front)
+    crashes.happened(front, "key benched", 1)
+    without = front.config.read_text()
+    budgets = hook(early, more='events = ["budget"]')
+    front.config.write_text(without + budgets + hook(late).replace('name = "json"', 'name = "late"'))
+    assert ("key_out", "begins", "critical", "openai/openai-1/openai-1") in [one for body in bodies(late, 1) for one in events(body)]
+    assert early.requests == []
+    # One that wants to know more is told of it too, and nobody is told again.
+    front.config.write_text(front.config.read_text().replace('events = ["budget"]', ""))
+    assert "key_out" in [one[0] for body in bodies(early, 1) for one in events(body)]
+    world.clear(provider="openai", key="openai-1")
+    admin(front, "POST", "/admin/keys/openai/openai-1/restore")
+    for receiver in (early, late):
+        begun, over = told_of(receiver, "key_out", 2)[:2]
+        assert (begun[0], over[0]) == ("begins", "over")

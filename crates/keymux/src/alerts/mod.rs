@@ -5,6 +5,7 @@
 mod conditions;
 mod deliver;
 mod message;
+mod register;
 mod watch;
 
 use crate::happening::{Happening, Kind};
@@ -16,6 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use keymux_config::Webhook;
 use keymux_policy::Now;
+use register::Register;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,6 +108,7 @@ struct Task {
     gateway: Arc<Gateway>,
     connector: Connector,
     told: Vec<Told>,
+    register: Register,
     on_their_way: FuturesUnordered<BoxFuture<'static, Sent>>,
     providers: watch::Providers,
     refusals: watch::Refusals,
@@ -121,6 +124,7 @@ pub async fn run(gateway: Arc<Gateway>, connector: Connector) {
         gateway,
         connector,
         told: Vec::new(),
+        register: Register::default(),
         on_their_way: FuturesUnordered::new(),
         providers: watch::Providers::default(),
         refusals: watch::Refusals::default(),
@@ -139,7 +143,7 @@ impl Task {
     fn look(&mut self) {
         let gateway = self.gateway.clone();
         let now = gateway.clock.now();
-        self.follow(&gateway.live.load().config.webhooks);
+        self.follow(now, &gateway.live.load().config.webhooks);
         let refused = gateway.metrics.refused(&watch::FOR_WANT_OF_ROOM);
         if let Some(happening) = self.refusals.look(now.mono_ns / 1_000_000_000, refused) {
             gateway.tell(happening);
@@ -154,6 +158,7 @@ impl Task {
         for entry in &new {
             self.last_event = entry.id;
             let happening = Happening::new(entry.kind, &*entry.subject, &*entry.text);
+            self.register.happens(now, &happening);
             for told in &mut self.told {
                 told.conditions.happens(now, &happening, &told.hook);
             }
@@ -186,30 +191,47 @@ impl Task {
         for happening in self.providers.look(&stand) {
             self.gateway.tell(happening);
         }
-        if self.told.is_empty() {
+        if self.told.is_empty() && self.register.is_empty() {
             return;
         }
         let (in_use, checks) = (self.gateway.keys_in_use(&snapshot), !self.gateway.checks.are_off());
         let there = watch::There::new(&snapshot, &in_use, checks);
+        self.register.look(&stand, &there);
         for told in &mut self.told {
             told.conditions.still_there(now, &there, &told.hook);
             told.conditions.only(now, &stand, &told.hook);
         }
     }
 
-    /// Takes the webhooks of the configuration in force; those that keep their name keep what they were told.
-    fn follow(&mut self, hooks: &[Webhook]) {
+    /// Takes the webhooks of the configuration in force; those that keep their name keep what they were told. New ones, and
+    /// those that want to know more, are told what stands.
+    fn follow(&mut self, now: Now, hooks: &[Webhook]) {
         self.told.retain(|told| hooks.iter().any(|hook| hook.name == told.hook.name));
+        let wants = |hook: &Webhook| (hook.topics.clone(), hook.severity);
+        let mut to_be_told = Vec::new();
         for hook in hooks {
-            match self.told.iter_mut().find(|told| told.hook.name == hook.name) {
-                Some(told) => told.hook = hook.clone(),
-                None => self.told.push(Told {
+            if let Some(told) = self.told.iter_mut().find(|told| told.hook.name == hook.name) {
+                if wants(&told.hook) != wants(hook) {
+                    to_be_told.push(hook.name.clone());
+                }
+                told.hook = hook.clone();
+            } else {
+                to_be_told.push(hook.name.clone());
+                self.told.push(Told {
                     hook: hook.clone(),
                     conditions: Conditions::default(),
                     busy: false,
                     fails: false,
-                }),
+                });
             }
+        }
+        if to_be_told.is_empty() || self.register.is_empty() {
+            return;
+        }
+        // What ended without a word since the last look is not told as if it stood.
+        self.stand(now);
+        for told in self.told.iter_mut().filter(|told| to_be_told.contains(&told.hook.name)) {
+            self.register.tell(&mut told.conditions, &told.hook);
         }
     }
 
