@@ -1,6 +1,7 @@
 //! `keymux batch`: a file of calls becomes a file of answers. Says on standard error how it goes and what it came to;
 //! standard output is for answers, or with `--json` for the summary.
 
+use super::number::whole;
 use super::progress::Progress;
 use super::{Failure, say, say_error, serve, state, world};
 use crate::batch::engine::{Engine, NotNow, Payer};
@@ -84,13 +85,13 @@ pub(super) struct Args {
     #[arg(long)]
     retry_failed: bool,
     /// Lines under way at once, at most; without it as many as bring more answers a second.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=u32::MAX))]
     max_concurrent: Option<u32>,
     /// Lines begun, at most: `50/s`, `600/m`, or a number a second.
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = rate)]
     max_rate: Option<f64>,
     /// Dollars that the whole batch may cost, earlier runs included. It stops before more can be spent.
-    #[arg(long, value_name = "USD", value_parser = money)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = money)]
     budget: Option<u64>,
     /// Its class among other work of the same keys: `high`, `normal` or `low`.
     #[arg(long, value_name = "CLASS", default_value = "low", value_parser = class)]

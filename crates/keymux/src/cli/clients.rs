@@ -1,8 +1,10 @@
 //! `keymux clients` and `keymux teams`: client keys and teams of a running gateway.
 
 use super::gateway::{Gateway, Where, escaped};
+use super::number::whole;
 use super::table::{Table, cell, usd};
 use super::{Failure, say, say_error};
+use crate::keys::{COUNT_MAX, WAIT_MS_MAX, WEIGHT_MAX};
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
@@ -109,8 +111,8 @@ struct Terms {
     #[arg(long)]
     priority: Option<String>,
     /// Its share against the others of its class.
-    #[arg(long)]
-    weight: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=WEIGHT_MAX))]
+    weight: Option<u64>,
     /// From when on it is refused: a day (UTC) or an instant, such as 2027-01-31.
     #[arg(long, value_name = "DAY")]
     expires: Option<String>,
@@ -118,7 +120,7 @@ struct Terms {
     #[arg(long, value_delimiter = ',', value_name = "TAG,…")]
     tags: Vec<String>,
     /// How long its requests may wait, in milliseconds.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = whole(0..=WAIT_MS_MAX))]
     max_wait_ms: Option<u64>,
 }
 
@@ -126,13 +128,13 @@ struct Terms {
 #[derive(Debug, clap::Args)]
 struct Limits {
     /// Requests a minute.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=COUNT_MAX))]
     rpm: Option<u64>,
     /// Tokens a minute.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=COUNT_MAX))]
     tpm: Option<u64>,
     /// Requests at the same time.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=u32::MAX))]
     concurrent: Option<u32>,
     /// US dollars in each period.
     #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = dollars)]
@@ -142,9 +144,10 @@ struct Limits {
     reset: Option<String>,
 }
 
-/// What is no number; what is no sum, the gateway says.
 fn dollars(text: &str) -> Result<f64, String> {
-    text.trim_start_matches('$').parse().map_err(|_| "give US dollars, such as 50 or 0.5".to_owned())
+    let usd = text.trim_start_matches('$').parse().ok();
+    let usd = usd.filter(|usd: &f64| usd.is_finite() && *usd >= 0.0);
+    usd.ok_or_else(|| "give US dollars, such as 50 or 0.5".to_owned())
 }
 
 impl Limits {

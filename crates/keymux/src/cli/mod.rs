@@ -11,6 +11,7 @@ mod health;
 mod import;
 mod keys;
 mod levels;
+mod number;
 mod progress;
 mod replay;
 mod serve;

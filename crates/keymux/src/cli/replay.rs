@@ -1,6 +1,7 @@
 //! `keymux simulate --replay`: what would have been. Reads the past, or a file; sends nothing and writes nothing.
 
 use super::compare::{self, Line};
+use super::number::whole;
 use super::simulate::{AS_IT_IS, json, scenario, variants};
 use super::{Failure, levels, say, serve, simulate, width, world};
 use crate::batch::tell::{counted, duration};
@@ -41,13 +42,13 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "WHEN", requires = "from")]
     until: Option<String>,
     /// Lines of a batch file a second; without it all come at once.
-    #[arg(long, value_name = "N", requires = "from", value_parser = rate)]
+    #[arg(long, value_name = "N", requires = "from", allow_negative_numbers = true, value_parser = rate)]
     rate: Option<f64>,
     /// The model of lines of a batch file that name none.
     #[arg(long, value_name = "NAME", requires = "from")]
     model: Option<String>,
     /// Tokens of an answer to a line of a batch file, if its own cap is not smaller.
-    #[arg(long, value_name = "N", requires = "from", default_value_t = 300, value_parser = clap::value_parser!(u64).range(..=TOKENS_MAX))]
+    #[arg(long, value_name = "N", requires = "from", default_value_t = 300, allow_negative_numbers = true, value_parser = whole(0..=TOKENS_MAX))]
     output_tokens: u64,
 }
 

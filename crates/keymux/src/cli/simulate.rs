@@ -2,6 +2,7 @@
 //! virtual time: what would another key, another strategy, another limit bring?
 
 use super::compare::{self, Line};
+use super::number::whole;
 use super::{Failure, replay, say, width};
 use keymux_sim::{Figures, SHELF, Scenario, SpecError, judge, report, simulate, variant};
 use std::path::Path;
@@ -31,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "from")]
     show: bool,
     /// How many seeds to run it with; figures are medians.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole(1..=1_000_u64))]
     pub(super) seeds: u64,
     /// Beside it: a strategy, `declared` or `learned` limits, `no_affinity`, `+account[:PROVIDER[/ACCOUNT]]`,
     /// `-account:PROVIDER/ACCOUNT`, `-key:PROVIDER/KEY`, `x2` (the load); several with commas.

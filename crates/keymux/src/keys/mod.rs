@@ -9,6 +9,7 @@ mod typed;
 
 pub(crate) use spent::{All, Spent, in_period, of_one};
 pub use typed::Told;
+pub(crate) use typed::{COUNT_MAX, WAIT_MS_MAX, WEIGHT_MAX};
 
 use crate::random;
 use crate::serve::Gateway;

@@ -47,9 +47,9 @@ const NAME_CHARS_MAX: usize = 100;
 const LIST_MAX: usize = 200;
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 64;
-const WAIT_MS_MAX: u64 = 24 * 3_600_000;
-const WEIGHT_MAX: u64 = 1_000_000;
-const COUNT_MAX: u64 = 1_000_000_000_000;
+pub(crate) const WAIT_MS_MAX: u64 = 24 * 3_600_000;
+pub(crate) const WEIGHT_MAX: u64 = 1_000_000;
+pub(crate) const COUNT_MAX: u64 = 1_000_000_000_000;
 /// More dollars than anyone has.
 const USD_MAX: f64 = 1e9;
 

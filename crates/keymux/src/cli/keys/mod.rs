@@ -51,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = time)]
     watch: Option<Duration>,
     /// How long the check of one key may take.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "10s", allow_negative_numbers = true, value_parser = time)]
     timeout: Duration,
     /// Send one paid call of one token to this model as well; `PROVIDER:MODEL` for the keys of that provider alone. May be
     /// given again.
