@@ -4,7 +4,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { clock } from './format.ts';
+import { clock, labels } from './format.ts';
 import type { Point } from './model.ts';
 
 export interface Line { label: string; color: string; value: (point: Point) => number | null; dash?: number[]; fill?: boolean }
@@ -26,7 +26,7 @@ function options(width: number, lines: Line[], show: (n: number) => string): uPl
     scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
       { ...axis, size: 22, space: 70, grid: { show: false }, values: (_u, at, _axis, _space, step) => at.map((t) => clock(t * 1_000).slice(0, step < 60 ? 8 : 5)) },
-      { ...axis, size: 46, space: 34, values: (_u, values) => values.map(show) },
+      { ...axis, size: 46, space: 34, values: (_u, values) => labels(values, show) },
     ],
     series: [
       {},

@@ -30,6 +30,12 @@ export function duration(ms: number): string {
   return ms < 47.5 * 3_600_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} d`;
 }
 
+/** The labels of an axis: of neighbours that read the same only the last has one. */
+export function labels(values: readonly number[], show: (n: number) => string): string[] {
+  const shown = values.map(show);
+  return shown.map((label, at) => (label === shown[at + 1] ? '' : label));
+}
+
 /** How long until something that is due then: "42 s", "4:05", or "any moment". */
 export function countdown(ms: number): string {
   if (ms <= 0) return 'any moment';

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytes, count, countdown, duration, list, money, rate, several } from '../src/format.ts';
+import { bytes, count, countdown, duration, labels, list, money, rate, several } from '../src/format.ts';
 import { health, nextTry } from '../src/health.ts';
 import { grouped, spread } from '../src/spending.ts';
 import { Model, lately, runs, spentSince, typical, used, type All, type Tick } from '../src/model.ts';
@@ -36,6 +36,8 @@ test('numbers are short and never wrong by more than their last digit', () => {
   assert.deepEqual([0, 7, 999, 1_000, 1_240, 9_960, 38_400, 999_600, 4_120_000].map(count), ['0', '7', '999', '1k', '1.2k', '10k', '38k', '1M', '4.1M']);
   assert.deepEqual([0, 0.01, 0.4, 7.25, 24.4, 1_200].map(rate), ['0', '<0.1', '0.4', '7.3', '24', '1.2k']);
   assert.deepEqual([0, 85, 999, 1_240, 42_000, 59_400, 61_000, 7_200_000, 200_000_000].map(duration), ['0 ms', '85 ms', '999 ms', '1.2 s', '42 s', '59 s', '1 min', '2 h', '2 d']);
+  assert.deepEqual(labels([0, 0.5, 1], duration), ['0 ms', '', '1 ms'], 'of an empty chart');
+  assert.deepEqual(labels([0, 500, 1_000, 1_500], duration), ['0 ms', '500 ms', '1 s', '1.5 s']);
   assert.deepEqual([-5, 1, 42_000, 61_000, 245_000].map(countdown), ['any moment', '1 s', '42 s', '1:01 min', '4:05 min']);
   assert.deepEqual([0, 10, 12_300_000, 4_250_000_000, 12_345_000_000_000].map(money), ['$0', '<$0.0001', '$0.0123', '$4.25', '$12,345']);
   assert.deepEqual([0, 512, 15_300, 4_120_000].map(bytes), ['0 B', '512 B', '15 kB', '4.1 MB']);
