@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import answers, company, machine, table, upstream
 from .proxies import KEYMUX, Proxy, prepare
+from .steady import Steady
 from .wrk import Wrk
 
 
@@ -85,29 +86,30 @@ def measure(
     patience: company.Patience,
     folder: Path,
     beside: Callable[[Proxy], AbstractContextManager] = nullcontext,
+    load: Callable[[str, bytes, int, Path], Wrk | Steady] = Wrk,
 ) -> dict:
     """Per proxy the CPU µs a request of each round. `beside` goes on beside each proxy from its first request on."""
     load_core, proxy_core = machine.cores()
     with ExitStack() as started:
         static = upstream.Static(scenario.name, scenario.answer, scenario.content_type, load_core, folder)
         started.callback(static.stop)
-        wrk = Wrk(scenario.name, scenario.body, load_core, folder)
+        loader = load(scenario.name, scenario.body, load_core, folder)
         proxies = []
         for kind in kinds:
             proxy = Proxy(kind, static.port, scenario.streaming, proxy_core, folder)
             started.callback(proxy.stop)
             check_answer(proxy.port, scenario, scenario.seen if kind in KEYMUX else scenario.answer)
-            wrk.run(proxy.port, 1)  # warm
+            loader.run(proxy.port, 1)  # warm
             started.enter_context(beside(proxy))
             proxies.append(proxy)
-        return _rounds(scenario, static, proxies, wrk, rounds, seconds, patience)
+        return _rounds(scenario, static, proxies, loader, rounds, seconds, patience)
 
 
 def _rounds(
     scenario: Scenario,
     static: upstream.Static,
     proxies: list[Proxy],
-    wrk: Wrk,
+    loader: Wrk | Steady,
     rounds: int,
     seconds: int,
     patience: company.Patience,
@@ -118,7 +120,7 @@ def _rounds(
 
             def take(proxy: Proxy = proxy) -> dict:
                 cpu, begin = proxy.process.cpu_ns(), time.monotonic()
-                load = wrk.run(proxy.port, seconds)
+                load = loader.run(proxy.port, seconds)
                 cpu_s = (proxy.process.cpu_ns() - cpu) / 1e9
                 return {
                     "us": cpu_s * 1e6 / load.requests,
