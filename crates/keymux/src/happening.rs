@@ -6,7 +6,7 @@ use crate::live::Snapshot;
 use crate::observe::class_label;
 use keymux_config::Topic;
 use keymux_policy::event::What;
-use keymux_policy::fleet::{AccountId, Dimension, KeyId, ProviderId};
+use keymux_policy::fleet::{AccountId, Dimension, KeyId, OutputCharge, ProviderId};
 use serde::Serialize;
 
 /// How grave something is.
@@ -65,6 +65,7 @@ kinds! {
     CapacityShut,
     CapacityRestored,
     LimitLearned,
+    ChargingLearned,
     AccountJoined,
     KeyUnusable,
     KeyUsable,
@@ -138,6 +139,7 @@ impl Kind {
             Self::CapacityShut => ("capacity_shut", Warn, Nothing),
             Self::CapacityRestored => ("capacity_restored", Good, Nothing),
             Self::LimitLearned => ("limit_learned", Info, Nothing),
+            Self::ChargingLearned => ("charging_learned", Info, Nothing),
             Self::AccountJoined => ("account_joined", Warn, Nothing),
             // Of checks. One may find what traffic has found already, and the other way round: it is one condition.
             Self::KeyUnusable => ("key_unusable", Bad, Opens(KeyOut)),
@@ -242,6 +244,10 @@ impl Happening {
                 let what = format!(" {size:.0} {}", dimension(*counted));
                 with(Kind::LimitLearned, account(id), "limit learned", &what)
             }
+            What::ChargingLearned { provider: id, output } => {
+                let what = format!(": its answers show that it charges {}", way_of_charging(*output));
+                with(Kind::ChargingLearned, provider(id), "way of charging learned", &what)
+            }
             What::AccountJoined { account: id, into } => {
                 let what = format!(" shares the limits of {}, as its provider says", account(into));
                 with(Kind::AccountJoined, account(id), "one account", &what)
@@ -265,6 +271,15 @@ pub fn dimension(dimension: Dimension) -> &'static str {
         Dimension::TotalTokens => "tokens",
         Dimension::Concurrent => "concurrent",
         Dimension::NanoUsd => "nano-dollars",
+    }
+}
+
+fn way_of_charging(output: OutputCharge) -> &'static str {
+    match output {
+        OutputCharge::MaxTokensRefunded => "what is used in the end (max_tokens_refunded)",
+        OutputCharge::MaxOfBoth => "the greater of max_tokens and the input (max_of_both)",
+        OutputCharge::SumOfBoth => "the input and all of max_tokens (sum_of_both)",
+        OutputCharge::AsProduced => "output as it is produced (as_produced)",
     }
 }
 

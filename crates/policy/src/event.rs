@@ -1,7 +1,7 @@
 //! What changed, for logs, metrics and the dashboard. Every change of a key's or provider's state yields one.
 
 use crate::blame::Class;
-use crate::fleet::{AccountId, Dimension, KeyId, ProviderId};
+use crate::fleet::{AccountId, Dimension, KeyId, OutputCharge, ProviderId};
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub enum What {
     CapacityRestored { provider: ProviderId, model: Arc<str> },
     /// A limit was learned or changed.
     LimitLearned { account: AccountId, dimension: Dimension, size: f64 },
+    /// Answers show that a provider charges tokens by another rule than was known.
+    ChargingLearned { provider: ProviderId, output: OutputCharge },
     /// A domain was shut by a refusal.
     QuotaShut {
         account: AccountId,

@@ -6,9 +6,9 @@ use crate::lease::{Lease, Next, Settled, Ticket};
 use crate::outcome::{End, Evidence, Outcome, Phase, Sign};
 use crate::pick::{Line, Scan};
 use crate::poll::draws_on_budget;
-use crate::quota::{Fate, Meter, estimate};
+use crate::quota::{Fate, Meter, estimate, rules};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::request::{Last, Request};
+use crate::request::{Last, Request, Reservation};
 use crate::time::{MS, Now, SECOND};
 
 /// Pause before a new round over targets that all failed; doubled for each round.
@@ -109,11 +109,23 @@ impl Policy {
             && fate == Fate::Broken
             && over > now.mono_ns;
         self.note_end(request, &actual, fate == Fate::Refused);
+        let ruled = |held: &Reservation| {
+            self.pool.domains.get(held.domain).is_some_and(|d| d.serial == held.serial && d.rules.is_some())
+        };
+        let charges = request.held.iter().any(ruled).then(|| {
+            let stats = &self.pool.models[self.pool.targets[request.flight.target].model].stats;
+            rules::charges(&request.ask.size, charging, stats, fate, outcome.used.as_ref())
+        });
         for held in request.held.drain(..) {
             let Some(domain) = self.pool.domain_mut(held.domain, held.serial) else { continue };
             if runs_on && matches!(domain.meter, Meter::Slots { .. }) {
                 self.late.push(std::cmp::Reverse((over, held.domain, held.serial)));
                 continue;
+            }
+            if let (Some(rules), Some(charges), Meter::Bucket(bucket)) =
+                (&mut domain.rules, &charges, &domain.meter)
+            {
+                rules.ended(now, bucket, charges);
             }
             domain.settle(now, held.epoch, held.amount, actual.of(domain.dimension));
         }

@@ -145,8 +145,17 @@ pub enum OutputCharge {
     MaxTokensRefunded,
     /// The greater of `max_tokens` and the estimated input, never refunded (`OpenAI`).
     MaxOfBoth,
+    /// `max_tokens` and the estimated input together, never refunded.
+    SumOfBoth,
     /// As they are produced; `max_tokens` does not matter (Anthropic, Groq).
     AsProduced,
+}
+
+impl OutputCharge {
+    /// What was charged at admission stays charged, however little is used.
+    pub(crate) fn keeps(self) -> bool {
+        matches!(self, Self::MaxOfBoth | Self::SumOfBoth)
+    }
 }
 
 /// How a provider charges a request against its limits: one row of the table of settling rules.

@@ -2,11 +2,12 @@
 
 use crate::Policy;
 use crate::event::What;
-use crate::fleet::ModelSet;
+use crate::fleet::{Dimension, ModelSet, OutputCharge};
 use crate::lease::Lease;
 use crate::outcome::Measurement;
 use crate::quota::learn::{self, Before};
-use crate::quota::{Domain, Source};
+use crate::quota::rules::{Rules, Said};
+use crate::quota::{Domain, Meter, Source};
 use crate::request::Request;
 use crate::time::Now;
 
@@ -38,9 +39,10 @@ impl Policy {
                 None => return,
             },
         };
-        let domain = &mut self.pool.domains[at];
         // A domain younger than the request: all that went through it went after the request.
         let before = before.unwrap_or_default();
+        let other_rule = self.other_rule(now, request, at, m, &before);
+        let domain = &mut self.pool.domains[at];
         let was = domain.level(now);
         let resized = learn::apply(domain, now, m, request.flight.sent, before);
         let (account, dimension, size) = (domain.account, domain.dimension, domain.size());
@@ -48,10 +50,60 @@ impl Policy {
         if new || resized {
             self.events.push(now, What::LimitLearned { account, dimension, size });
         }
+        if let Some(rule) = other_rule {
+            self.charges_otherwise(now, target, rule);
+        }
         // What is known at last holds nobody back who waited to hear of it.
-        if rose || new {
+        if rose || new || other_rule.is_some() {
             self.release(account, None);
         }
+    }
+
+    /// The rule by which tokens of this limit are charged, where its answers show that it is another than is in force.
+    fn other_rule(
+        &mut self,
+        now: Now,
+        request: &Request,
+        at: usize,
+        m: &Measurement,
+        before: &Before,
+    ) -> Option<OutputCharge> {
+        let target = &self.pool.targets[request.flight.target];
+        let in_force = self.pool.provider(target.provider).charging.output;
+        let domain = &mut self.pool.domains[at];
+        let left = m.remaining.filter(|r| *r >= 0.0)?;
+        let sent_ns = request.flight.sent;
+        if domain.dimension != Dimension::TotalTokens
+            || domain.measured_sent_ns.is_some_and(|last| sent_ns < last)
+        {
+            return None;
+        }
+        if !learn::is_surely_a_bucket(domain) {
+            domain.rules = None;
+            return None;
+        }
+        let since = (domain.taken - before.taken).max(0.0);
+        let said = Said { left, rounding: m.rounding, sent_ns, open: domain.open, since };
+        let rules = domain.rules.get_or_insert_with(|| Box::new(Rules::new(now)));
+        let Meter::Bucket(bucket) = &domain.meter else { return None };
+        rules.heard(now, bucket, in_force, &said)
+    }
+
+    /// A provider charges by another rule than was known: the mirrors of its limits go over to it.
+    fn charges_otherwise(&mut self, now: Now, target: usize, rule: OutputCharge) {
+        let provider = self.pool.targets[target].provider;
+        let of = self.pool.provider_mut(provider);
+        let told = of.charging_told.output;
+        // What is charged as it is produced and what is refunded cost the same in the end.
+        let output = if !rule.keeps() && !told.keeps() { told } else { rule };
+        of.charging.output = output;
+        let accounts = &self.pool.accounts;
+        for (_, domain) in self.pool.domains.iter_mut() {
+            if accounts.get(domain.account.0 as usize).is_some_and(|a| a.provider == provider) {
+                learn::charged_by(domain, now, rule);
+            }
+        }
+        self.events.push(now, What::ChargingLearned { provider, output });
     }
 
     /// A limit that nobody declared.

@@ -50,6 +50,8 @@ pub(crate) struct Provider {
     pub(crate) name: Arc<str>,
     pub(crate) present: bool,
     pub(crate) endpoints: EndpointSet,
+    /// As it was told, and as it is in force: answers may show another rule.
+    pub(crate) charging_told: Charging,
     pub(crate) charging: Charging,
     pub(crate) breaker: Breaker,
     pub(crate) trouble: Trouble,

@@ -97,7 +97,10 @@ impl Policy {
         self.pool.providers.iter_mut().for_each(|(_, p)| p.present = false);
         for spec in specs {
             if let Some(p) = self.pool.providers.get_mut(spec.id.0 as usize) {
-                (p.name, p.endpoints, p.charging) = (spec.name.clone(), spec.endpoints, spec.charging);
+                (p.name, p.endpoints) = (spec.name.clone(), spec.endpoints);
+                if p.charging_told != spec.charging {
+                    (p.charging_told, p.charging) = (spec.charging, spec.charging);
+                }
                 p.present = true;
                 continue;
             }
@@ -105,6 +108,7 @@ impl Policy {
                 name: spec.name.clone(),
                 present: true,
                 endpoints: spec.endpoints,
+                charging_told: spec.charging,
                 charging: spec.charging,
                 breaker: Breaker::default(),
                 trouble: Trouble::default(),

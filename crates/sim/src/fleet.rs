@@ -241,6 +241,7 @@ fn charging(spec: &ChargingSpec, provider: &theirs::ProviderSpec) -> Charging {
     let output = match spec.total_tokens {
         TotalTokens::AsProduced if !spec.output_reserved => OutputCharge::AsProduced,
         TotalTokens::MaxOfEstimateAndMaxTokens if !spec.refund_unused => OutputCharge::MaxOfBoth,
+        TotalTokens::InputPlusMaxTokens if !spec.refund_unused => OutputCharge::SumOfBoth,
         _ => OutputCharge::MaxTokensRefunded,
     };
     Charging {

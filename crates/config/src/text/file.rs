@@ -257,7 +257,7 @@ section! {
 section! {
     /// How a provider charges requests against its limits.
     Charging in "charging" {
-        /// How output counts: as `max_tokens` with the rest refunded, as the greater of `max_tokens` and the input, or as it is produced.
+        /// How output counts: as `max_tokens` with the rest refunded, as the greater of `max_tokens` and the input or as their sum with nothing refunded, or as it is produced. Where answers say what is left of a limit of tokens, and another of these explains it, that one is taken.
         output: OutputCharge,
         /// Whether cached input is free.
         cached_input_free: bool,

@@ -55,6 +55,7 @@ choice! { Endpoint, "endpoint",
 choice! { OutputCharge, "way of charging output",
     "max_tokens_refunded" => OutputCharge::MaxTokensRefunded,
     "max_of_both" => OutputCharge::MaxOfBoth,
+    "sum_of_both" => OutputCharge::SumOfBoth,
     "as_produced" => OutputCharge::AsProduced,
 }
 

@@ -267,6 +267,7 @@ fn charging(of: Charging) -> theirs::ChargingSpec {
     let (total_tokens, reserved, refunded) = match of.output {
         OutputCharge::AsProduced => (theirs::TotalTokens::AsProduced, false, false),
         OutputCharge::MaxOfBoth => (theirs::TotalTokens::MaxOfEstimateAndMaxTokens, false, false),
+        OutputCharge::SumOfBoth => (theirs::TotalTokens::InputPlusMaxTokens, true, false),
         OutputCharge::MaxTokensRefunded => (theirs::TotalTokens::InputPlusMaxTokens, true, true),
     };
     theirs::ChargingSpec {

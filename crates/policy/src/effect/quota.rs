@@ -75,8 +75,11 @@ impl Policy {
         }
         if let (Some(charge), Some(dimension)) = (evidence.requested, dimension) {
             let t = &self.pool.targets[target];
-            let (model, charging) = (t.model, self.pool.provider(t.provider).charging);
-            self.pool.models[model].stats.learn_charge(&request.ask.size, charging, dimension, charge);
+            // By a rule that was found out, somebody else's use may look like ours.
+            let (model, charging) = (t.model, self.pool.provider(t.provider).charging_told);
+            if self.pool.provider(t.provider).charging == charging {
+                self.pool.models[model].stats.learn_charge(&request.ask.size, charging, dimension, charge);
+            }
         }
         let mut stated = evidence.retry_after_ns.filter(|s| *s > 0);
         if daily && stated.is_none() {

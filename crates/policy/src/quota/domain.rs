@@ -6,6 +6,7 @@ use super::bucket::Bucket;
 use super::doubt::Doubt;
 use super::estimate::Need;
 use super::learner::{Heard, Learner, Lesson};
+use super::rules::Rules;
 use super::told::Told;
 use super::window::Window;
 use crate::fleet::{AccountId, Dimension, LimitSpec, ModelSet, Shape};
@@ -95,6 +96,8 @@ pub(crate) struct Domain {
     pub(crate) learner: Option<Box<Learner>>,
     /// What the answers said, side by side.
     pub(crate) told: Option<Box<Told>>,
+    /// By which rule its tokens are charged.
+    pub(crate) rules: Option<Box<Rules>>,
     /// Whether it is the one that refuses.
     pub(crate) doubt: Doubt,
     /// Which domain this is, so that an index that was reused is noticed.
@@ -145,6 +148,7 @@ impl Domain {
             measured_sent_ns: None,
             learner: None,
             told: None,
+            rules: None,
             doubt: Doubt::default(),
             serial,
         }

@@ -187,7 +187,11 @@ impl ModelStats {
         let cap = size.output_tokens_max.map(|n| n as f64);
         let input = match (dimension, charging.output, cap) {
             (Dimension::InputTokens, ..) => charge,
-            (Dimension::TotalTokens, OutputCharge::MaxTokensRefunded, Some(cap)) => charge - cap,
+            (
+                Dimension::TotalTokens,
+                OutputCharge::MaxTokensRefunded | OutputCharge::SumOfBoth,
+                Some(cap),
+            ) => charge - cap,
             // The larger of both: it is the input only if it is more than the other.
             (Dimension::TotalTokens, OutputCharge::MaxOfBoth, cap) if charge > cap.unwrap_or(0.0) => charge,
             _ => return,
@@ -220,7 +224,7 @@ pub(crate) fn need(size: &Size, charging: Charging, stats: &ModelStats, cost_nan
     let input = size.input_tokens as f64 * stats.input_ratio(size.wide);
     let cap = size.output_tokens_max.map(|n| n as f64);
     let (output, total) = match charging.output {
-        OutputCharge::MaxTokensRefunded => {
+        OutputCharge::MaxTokensRefunded | OutputCharge::SumOfBoth => {
             let out = cap.unwrap_or_else(|| stats.output(None));
             (out, input + out)
         }
@@ -243,7 +247,7 @@ pub(crate) fn need(size: &Size, charging: Charging, stats: &ModelStats, cost_nan
 /// How often over a limit of total tokens is charged what the request will probably use: more than once only where
 /// `max_tokens` is charged and what is unused stays charged.
 pub(crate) fn overcharge(size: &Size, charging: Charging, stats: &ModelStats, need: &Need) -> f64 {
-    let (OutputCharge::MaxOfBoth, Some(cap)) = (charging.output, size.output_tokens_max) else { return 1.0 };
+    let Some(cap) = size.output_tokens_max.filter(|_| charging.output.keeps()) else { return 1.0 };
     let used = need.of(Dimension::InputTokens) + stats.output(Some(cap as f64));
     (need.of(Dimension::TotalTokens) / used.max(1.0)).max(1.0)
 }
@@ -262,7 +266,7 @@ pub(crate) fn settled(need: &Need, charging: Charging, fate: Fate, used: Option<
         }
         Fate::Failed if used.is_none() => {
             out.set(Dimension::NanoUsd, 0.0);
-            if charging.output != OutputCharge::MaxOfBoth {
+            if !charging.output.keeps() {
                 out.set(Dimension::OutputTokens, 0.0);
                 out.set(Dimension::TotalTokens, need.of(Dimension::InputTokens));
             }
@@ -276,7 +280,7 @@ pub(crate) fn settled(need: &Need, charging: Charging, fate: Fate, used: Option<
     let output = used.output_tokens as f64;
     out.set(Dimension::InputTokens, input);
     out.set(Dimension::OutputTokens, output);
-    if charging.output != OutputCharge::MaxOfBoth {
+    if !charging.output.keeps() {
         out.set(Dimension::TotalTokens, input + output);
     }
     if let Some(cost) = used.cost_nano_usd {
@@ -308,6 +312,7 @@ mod tests {
         let total = |o| need(&SIZE, charging(o), &stats, None).of(Dimension::TotalTokens);
         assert!((total(OutputCharge::MaxTokensRefunded) - 5_000.0).abs() < 1e-9);
         assert!((total(OutputCharge::MaxOfBoth) - 4_000.0).abs() < 1e-9);
+        assert!((total(OutputCharge::SumOfBoth) - 5_000.0).abs() < 1e-9);
         assert!((total(OutputCharge::AsProduced) - 1_512.0).abs() < 1e-9);
     }
 
@@ -320,6 +325,7 @@ mod tests {
         assert!((answered(OutputCharge::MaxTokensRefunded) - 650.0).abs() < 1e-9);
         assert!((answered(OutputCharge::AsProduced) - 650.0).abs() < 1e-9);
         assert!((answered(OutputCharge::MaxOfBoth) - 4_000.0).abs() < 1e-9, "never refunded");
+        assert!((answered(OutputCharge::SumOfBoth) - 5_000.0).abs() < 1e-9, "never refunded");
         let refused = settle(OutputCharge::MaxTokensRefunded, Fate::Refused, None);
         assert!(
             (refused.of(Dimension::Requests) - 1.0).abs() < 1e-9 && refused.of(Dimension::TotalTokens) == 0.0

@@ -6,7 +6,7 @@ use super::bucket::Bucket;
 use super::domain::{Domain, Meter, Source};
 use super::told::{Answer, Shape, Span};
 use super::window::Window;
-use crate::fleet::Dimension;
+use crate::fleet::{Dimension, OutputCharge};
 use crate::outcome::Measurement;
 use crate::time::{DAY, MINUTE, Now, s_of};
 
@@ -123,6 +123,19 @@ pub(crate) fn apply(domain: &mut Domain, now: Now, m: &Measurement, sent_ns: u64
         told.moved(by);
     }
     resized
+}
+
+/// Whether it refills all the time: somebody said so, or all answers do.
+pub(crate) fn is_surely_a_bucket(domain: &Domain) -> bool {
+    let told = domain.source != Source::Learned || domain.told.as_ref().is_some_and(|told| told.is_bucket());
+    told && matches!(domain.meter, Meter::Bucket(_))
+}
+
+/// Its tokens are charged by this rule: the level is what that rule's mirror holds, less what is in flight.
+pub(crate) fn charged_by(domain: &mut Domain, now: Now, rule: OutputCharge) {
+    if let Some(level) = domain.rules.as_mut().and_then(|rules| rules.adopt(rule)) {
+        set_level(domain, now, level - domain.open);
+    }
 }
 
 fn set_level(domain: &mut Domain, now: Now, level: f64) {

@@ -2,7 +2,7 @@
 //! enforces (account or key x models x dimension); its *meter* says how it comes back; *estimate* says what a request
 //! takes and what it is settled to; *learn* corrects the mirror by what answers say, which *told* puts side by side;
 //! *learner* finds out limits that only refusals tell of, from what went before (*history*) and which limit explains that
-//! (*shape*); *contact* goes carefully where nothing is known yet.
+//! (*shape*); *rules* finds by which rule tokens are charged; *contact* goes carefully where nothing is known yet.
 //!
 //! Nothing here knows requests, targets or routes: amounts go in, instants come out.
 
@@ -14,6 +14,7 @@ pub(crate) mod estimate;
 pub(crate) mod history;
 pub(crate) mod learn;
 pub(crate) mod learner;
+pub(crate) mod rules;
 mod shape;
 mod slide;
 pub(crate) mod told;

@@ -162,6 +162,11 @@ impl Told {
         self.offset = None;
     }
 
+    /// A window is refuted.
+    pub(crate) fn is_bucket(&self) -> bool {
+        self.no_window && !self.no_bucket
+    }
+
     pub(crate) fn is_certain(&self) -> bool {
         self.agree >= CERTAIN
     }
