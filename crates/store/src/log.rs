@@ -110,6 +110,8 @@ struct Ring {
     spare: Taken,
     /// Rows that are taken and not written.
     taken_rows: usize,
+    /// Costs of open reservations that found no room.
+    late: BTreeMap<u64, u64>,
     /// The last reservation that was taken.
     last_hold: u64,
     /// Up to this one they are written, and open; or were refused.
@@ -393,7 +395,10 @@ impl Ring {
                     open.at = at;
                 }
             }
-            Change::Closed(hold) => drop(self.open.remove(&hold)),
+            Change::Closed(hold) => {
+                self.open.remove(&hold);
+                self.late.remove(&hold);
+            }
             Change::Settled(hold, cost) => {
                 if let Some(open) = self.open.get_mut(&hold) {
                     open.settled_nano_usd = Some(cost);

@@ -318,7 +318,8 @@ impl Store {
 
     /// An attempt is over: it cost so many nano-dollars (0 where nothing was charged). To be told before what it did not
     /// use is given back. It is written with the next reservation, which may be of the money that came back: a crash
-    /// never finds the second without the first, and charges both no higher than what is held. `false`: the log is full.
+    /// never finds the second without the first, and charges both no higher than what is held. `false`: the log is full,
+    /// and takes no reservation before it has taken this.
     pub fn settle(&self, hold: u64, cost_nano_usd: u64) -> bool {
         let taken = self.shared.log.settle(hold, cost_nano_usd).is_ok();
         self.shared.intake.stir();

@@ -24,6 +24,7 @@ impl Log {
             taken: Taken::default(),
             spare: Taken::default(),
             taken_rows: 0,
+            late: BTreeMap::new(),
             last_hold: 0,
             decided: 0,
             refused: None,

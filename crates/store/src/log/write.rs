@@ -20,6 +20,7 @@ impl Log {
         if let Some(trouble) = &ring.trouble {
             return Err(LogError::NotFlushed(trouble.clone()));
         }
+        self.take_late(&mut ring)?;
         // Above its place, so that it is flushed where `flushed` is above the number; never one of before.
         let hold = (ring.end() + 1).max(ring.last_hold + 1);
         self.take(&mut ring, self.margin(), |out| {
@@ -89,13 +90,24 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the cost of an attempt, to be written with what is written next.
+    /// Takes the cost of an attempt, to be written with what is written next. If there is no room, it goes before the next
+    /// reservation all the same, or that could be of money which a crash finds still held.
     pub(crate) fn settle(&self, hold: u64, cost_nano_usd: u64) -> Result<(), LogError> {
         let mut ring = self.ring();
-        self.take(&mut ring, 0, |out| {
-            codec::put_frame(out, |out| codec::put_settle(out, hold, cost_nano_usd));
-        })?;
-        ring.taken.becomes(Change::Settled(hold, cost_nano_usd));
+        ring.late.insert(hold, cost_nano_usd);
+        self.take_late(&mut ring)
+    }
+
+    /// Takes the costs that wait for room. Half of the spare bytes stay free for reservations that are carried on, or a
+    /// ring full of costs could not let go of them.
+    fn take_late(&self, ring: &mut Ring) -> Result<(), LogError> {
+        while let Some((&hold, &cost_nano_usd)) = ring.late.first_key_value() {
+            self.take(ring, self.spare() / 2, |out| {
+                codec::put_frame(out, |out| codec::put_settle(out, hold, cost_nano_usd));
+            })?;
+            ring.late.remove(&hold);
+            ring.taken.becomes(Change::Settled(hold, cost_nano_usd));
+        }
         Ok(())
     }
 

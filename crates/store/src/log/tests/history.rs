@@ -67,6 +67,12 @@ impl Model {
         }
     }
 
+    /// Of these costs those that the log no longer keeps for later were taken.
+    fn takes_late(&mut self, mut late: BTreeMap<u64, u64>, log: &Log) {
+        late.retain(|hold, _| !log.ring().late.contains_key(hold));
+        self.coming.extend(late.into_iter().map(|(hold, cost)| Coming::Settle(hold, cost)));
+    }
+
     /// The disk took the first of it only: the rest is still to come, but for reservations. Says whether it can be so.
     fn written_in_part(&mut self, rows: &[String], open: &[(u64, u64)]) -> bool {
         (0..=self.coming.len()).rev().any(|some| {
@@ -130,7 +136,9 @@ proptest! {
                     let first = next + 1;
                     next += costs.len() as u64;
                     let reservations = (first..).zip(&costs).map(|(n, cost)| reservation(n, *cost)).collect();
+                    let late = log.ring().late.clone();
                     let done = turn(&log, reservations);
+                    model.takes_late(late, &log);
                     let open = found(&disk).1;
                     for ((hold, done), (n, cost)) in done.iter().zip((first..).zip(&costs)) {
                         prop_assert_eq!(done.is_ok(), open.contains(&(*hold, *cost)), "{:?}", done);
@@ -139,10 +147,12 @@ proptest! {
                     }
                 }
                 Step::Settle(pick, cost) => {
-                    if let Some(&hold) = model.open.keys().nth(pick % model.open.len().max(1))
-                        && log.settle(hold, cost).is_ok()
-                    {
-                        model.coming.push(Coming::Settle(hold, cost));
+                    if let Some(&hold) = model.open.keys().nth(pick % model.open.len().max(1)) {
+                        let mut late = log.ring().late.clone();
+                        late.insert(hold, cost);
+                        let taken = log.settle(hold, cost).is_ok();
+                        model.takes_late(late, &log);
+                        prop_assert_eq!(taken, log.ring().late.is_empty());
                     }
                 }
                 Step::Row(pick) => {
