@@ -15,7 +15,7 @@ use keymux_policy::fleet::Endpoint;
 use keymux_policy::{Evidence, Lease, Now, Priority, Used};
 use keymux_store::Record;
 use keymux_wire::usage::Usage;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How a request ended, as the log and the metrics call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,24 @@ struct Counted {
     target: Option<(Arc<KeyEntry>, Arc<TargetTimes>)>,
 }
 
+/// Who sent a request from here, and wants to know more of it than its answer.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// What became of it.
+    pub seen: OnceLock<Seen>,
+    /// The last attempt of any request that failed by no fault of its own: where, and what was seen.
+    pub trouble: Arc<Mutex<String>>,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Its record.
+    pub record: Record,
+    /// Its last attempt, if that failed.
+    pub failure: Option<Step>,
+}
+
 /// One request's story.
 pub struct Story {
     gateway: Arc<Gateway>,
@@ -78,7 +96,7 @@ pub struct Story {
     /// Time in the lines of its client and team.
     line_ns: u64,
     /// Who wants to know what became of it.
-    witness: Option<Arc<OnceLock<Record>>>,
+    witness: Option<Arc<Witness>>,
     /// The trace that it belongs to, where there are any.
     trace: Option<Box<Trace>>,
     told: Box<Told>,
@@ -130,8 +148,8 @@ impl Story {
         self.caller.as_ref()
     }
 
-    /// When it is over, its record is told here too.
-    pub fn witnessed(&mut self, by: &Arc<OnceLock<Record>>) {
+    /// It is told here too, when it is over and when an attempt fails.
+    pub fn witnessed(&mut self, by: &Arc<Witness>) {
         self.witness = Some(by.clone());
     }
 
@@ -256,6 +274,12 @@ impl Story {
         self.bill.heard();
         let ended_ns = self.gateway.clock.mono_ns().saturating_sub(self.told.at.mono_ns);
         if let Some(step) = self.told.steps.last_mut() {
+            if let Some(witness) =
+                self.witness.as_ref().filter(|_| !matches!(blame, Class::Request | Class::Client))
+            {
+                let told = format!("{}/{}: {detail}", step.provider, step.key);
+                *witness.trouble.lock().unwrap_or_else(PoisonError::into_inner) = told;
+            }
             step.ended_ns = Some(ended_ns);
             step.detail = Some(detail);
         }
@@ -369,7 +393,8 @@ impl Drop for Story {
         let record = &mut told.record;
         if let Some(witness) = witness {
             // A story ends once.
-            let _ = witness.set(record.clone());
+            let failure = told.steps.last().filter(|step| step.blame.is_some()).cloned();
+            let _ = witness.seen.set(Seen { record: record.clone(), failure });
         }
         if gateway.logs().wants(&record.id, *outcome == Outcome::Answered) {
             observe::request_line(record);

@@ -276,6 +276,11 @@ impl Requests {
         self.slots.iter_mut().filter_map(|slot| slot.request.as_deref_mut())
     }
 
+    pub(crate) fn get(&self, id: u64) -> Option<&Request> {
+        let slot = self.slots.get(usize::try_from(id & u64::from(u32::MAX)).ok()?)?;
+        slot.request.as_deref().filter(|_| u64::from(slot.generation) == id >> 32)
+    }
+
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<Request>> {
         self.slot(id)?.request.take()
     }

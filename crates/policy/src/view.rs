@@ -6,6 +6,7 @@ use crate::blame::Class;
 use crate::fleet::{AccountId, Dimension, KeyId, ProviderId};
 use crate::gate::Gate;
 use crate::hash::Map;
+use crate::lease::Why;
 pub use crate::pool::Counts;
 pub use crate::quota::domain::Source;
 use crate::time::Now;
@@ -17,6 +18,8 @@ const KEYS_MAX: usize = 1_000;
 const PER_KEY_MAX: usize = 32;
 /// Models whose estimates are shown.
 const MODELS_MAX: usize = 100;
+/// Lines shown at most.
+const LINES_MAX: usize = 64;
 /// Clients shown at most.
 const CLIENTS_MAX: usize = 20;
 
@@ -154,6 +157,8 @@ pub struct View {
     pub waiting: [usize; 3],
     /// Waiting, by client: those of whom most wait, most first.
     pub waiting_clients: Vec<(ClientId, usize)>,
+    /// What the first of each line wait for; of those few that pause between two attempts nothing is told.
+    pub waits: Vec<Why>,
     /// Bytes of bodies that wait.
     pub waiting_bytes: u64,
     /// Retries that the global budget's share allows now (below zero: only its floor is left).
@@ -219,6 +224,7 @@ impl Policy {
             totals: self.totals,
             waiting: self.room.by_class,
             waiting_clients: self.room.clients_most(CLIENTS_MAX),
+            waits: self.waits(),
             waiting_bytes: self.room.bytes,
             retry_budget: self.budget.left(now.mono_ns, &self.pool.settings.retry),
             events_dropped: self.events.dropped,
@@ -228,6 +234,11 @@ impl Policy {
             keys_left_out: usize::saturating_sub(keys, KEYS_MAX),
             models: self.view_estimates(),
         }
+    }
+
+    fn waits(&self) -> Vec<Why> {
+        let first = self.room.heads().filter_map(|id| self.requests.get(id)?.place.waits_for);
+        first.map(|waited| waited.why).take(LINES_MAX).collect()
     }
 
     fn view_estimates(&self) -> Vec<EstimateView> {

@@ -3,30 +3,34 @@
 
 use super::journal::{Entry, Kind};
 use super::line::{Bad, Call};
+use super::patience::Trials;
 use super::record;
 use crate::alarm::Alarm;
 use crate::attempt::Dialer;
 use crate::body::{Body, Taken};
-use crate::clients::{Client, Dues, Status};
+use crate::clients::{Client, Dues, Status, worth};
 use crate::clock::Clock;
 use crate::errors::{self, Problem};
+use crate::explain::Step;
 use crate::http1::Fields;
 use crate::live::Snapshot;
 use crate::options::Options;
+use crate::plan::{self, Plan};
 use crate::reply::Reply;
 use crate::request::{self, Asked};
 use crate::serve::{Gateway, Worker};
-use crate::story::Story;
+use crate::story::{Seen, Story, Witness};
 use crate::upstream::{Connector, Pool, client_config};
 use crate::{observe, rt};
 use bytes::{Bytes, BytesMut};
 use keymux_config::{Config, TimeoutsPatch};
+use keymux_policy::blame::Class;
 use keymux_policy::budget::{Budget, Owner, Payers, Reset};
 use keymux_policy::fleet::ModelSet;
-use keymux_policy::{ClientId, Priority, View};
+use keymux_policy::{ClientId, Priority, Sign, View};
 use keymux_store::Record;
 use std::future::poll_fn;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// As long as a line may wait for room: limits of a day come back within one.
 const WAIT_MS: u64 = 86_400_000 + 3_600_000;
@@ -55,6 +59,8 @@ pub struct Job {
     pub mark: u32,
     /// What it asks for.
     pub call: Call,
+    /// What came of it before.
+    pub trials: Trials,
 }
 
 /// What became of a line.
@@ -62,6 +68,15 @@ pub struct Job {
 pub enum Done {
     /// It is over, one way or the other.
     Over(Box<Over>),
+    /// It failed for a reason of the moment.
+    Failed {
+        /// The line, to be sent again.
+        job: Box<Job>,
+        /// How it ends if it is not.
+        over: Box<Over>,
+        /// Nothing came in time.
+        hung: bool,
+    },
     /// Nothing can be sent now, and this line was not: for this reason.
     NotNow {
         /// Its place among the lines.
@@ -95,6 +110,16 @@ pub enum NotNow {
     Budget(String),
     /// No key can be used, or no limit has room, in these words.
     NoRoom(String),
+    /// Nothing was answered for too long, in these words.
+    Silence(String),
+}
+
+/// What a line would come to.
+pub struct Planned {
+    /// Its plan.
+    pub plan: Plan,
+    /// Why a budget cannot hold for it.
+    pub unbounded: Option<String>,
 }
 
 /// Carries lines out.
@@ -102,6 +127,7 @@ pub struct Engine {
     worker: Arc<Worker>,
     client: Arc<Client>,
     fields: Fields,
+    trouble: Arc<Mutex<String>>,
 }
 
 impl Engine {
@@ -129,13 +155,15 @@ impl Engine {
             max_wait_ms: Some(WAIT_MS),
             tags: Vec::new(),
             budgeted: payer.budget_nano_usd.is_some(),
+            // A line that what is left does not cover is left undone, and not answered in part.
+            shortens: false,
         };
         let budget = Budget { limit_nano_usd: payer.budget_nano_usd, reset: Reset::Never };
         let owner = Owner::Client(BATCH);
         gateway.turnstile.set(&[Dues { owner, limits: Vec::new(), budget: Some(budget) }]);
         let worker = Worker::new(gateway, Dialer { pool: Pool::default(), connector, clock }, seed);
         let fields = Fields::of(&[("content-type", b"application/json"), ("accept", b"application/json")]);
-        Ok(Arc::new(Self { worker, client: Arc::new(client), fields }))
+        Ok(Arc::new(Self { worker, client: Arc::new(client), fields, trouble: Arc::default() }))
     }
 
     /// Starts what runs beside the lines, on the runtime that calls this.
@@ -156,6 +184,11 @@ impl Engine {
         self.worker.gateway.scheduler.view()
     }
 
+    /// The last attempt that failed by no fault of its line's: where, and what was seen.
+    pub fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The configuration as it is used.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.worker.gateway.live.load_full()
@@ -166,6 +199,31 @@ impl Engine {
         self.worker.dialer.pool.sweep(self.clock().mono_ns());
     }
 
+    /// What a line would come to: whom it asks, and with a budget what is held for it. Nothing is sent.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub fn plan(&self, snapshot: &Snapshot, call: &Call) -> Result<Planned, Bad> {
+        let refused = |problem: Problem| {
+            let code = problem.code.unwrap_or(problem.kind.row().code);
+            Bad { custom_id: Some(call.custom_id.clone()), code, message: problem.message }
+        };
+        let now = self.clock().now();
+        let read = plan::read(call.endpoint, &Fields::default(), &call.body).map_err(refused)?;
+        let (client, options) = (Some(&*self.client), Options::default());
+        let mut plan = Plan::new(snapshot, call.endpoint, &read, &call.body, (client, &options), now)
+            .map_err(refused)?;
+        let mut unbounded = None;
+        if self.client.budgeted {
+            let unix_s = now.unix_ns / 1_000_000_000;
+            match worth::of(snapshot, &self.client, &plan, (&read, &call.body), (unix_s, u64::MAX)) {
+                Ok(worth) => plan.worth(worth, &read),
+                Err(problem) => unbounded = Some(of_budget(&problem.message)),
+            }
+        }
+        Ok(Planned { plan, unbounded })
+    }
+
     /// From now on nothing waits: what is at a provider finishes, all else comes back as [`NotNow::Stopping`].
     pub fn drain(&self) {
         self.worker.gateway.turnstile.drain();
@@ -174,10 +232,11 @@ impl Engine {
 
     /// Carries a line out.
     pub async fn carry_out(self: Arc<Self>, job: Job) -> Done {
-        let Job { seq, number, mark, call } = job;
-        let Call { custom_id, endpoint, envelope, body } = call;
+        let Job { seq, number, mark, call, trials } = &job;
+        let (seq, number, mark) = (*seq, *number, *mark);
+        let Call { custom_id, endpoint, envelope, body } = call.clone();
         let (gateway, id) = (&self.worker.gateway, self.worker.next_id());
-        let witness = Arc::new(OnceLock::new());
+        let witness = Arc::new(Witness { trouble: self.trouble.clone(), ..Witness::default() });
         let caller = Some(self.client.clone());
         let mut story = Story::begin(gateway, id.clone(), (endpoint, caller), gateway.clock.now());
         story.witnessed(&witness);
@@ -192,7 +251,8 @@ impl Engine {
             Err(problem) => Err(Unanswered::Refused(problem)),
         };
         // The story has ended with the answer.
-        let record = witness.get().cloned().unwrap_or_default();
+        let seen = Arc::into_inner(witness).and_then(|witness| witness.seen.into_inner());
+        let Seen { mut record, failure } = seen.unwrap_or_default();
         if let Err(Unanswered::Refused(problem)) = &answered
             && let Some(why) = not_now(problem, &record)
         {
@@ -201,7 +261,8 @@ impl Engine {
         let (kind, text, error) = match answered {
             Ok((status, body)) => {
                 let text = record::answered(&id, &custom_id, status, &body);
-                let failed = !(200..300).contains(&status);
+                // An error in an answer of status 200 is one.
+                let failed = failure.is_some() || !(200..300).contains(&status);
                 let error = failed.then(|| format!("{status} {}", record::message(&body)));
                 (if failed { Kind::Failed } else { Kind::Answered }, text, error)
             }
@@ -211,8 +272,21 @@ impl Engine {
                 (Kind::Failed, text, Some(message))
             }
         };
+        record.attempts += trials.attempts;
+        if trials.cost_nano_usd > 0 {
+            record.used.cost_nano_usd = Some(record.used.cost_nano_usd.unwrap_or(0) + trials.cost_nano_usd);
+        }
         let entry = Entry { seq, mark, kind, cost_nano_usd: record.used.cost_nano_usd, text };
-        Done::Over(Box::new(Over { entry, record, number, error }))
+        let over = Box::new(Over { entry, record, number, error });
+        match failure.as_ref().filter(|_| kind == Kind::Failed).and_then(of_the_moment) {
+            Some(hung) => {
+                let mut job = Box::new(job);
+                job.trials.attempts = over.record.attempts;
+                job.trials.cost_nano_usd = over.record.used.cost_nano_usd.unwrap_or(0);
+                Done::Failed { job, over, hung }
+            }
+            None => Done::Over(over),
+        }
     }
 
     /// What is written down of a line that cannot be sent.
@@ -240,6 +314,12 @@ fn patient(mut config: Config) -> Config {
     config
 }
 
+/// Whether a failed attempt says nothing of the line that was sent; then, whether nothing came in time.
+fn of_the_moment(step: &Step) -> Option<bool> {
+    let hung = matches!(step.sign, Some(Sign::FirstByteTimeout | Sign::IdleTimeout | Sign::TotalTimeout));
+    (!matches!(step.blame?, Class::Request | Class::Client)).then_some(hung)
+}
+
 enum Unanswered {
     Refused(Problem),
     Broken(String),
@@ -254,6 +334,11 @@ impl Unanswered {
     }
 }
 
+/// What is said of a client key's budget, of the command's.
+fn of_budget(told: &str) -> String {
+    told.replace("This key has a budget", "There is a --budget")
+}
+
 /// Whether it says nothing of the line, but of the moment.
 fn not_now(problem: &Problem, record: &Record) -> Option<NotNow> {
     use errors::Kind;
@@ -265,9 +350,7 @@ fn not_now(problem: &Problem, record: &Record) -> Option<NotNow> {
                         ask for fewer `max_tokens`";
             Some(NotNow::Budget(told.to_owned()))
         }
-        Kind::CostNotBounded => {
-            Some(NotNow::Budget(told.replace("This key has a budget", "There is a --budget")))
-        }
+        Kind::CostNotBounded => Some(NotNow::Budget(of_budget(&told))),
         Kind::AllOut | Kind::QuotaExhausted | Kind::RoomFull if record.attempts == 0 => {
             Some(NotNow::NoRoom(told))
         }

@@ -2,19 +2,17 @@
 //! guessed, its cost is reckoned with the price of the target that it would reach first, and its time with the limits that
 //! are declared. A guess, and told as one: the least and the most.
 
-use super::engine::Engine;
+use super::engine::{Engine, Planned};
 use super::files::{self, BAD_SHOWN};
 use super::input::{Calls, Item, Lines, Source};
-use super::line::{Bad, Call};
+use super::line::Bad;
 use super::past::Past;
 use super::tell::{counted, dollars, duration};
-use crate::http1::Fields;
 use crate::live::Snapshot;
-use crate::options::Options;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use keymux_config::prices::{At, Usage};
+use keymux_policy::Destination;
 use keymux_policy::fleet::{Dimension, LimitSpec, ProviderId, Shape};
-use keymux_policy::{Destination, Now};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -44,6 +42,14 @@ pub struct Estimate {
     pub cost_nano_usd: (u64, u64),
     /// Lines whose price nobody knows.
     pub unpriced: u64,
+    /// What is left of the budget, if there is one.
+    pub budget_nano_usd: Option<u64>,
+    /// The most that is held of it for a line while that is under way.
+    pub held_nano_usd_max: u64,
+    /// The first line for which it is not enough, if answers cost the most, and if they cost the least.
+    pub stops_at: (Option<u64>, Option<u64>),
+    /// Why it stops there, where no budget would be enough.
+    pub unbounded: Option<String>,
     /// Providers that may be asked.
     reached: BTreeSet<ProviderId>,
     /// Seconds that the declared limits make it last at least, with no output at all, and with all of it; `None`: some
@@ -59,11 +65,11 @@ pub fn estimate(
     source: &Source,
     past: &Past,
     model: Option<&str>,
-    engine: &Engine,
+    (engine, budget_nano_usd): (&Engine, Option<u64>),
 ) -> Result<Estimate, String> {
     let snapshot = engine.snapshot();
-    let now = engine.clock().now();
-    let mut estimate = Estimate::default();
+    let unix_s = engine.clock().now().unix_ns / 1_000_000_000;
+    let mut estimate = Estimate { budget_nano_usd, ..Estimate::default() };
     let mut lines = Lines::new(source.open()?);
     let mut calls = Calls::new(model.map(str::to_owned));
     while let Some(raw) = lines.line().map_err(|e| files::unread(source, lines.number(), &e))? {
@@ -73,11 +79,13 @@ pub fn estimate(
             estimate.done += 1;
             continue;
         }
-        let counted = what.and_then(|call| estimate.count(&snapshot, &call, now));
-        if let Err(bad) = counted {
-            estimate.bad += 1;
-            if estimate.first_bad.len() < BAD_SHOWN {
-                estimate.first_bad.push((number, bad));
+        match what.and_then(|call| engine.plan(&snapshot, &call)) {
+            Ok(planned) => estimate.count(&snapshot, number, &planned, unix_s),
+            Err(bad) => {
+                estimate.bad += 1;
+                if estimate.first_bad.len() < BAD_SHOWN {
+                    estimate.first_bad.push((number, bad));
+                }
             }
         }
     }
@@ -86,27 +94,21 @@ pub fn estimate(
 }
 
 impl Estimate {
-    fn count(&mut self, snapshot: &Snapshot, call: &Call, now: Now) -> Result<(), Bad> {
-        let refused = |problem: crate::errors::Problem| {
-            let code = problem.code.unwrap_or(problem.kind.row().code);
-            Bad { custom_id: Some(call.custom_id.clone()), code, message: problem.message }
-        };
-        let read = plan::read(call.endpoint, &Fields::default(), &call.body).map_err(refused)?;
-        let options = Options::default();
-        let plan =
-            Plan::new(snapshot, call.endpoint, &read, &call.body, (None, &options), now).map_err(refused)?;
+    fn count(&mut self, snapshot: &Snapshot, number: u64, planned: &Planned, unix_s: u64) {
+        let plan = &planned.plan;
+        self.hold(number, planned);
         let size = &plan.ask.size;
         let output_max = size.output_tokens_max.unwrap_or(OUTPUT_TOKENS_MAX);
         self.calls += 1;
         self.input_tokens += size.input_tokens;
         self.output_tokens_max += output_max;
-        self.uncapped += u64::from(size.output_tokens_max.is_none());
-        let targets = targets(snapshot, &plan);
+        self.uncapped += u64::from(size.output_tokens_max.is_none() || plan.cap.is_some());
+        let targets = targets(snapshot, plan);
         self.reached.extend(targets.iter().map(|(provider, _)| *provider));
         let price = targets.first().and_then(|(provider, model)| snapshot.price(*provider, model));
         let cost = |output_tokens| {
             let usage = Usage { input_tokens: size.input_tokens, output_tokens, ..Usage::default() };
-            price.as_ref()?.cost(&usage, &At { unix_s: now.unix_ns / 1_000_000_000, tier: None, fast: false })
+            price.as_ref()?.cost(&usage, &At { unix_s, tier: None, fast: false })
         };
         match (cost(0), cost(output_max)) {
             (Some(least), Some(most)) => {
@@ -115,7 +117,27 @@ impl Estimate {
             }
             _ => self.unpriced += 1,
         }
-        Ok(())
+    }
+
+    /// Whether the budget holds for one more line: what those before it cost is spent, and it is held for as at the
+    /// gateway.
+    fn hold(&mut self, number: u64, planned: &Planned) {
+        let Some(budget) = self.budget_nano_usd else { return };
+        if let Some(why) = &planned.unbounded {
+            let told = || format!("line {number}: {why}");
+            self.unbounded = self.unbounded.take().or_else(|| self.stops_at.1.is_none().then(told));
+        }
+        let bound = planned.plan.ask.cost_max_nano_usd.unwrap_or(0);
+        let is_short = |spent: u64| planned.unbounded.is_some() || spent.saturating_add(bound) > budget;
+        let (least, most) = self.cost_nano_usd;
+        if is_short(most) {
+            self.stops_at.0.get_or_insert(number);
+        }
+        if is_short(least) {
+            self.stops_at.1.get_or_insert(number);
+        } else if self.stops_at.1.is_none() {
+            self.held_nano_usd_max = self.held_nano_usd_max.max(bound);
+        }
     }
 
     /// Lines of this average size pass an account as its tightest limit lets them, what it has at hand at the start
@@ -175,6 +197,7 @@ impl Estimate {
             }
             text.push('\n');
         }
+        self.tell_budget(text);
         let _ = match self.seconds.map(|(least, most)| (duration(least), duration(most.max(least)))) {
             Some((least, most)) if least == most => writeln!(text, "time    {least} by the declared limits"),
             Some((least, most)) => writeln!(text, "time    {least} to {most} by the declared limits"),
@@ -185,6 +208,26 @@ impl Estimate {
                 )
             }
         };
+    }
+
+    fn tell_budget(&self, text: &mut String) {
+        let Some(budget) = self.budget_nano_usd else { return };
+        let does = match self.stops_at {
+            (None, _) => "covers all of it".to_owned(),
+            (Some(most), None) => {
+                format!("covers it if answers are short; stops at line {most} at the earliest")
+            }
+            (Some(most), Some(least)) if most == least => format!("stops at line {most}"),
+            (Some(most), Some(least)) => format!("stops between line {most} and line {least}"),
+        };
+        let _ = write!(text, "budget  {} left, {does}", dollars(budget));
+        if self.held_nano_usd_max > 0 {
+            let _ = write!(text, "; holds up to {} for a line under way", dollars(self.held_nano_usd_max));
+        }
+        text.push('\n');
+        if let Some(why) = &self.unbounded {
+            let _ = writeln!(text, "  {why}");
+        }
     }
 
     /// For programs.
@@ -202,6 +245,10 @@ impl Estimate {
             "cost_usd_min": usd(self.cost_nano_usd.0),
             "cost_usd_max": usd(self.cost_nano_usd.1),
             "unpriced": self.unpriced,
+            "budget_left_usd": self.budget_nano_usd.map(usd),
+            "held_usd_max": self.budget_nano_usd.map(|_| usd(self.held_nano_usd_max)),
+            "stops_at_line_earliest": self.stops_at.0,
+            "stops_at_line_latest": self.stops_at.1,
             "seconds_min": self.seconds.map(|(least, _)| least),
             "seconds_max": self.seconds.map(|(_, most)| most),
             "first_bad": self.first_bad.iter().map(bad).collect::<Vec<_>>(),

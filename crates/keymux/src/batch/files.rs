@@ -3,7 +3,7 @@
 
 use super::input::{Calls, Item, Lines, Source, Stamp};
 use super::journal::Entry;
-use super::line::{Bad, NO_MODEL};
+use super::line::{Bad, Call, NO_MODEL};
 use super::output::Output;
 use super::past::Past;
 use crate::rt;
@@ -24,6 +24,8 @@ pub enum Read {
     Items(Vec<Item>),
     /// The end; how many lines there are.
     End(u64),
+    /// There is no line at all.
+    Empty(String),
     /// It cannot be gone on with, and why.
     Failed(String),
 }
@@ -49,11 +51,17 @@ pub struct Survey {
 pub const BAD_SHOWN: usize = 20;
 
 /// Looks a file over before the first call: how many lines there are, that those which are done are the same as then,
-/// what is wrong with those in front of the first that can be sent, and with `strict` with any.
+/// what is wrong with those in front of the first that can be sent, and with `strict` with any. `plan` knows whether a call
+/// has anywhere to go.
 ///
 /// # Errors
 /// It cannot be read, is empty, or was changed since.
-pub fn survey(source: &Source, past: &Past, model: Option<&str>, strict: bool) -> Result<Survey, String> {
+pub fn survey(
+    source: &Source,
+    past: &Past,
+    (model, strict): (Option<&str>, bool),
+    plan: impl Fn(&Call) -> Result<(), Bad>,
+) -> Result<Survey, String> {
     let mut lines = Lines::new(source.open()?);
     let mut calls = Calls::new(model.map(str::to_owned));
     // Of one that was begun, some were sent.
@@ -66,8 +74,8 @@ pub fn survey(source: &Source, past: &Past, model: Option<&str>, strict: bool) -
         }
         if strict || !survey.sendable {
             let number = raw.number;
-            match calls.read(raw).what {
-                Ok(_) => survey.sendable = true,
+            match calls.read(raw).what.and_then(|call| plan(&call)) {
+                Ok(()) => survey.sendable = true,
                 Err(bad) => {
                     survey.bad += 1;
                     survey.nameless += u64::from(bad.code == NO_MODEL);
@@ -105,8 +113,8 @@ fn same(source: &Source, past: &Past, (seq, number, mark): (u64, u64, u32)) -> R
 }
 
 fn whole(source: &Source, past: &Past, lines: u64) -> Result<(), String> {
-    if lines == 0 {
-        return Err(format!("{} has no line; give one JSON object a line", source.shown()));
+    if lines == 0 && past.marks.is_empty() {
+        return Err(empty(source));
     }
     if past.marks.len() as u64 > lines {
         return Err(format!(
@@ -117,6 +125,23 @@ fn whole(source: &Source, past: &Past, lines: u64) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+pub fn empty(source: &Source) -> String {
+    format!("{} has no line; give one JSON object a line", source.shown())
+}
+
+/// Nothing that was read of a file after it was changed is sent.
+fn still(source: &Source, seen: Option<Stamp>, number: u64) -> Result<(), String> {
+    if source.stamp() == seen {
+        return Ok(());
+    }
+    let shown = source.shown();
+    let what = if source.stamp().is_none() { "is gone" } else { "was changed" };
+    Err(format!(
+        "{shown} {what} while it was read, by line {number}: nothing more of it was sent. Put it back as it was, with more \
+         lines at its end if you like"
+    ))
 }
 
 /// Starts reading what is still to be done.
@@ -132,13 +157,8 @@ pub fn read(
     let (to, from) = mpsc::channel(AHEAD);
     let input = source.open()?;
     let work = move || {
-        let last = match items(&source, &past, (Lines::new(input), Calls::new(model)), &to) {
-            Ok(_) if source.stamp() != seen => {
-                let shown = source.shown();
-                Read::Failed(format!(
-                    "{shown} was changed while it was read; run the same command again once it is at rest"
-                ))
-            }
+        let last = match items((&source, seen), &past, (Lines::new(input), Calls::new(model)), &to) {
+            Ok(0) => Read::Empty(empty(&source)),
             Ok(lines) => Read::End(lines),
             Err(told) => Read::Failed(told),
         };
@@ -152,7 +172,7 @@ pub fn read(
 type Input = (Lines<Box<dyn std::io::BufRead + Send>>, Calls);
 
 fn items(
-    source: &Source,
+    (source, seen): (&Source, Option<Stamp>),
     past: &Past,
     (mut lines, mut calls): Input,
     to: &mpsc::Sender<Read>,
@@ -172,12 +192,16 @@ fn items(
         }
         if (together.len() >= together_max || bytes >= TOGETHER_BYTES) && !together.is_empty() {
             bytes = 0;
+            still(source, seen, lines.number())?;
             if to.blocking_send(Read::Items(std::mem::take(&mut together))).is_err() {
                 return Ok(count);
             }
         }
     }
-    whole(source, past, count)?;
+    still(source, seen, lines.number())?;
+    if count > 0 || !past.marks.is_empty() {
+        whole(source, past, count)?;
+    }
     if !together.is_empty() {
         let _ = to.blocking_send(Read::Items(together));
     }

@@ -64,6 +64,19 @@ impl Source {
         }
     }
 
+    /// Whether it can be opened, as far as that can be known without taking anything of it.
+    ///
+    /// # Errors
+    /// It names it.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Stdin => Ok(()),
+            // Who opens a pipe and leaves it ends its writer.
+            Self::File(path) if !self.is_lasting() && path.exists() && !path.is_dir() => Ok(()),
+            Self::File(_) => self.open().map(drop),
+        }
+    }
+
     /// How the file looks from outside; `None` for what is no file, where nothing can be told.
     pub fn stamp(&self) -> Option<Stamp> {
         let Self::File(path) = self else { return None };

@@ -142,7 +142,7 @@ impl Journal {
         let (length, past) = match read(&mut file, terms, look, owner) {
             // On other terms, but nothing was answered and nothing paid: what stands there is worth nothing.
             Err(Unread::Terms(then, _))
-                if then.errors == terms.errors && is_worthless(&mut file, &then, owner) =>
+                if terms.frees_errors_of(&then) && is_worthless(&mut file, &then, owner) =>
             {
                 (0, Past::default())
             }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 const CUSTOM_ID_BYTES_MAX: usize = 512;
 
 /// A line that can be sent.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// Its name.
     pub custom_id: String,

@@ -153,11 +153,7 @@ impl Target {
 
     fn owner(&self) -> Owner {
         let out = self.out.clone().unwrap_or_default();
-        // It need not be there yet; its folder is.
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let real =
-            std::fs::canonicalize(folder).ok().zip(out.file_name()).map(|(folder, name)| folder.join(name));
-        Owner { out: real.unwrap_or(out).display().to_string(), is_asked: self.journal.is_some() }
+        Owner { out: real(&out).display().to_string(), is_asked: self.journal.is_some() }
     }
 
     /// What a run that begins would write over is nobody's.
@@ -185,6 +181,21 @@ impl Target {
             name.into()
         }))
     }
+}
+
+/// The one path of a file, which need not be there yet: links are followed, be they to nothing.
+pub fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..16 {
+        if let Ok(real) = std::fs::canonicalize(&path) {
+            return real;
+        }
+        let Ok(to) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(to);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = std::fs::canonicalize(folder);
+    folder.ok().zip(path.file_name()).map(|(folder, name)| folder.join(name)).unwrap_or(path)
 }
 
 fn length(path: &Path) -> u64 {

@@ -7,9 +7,11 @@ use super::input::{Item, Source, Stamp};
 use super::journal::Kind;
 use super::line::Call;
 use super::output::Output;
+use super::pace::Pace;
 use super::past::Past;
+use super::patience::{self, Patience, Trials};
 use super::tally::Tally;
-use super::watch;
+use super::watch::{self, Standstill};
 use super::window::Window;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -30,8 +32,8 @@ const BYTES_MAX: usize = 48 << 20;
 const LOOK: Duration = Duration::from_millis(200);
 /// Looks between two times that the output is made durable.
 const LOOKS_A_SYNC: u64 = 10;
-/// Looks in a row at which nothing can be sent before that is believed.
-const LOOKS_OUT: u32 = 10;
+/// Lines that are left at the end, of which nothing more can tell whether it is they or the provider.
+const LAST_LINES: usize = 16;
 /// How long files may take to be closed once it is to end at once.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,8 @@ pub struct Batch {
     pub concurrent_max: usize,
     /// Lines that begin in a second, at most.
     pub rate_max: Option<f64>,
+    /// How long nothing may be answered, in nanoseconds; `None`: the usual.
+    pub patience_ns: Option<u64>,
 }
 
 /// How it ended.
@@ -70,6 +74,8 @@ pub enum End {
     },
     /// It was told to end.
     Interrupted,
+    /// The input has no line.
+    Empty(String),
     /// The input cannot be read on.
     Input(String),
     /// The output cannot be written.
@@ -91,6 +97,8 @@ pub struct Standing<'a> {
     pub waiting: usize,
     /// What they wait for.
     pub why: Option<String>,
+    /// Nothing is answered: why, and for how long.
+    pub silence: Option<String>,
     /// Since the start of this run.
     pub elapsed_ns: u64,
     /// It is being stopped.
@@ -122,8 +130,12 @@ struct Run<'a> {
     /// Places of the lines that are not safe yet.
     open: BTreeSet<u64>,
     bytes_out: usize,
-    /// Bytes and numbers of the lines that are out.
-    flying_lines: HashMap<u64, (usize, u64)>,
+    /// The lines that are out.
+    flying_lines: HashMap<u64, Out>,
+    /// How many of these failed before.
+    again: usize,
+    /// Those that failed and are sent again.
+    patience: Patience,
     to: mpsc::Sender<Write>,
     said: mpsc::Receiver<Written>,
     /// Lines that the writer has and did not confirm.
@@ -132,34 +144,18 @@ struct Run<'a> {
     /// How often it was told to stop.
     words: u32,
     waiting: usize,
-    out_looks: u32,
+    standstill: Standstill,
     began_ns: u64,
 }
 
-/// Lets lines begin in even steps.
-#[derive(Debug)]
-struct Pace {
-    step_ns: u64,
-    next_ns: u64,
-}
-
-impl Pace {
-    fn new(rate_max: Option<f64>) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let step_ns = rate_max.map_or(0, |rate| (1e9 / rate).clamp(0.0, 1e18) as u64);
-        Self { step_ns, next_ns: 0 }
-    }
-
-    fn is_open(&self, now_ns: u64) -> bool {
-        self.step_ns == 0 || now_ns >= self.next_ns
-    }
-
-    /// What was missed is not made up for beyond a tenth of a second.
-    fn take(&mut self, now_ns: u64) {
-        if self.step_ns > 0 {
-            self.next_ns = self.next_ns.max(now_ns.saturating_sub(100_000_000)) + self.step_ns;
-        }
-    }
+/// A line that is out.
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    bytes: usize,
+    number: u64,
+    sent_ns: u64,
+    /// It failed before.
+    again: bool,
 }
 
 /// Runs a batch to its end.
@@ -194,13 +190,15 @@ pub async fn run(
         open: BTreeSet::new(),
         bytes_out: 0,
         flying_lines: HashMap::new(),
+        again: 0,
+        patience: Patience::new(batch.patience_ns),
         to,
         said,
         unsafe_lines: 0,
         end: None,
         words: 0,
         waiting: 0,
-        out_looks: 0,
+        standstill: Standstill::new(batch.patience_ns),
         began_ns: now_ns,
     };
     run.go(outside).await;
@@ -219,7 +217,7 @@ impl Run<'_> {
             let wants_lines =
                 self.end.is_none() && self.ahead.is_empty() && !self.read_all && self.has_room();
             let paced = self.end.is_none() && !self.ahead.is_empty() && self.has_room();
-            let pace_at = self.engine.clock().at(self.pace.next_ns);
+            let pace_at = self.engine.clock().at(self.pace.next_ns());
             tokio::select! {
                 biased;
                 Some(()) = outside.stop.recv() => {
@@ -239,7 +237,7 @@ impl Run<'_> {
                 Some(said) = self.said.recv() => self.heard(said),
                 Some(done) = self.flying.next(), if !self.flying.is_empty() => self.ended(done),
                 read = self.from.recv(), if wants_lines => self.read(read),
-                () = tokio::time::sleep_until(pace_at), if paced && self.pace.step_ns > 0 => {}
+                () = tokio::time::sleep_until(pace_at), if paced && self.pace.is_set() => {}
             }
             // Whatever else is there, without a look at the rest.
             while let Some(Some(done)) = self.flying.next().now_or_never() {
@@ -249,7 +247,7 @@ impl Run<'_> {
     }
 
     fn is_over(&self) -> bool {
-        let fed = self.end.is_some() || (self.read_all && self.ahead.is_empty());
+        let fed = self.end.is_some() || (self.read_all && self.ahead.is_empty() && self.patience.kept() == 0);
         let failed = matches!(self.end, Some(End::Output(_)));
         failed || (fed && self.flying.is_empty() && self.unsafe_lines == 0)
     }
@@ -259,6 +257,8 @@ impl Run<'_> {
         let graver = matches!(end, End::Interrupted | End::Output(_));
         if self.end.is_none() || (graver && !matches!(self.end, Some(End::Output(_)))) {
             self.end = Some(end);
+            // They stay undone.
+            self.patience.give_up();
         }
     }
 
@@ -270,7 +270,7 @@ impl Run<'_> {
         self.flying.len() < self.window.limit()
             && self.flying.len() + self.unsafe_lines < self.batch.concurrent_max
             && (span < AHEAD_MAX || !self.batch.ordered)
-            && (self.bytes_out < BYTES_MAX || self.flying.is_empty())
+            && (self.bytes_out + self.patience.bytes() < BYTES_MAX || self.flying.is_empty())
     }
 
     /// Sends lines as long as they may go.
@@ -278,6 +278,16 @@ impl Run<'_> {
         while self.end.is_none() && self.has_room() {
             let now_ns = self.engine.clock().mono_ns();
             if !self.pace.is_open(now_ns) {
+                return;
+            }
+            let others = self.flying.len().saturating_sub(self.again);
+            let may_send = self.patience.may_send(self.again, others);
+            if let Some(job) = may_send.then(|| self.patience.due(now_ns)).flatten() {
+                self.pace.take(now_ns);
+                self.send(job);
+                continue;
+            }
+            if !self.patience.has_room() {
                 return;
             }
             let Some(item) = self.ahead.pop_front() else {
@@ -295,7 +305,7 @@ impl Run<'_> {
             match what {
                 Ok(call) => {
                     self.pace.take(now_ns);
-                    self.send(Job { seq, number, mark, call });
+                    self.send(Job { seq, number, mark, call, trials: Trials::default() });
                 }
                 Err(bad) => {
                     let over = self.engine.keep_out((seq, number, mark), &bad);
@@ -308,7 +318,10 @@ impl Run<'_> {
     fn send(&mut self, job: Job) {
         let Call { body, .. } = &job.call;
         self.bytes_out += body.len();
-        self.flying_lines.insert(job.seq, (body.len(), job.number));
+        let sent_ns = self.engine.clock().mono_ns();
+        let again = job.trials.tries > 0;
+        self.again += usize::from(again);
+        self.flying_lines.insert(job.seq, Out { bytes: body.len(), number: job.number, sent_ns, again });
         self.flying.push(Box::pin(self.engine.clone().carry_out(job)));
     }
 
@@ -318,6 +331,10 @@ impl Run<'_> {
             Some(Read::End(lines)) => {
                 self.lines = Some(lines);
                 self.read_all = true;
+            }
+            Some(Read::Empty(told)) => {
+                self.read_all = true;
+                self.stop(End::Empty(told));
             }
             Some(Read::Failed(told)) => {
                 self.read_all = true;
@@ -331,13 +348,22 @@ impl Run<'_> {
     }
 
     fn ended(&mut self, done: Done) {
-        let out = self.flying.len() + 1;
-        self.window.ended(self.engine.clock().mono_ns(), out, self.waiting);
+        let (now_ns, out) = (self.engine.clock().mono_ns(), self.flying.len() + 1);
         match done {
             Done::Over(over) => {
-                self.landed(over.entry.seq);
+                self.window.ended(now_ns, out, self.waiting);
+                let landed = self.landed(over.entry.seq);
+                if let Some(Out { sent_ns, again, .. }) = landed.filter(|_| over.record.attempts > 0) {
+                    let kind = patience::kind(&over.record.endpoint, &over.record.model);
+                    self.patience.heard(now_ns, kind, sent_ns, over.entry.kind == Kind::Answered);
+                    if again {
+                        self.patience.went_well();
+                    }
+                    self.standstill.is_over();
+                }
                 self.over(*over);
             }
+            Done::Failed { job, over, hung } => self.failed(now_ns, *job, *over, hung),
             Done::NotNow { seq, number, why } => {
                 self.landed(seq);
                 self.open.remove(&seq);
@@ -350,8 +376,28 @@ impl Run<'_> {
         }
     }
 
-    fn landed(&mut self, seq: u64) {
-        self.bytes_out -= self.flying_lines.remove(&seq).map_or(0, |(bytes, _)| bytes);
+    fn landed(&mut self, seq: u64) -> Option<Out> {
+        let out = self.flying_lines.remove(&seq);
+        self.bytes_out -= out.map_or(0, |out| out.bytes);
+        self.again -= usize::from(out.is_some_and(|out| out.again));
+        out
+    }
+
+    /// A line failed for a reason of the moment: it is sent again, unless it has been too often.
+    fn failed(&mut self, now_ns: u64, job: Job, over: Over, hung: bool) {
+        let seq = job.seq;
+        self.landed(seq);
+        if self.end.is_some() {
+            self.open.remove(&seq);
+            return;
+        }
+        let left = self.open.len();
+        let answered = self.tally.total.answered + self.batch.past.counts[Kind::Answered as usize];
+        let is_last = self.read_all && self.ahead.is_empty() && left <= LAST_LINES && left as u64 <= answered;
+        let kind = patience::kind(&over.record.endpoint, &over.record.model);
+        if !self.patience.keep(now_ns, job, (kind, hung), is_last) {
+            self.over(over);
+        }
     }
 
     fn over(&mut self, over: Over) {
@@ -381,24 +427,27 @@ impl Run<'_> {
             let _ = self.to.try_send(Write::Sync);
             self.engine.sweep();
         }
-        let idle = view.totals.in_flight == 0 && self.waiting > 0;
-        let out = if idle { watch::all_out(&view) } else { None };
-        self.out_looks = if out.is_some() { self.out_looks + 1 } else { 0 };
-        if let (Some(told), LOOKS_OUT..) = (out, self.out_looks)
-            && self.end.is_none()
-        {
-            let number = self.flying_lines.values().map(|(_, number)| *number).min().unwrap_or(0);
-            self.stop(End::Stopped { number, why: NotNow::NoRoom(told) });
+        let now_ns = self.engine.clock().mono_ns();
+        let troubled = watch::shut(&view).is_some() || self.again > 0;
+        self.patience.look(now_ns, troubled, watch::is_limited(&view));
+        let trouble = self.engine.trouble();
+        let why = self.standstill.look(now_ns, &view).map(NotNow::NoRoom);
+        let why = why.or_else(|| self.patience.is_over(now_ns, &trouble).map(NotNow::Silence));
+        if let Some(why) = why {
+            // What was stopped for another reason does not wait for it either.
+            let out = self.flying_lines.values().map(|out| out.number);
+            let number = out.chain(self.patience.first()).min().unwrap_or(0);
+            self.stop(End::Stopped { number, why });
             self.engine.drain();
         }
-        let now_ns = self.engine.clock().mono_ns();
         (outside.show)(&Standing {
             tally: &self.tally,
             before: self.batch.past.done(),
             lines: self.lines,
-            out: self.flying.len(),
-            waiting: self.waiting,
+            out: self.flying.len() + self.patience.kept(),
+            waiting: self.waiting + self.patience.kept(),
             why: (self.waiting > 0).then(|| watch::what_is_waited_for(&view)).flatten(),
+            silence: self.patience.told(now_ns, &trouble),
             elapsed_ns: now_ns.saturating_sub(self.began_ns),
             stopping: self.end.is_some(),
         });

@@ -87,6 +87,9 @@ pub fn standing(standing: &Standing<'_>, rates: Rates, spent_before_nano_usd: u6
             let _ = write!(text, " ({why})");
         }
     }
+    if let Some(silence) = standing.silence.as_ref().filter(|_| !standing.stopping) {
+        let _ = write!(text, " · {silence}");
+    }
     let _ = write!(text, " · {}/s, {} tokens/s", rate(rates.lines), counted_short(rates.tokens));
     let spent = spent_before_nano_usd + tally.total.cost_nano_usd;
     if spent > 0 {
@@ -357,6 +360,7 @@ mod tests {
             out: 40,
             waiting: 8,
             why: Some("tokens of lab/a".to_owned()),
+            silence: None,
             elapsed_ns: elapsed_s * 1_000_000_000,
             stopping: false,
         }

@@ -14,6 +14,13 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Whether an output that was begun on other terms and is worth nothing can be begun anew on these: nothing of
+    /// anybody's stands where errors are to go.
+    pub fn frees_errors_of(&self, then: &Self) -> bool {
+        let is_empty = |path: &String| std::fs::metadata(path).map_or(true, |seen| seen.len() == 0);
+        then.errors == self.errors || self.errors.as_ref().is_none_or(is_empty)
+    }
+
     /// What is said otherwise now, for people.
     pub fn changed(&self, now: &Self) -> String {
         let mut changed = Vec::new();

@@ -1,6 +1,7 @@
 //! `keymux batch`: a file of calls becomes a file of answers. Says on standard error how it goes and what it came to;
 //! standard output is for answers, or with `--json` for the summary.
 
+use super::amounts::{class, money, rate, time};
 use super::number::whole;
 use super::progress::Progress;
 use super::{Failure, say, say_error, serve, state, world};
@@ -8,7 +9,8 @@ use crate::batch::engine::{Engine, NotNow, Payer};
 use crate::batch::estimate::estimate;
 use crate::batch::files::{self, BAD_SHOWN, Survey};
 use crate::batch::input::Source;
-use crate::batch::output::{Opening, Output, Target};
+use crate::batch::line::Call;
+use crate::batch::output::{Opening, Output, Target, real};
 use crate::batch::past::Past;
 use crate::batch::run::{Batch, End, Outside, Standing, run as run_batch};
 use crate::batch::tally::Tally;
@@ -19,7 +21,8 @@ use crate::{observe, rt};
 use keymux_config::{BaseUrl, Config, Log, LogLevel, World, from_toml};
 use keymux_policy::Priority;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::BufRead as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -43,8 +46,8 @@ is not paid for twice. Ctrl-C finishes what is under way, a second one ends at o
 
 Exit codes: 0 every line has its answer; 1 a file failed while running; 2 something to mend in the
 command, the configuration or the input (no line can be sent, or with --strict one cannot); 3 every
-line is done, some with an error; 4 stopped before the end: the budget is spent, no key can be used;
-130 interrupted.
+line is done, some with an error; 4 stopped before the end: the budget is spent, no key can be used,
+nothing was answered for longer than --patience; 130 interrupted.
 After 1, 4 and 130 the same command goes on.";
 
 #[derive(Debug, clap::Args)]
@@ -90,6 +93,10 @@ pub(super) struct Args {
     /// Lines begun, at most: `50/s`, `600/m`, or a number a second.
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = rate)]
     max_rate: Option<f64>,
+    /// How long nothing may be answered while lines fail, before it ends with these undone: `90s`, `30m`, `8h`. Without it
+    /// an hour; two minutes as long as nothing was answered at all.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = time)]
+    patience: Option<u64>,
     /// Dollars that the whole batch may cost, earlier runs included. It stops before more can be spent.
     #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = money)]
     budget: Option<u64>,
@@ -105,41 +112,6 @@ pub(super) struct Args {
     /// Say nothing but what went wrong.
     #[arg(long, short)]
     quiet: bool,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err("give a rate such as 50/s, 600/m or 1000/h".to_owned()),
-    };
-    let number: f64 = number.trim().parse().map_err(|_| "give a rate such as 50/s, 600/m or 1000/h")?;
-    let rate = number / seconds;
-    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("give a rate above zero".to_owned()) }
-}
-
-fn money(text: &str) -> Result<u64, String> {
-    let wrong = || "give dollars, such as 5.00".to_owned();
-    let text = text.trim().trim_start_matches('$');
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if text.is_empty() || text == "." || !digits(whole) || !digits(part) || part.len() > 9 {
-        return Err(wrong());
-    }
-    let nano = format!("{whole}{part:0<9}");
-    let nano: u64 = nano.parse().map_err(|_| wrong())?;
-    if nano == 0 { Err("give more than nothing".to_owned()) } else { Ok(nano) }
-}
-
-fn class(text: &str) -> Result<Priority, String> {
-    match text {
-        "high" => Ok(Priority::High),
-        "normal" => Ok(Priority::Normal),
-        "low" => Ok(Priority::Low),
-        _ => Err("give high, normal or low".to_owned()),
-    }
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -163,7 +135,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let concurrent_max = concurrent_max(args.max_concurrent)?;
     let stamp = source.stamp();
     // Before the output is touched: a wrong name must not leave files behind.
-    drop(if source == Source::Stdin { None } else { Some(source.open().map_err(Failure::Mend)?) });
+    source.check().map_err(Failure::Mend)?;
     if args.dry_run {
         return dry_run(args, config, (&source, &target));
     }
@@ -171,10 +143,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let opening = (!target.is_fresh()).then(|| Opening::of(&target)).transpose().map_err(Failure::Mend)?;
     let none = Past::default();
     let past = opening.as_ref().map_or(&none, |opening| &opening.past);
-    let lines = looked_over(args, &source, past)?;
-    let budget = left(args.budget, past.spent_nano_usd)?;
-    let payer = Payer { class: args.priority, budget_nano_usd: budget };
-    let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
+    let (engine, _) = engine(args, config, past)?;
+    let lines = looked_over(args, &source, past, &engine)?;
     let opening = opening.map_or_else(|| Opening::of(&target), Ok).map_err(Failure::Mend)?;
     let (mut output, past) = Output::begin(opening).map_err(Failure::Mend)?;
     output.catch_up().map_err(Failure::Failed)?;
@@ -188,11 +158,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         ordered: !args.unordered,
         concurrent_max,
         rate_max: args.max_rate,
+        patience_ns: args.patience,
     };
     let mut progress = Progress::new(args.quiet, batch.past.spent_nano_usd);
     let (end, tally) = carried_out(&engine, &batch, output, &mut progress)?;
     progress.clear();
     told(args, &batch, (&end, &tally), progress.elapsed_ns)
+}
+
+/// An engine with what the budget leaves for this run, and how much that is.
+fn engine(args: &Args, config: Config, past: &Past) -> Result<(Arc<Engine>, Option<u64>), Failure> {
+    let budget = left(args.budget, past.spent_nano_usd)?;
+    let payer = Payer { class: args.priority, budget_nano_usd: budget };
+    Ok((Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?, budget))
 }
 
 /// Runs it, and hears who says stop.
@@ -266,10 +244,9 @@ fn dry_run(args: &Args, config: Config, (source, target): (&Source, &Target)) ->
     }
     let past = target.past().map_err(Failure::Mend)?;
     let model = args.model.as_deref();
-    looked_over(args, source, &past)?;
-    let payer = Payer { class: args.priority, budget_nano_usd: None };
-    let engine = Engine::new(config, &payer, state::seed()).map_err(Failure::Mend)?;
-    let estimate = estimate(source, &past, model, &engine).map_err(Failure::Mend)?;
+    let (engine, budget) = engine(args, config, &past)?;
+    looked_over(args, source, &past, &engine)?;
+    let estimate = estimate(source, &past, model, (&engine, budget)).map_err(Failure::Mend)?;
     say(if args.json { estimate.json().to_string() } else { estimate.text() }.trim_end());
     Ok(())
 }
@@ -301,7 +278,6 @@ fn check_paths(args: &Args, target: &Target) -> Result<(), Failure> {
             return Err(Failure::Mend(told));
         }
     }
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let journal = target.journal_path();
     let named = [
         ("the input", Some(&args.input)),
@@ -337,22 +313,36 @@ fn left(budget: Option<u64>, spent: u64) -> Result<Option<u64>, Failure> {
 }
 
 /// Looks a file over before anything is sent.
-fn looked_over(args: &Args, source: &Source, past: &Past) -> Result<Option<u64>, Failure> {
+fn looked_over(args: &Args, source: &Source, past: &Past, engine: &Engine) -> Result<Option<u64>, Failure> {
     if !source.is_lasting() {
         if args.strict {
             let told = "--strict has to read all lines before the first call, and standard input can be read only once; \
                         give a file";
             return Err(Failure::Mend(told.to_owned()));
         }
-        return Ok(None);
+        let nothing =
+            *source == Source::Stdin && std::io::stdin().lock().fill_buf().is_ok_and(<[u8]>::is_empty);
+        return if nothing { Err(Failure::Mend(files::empty(source))) } else { Ok(None) };
     }
-    let survey = files::survey(source, past, args.model.as_deref(), args.strict).map_err(Failure::Mend)?;
+    let snapshot = engine.snapshot();
+    let plan = |call: &Call| engine.plan(&snapshot, call).map(drop);
+    let survey =
+        files::survey(source, past, (args.model.as_deref(), args.strict), plan).map_err(Failure::Mend)?;
     if !survey.sendable && survey.nameless == survey.lines {
         let lines = match survey.lines {
             1 => "its line names no model".to_owned(),
             n => format!("none of its {n} lines names a model"),
         };
         let told = format!("{}: {lines}; give --model MODEL, or `model` in each line", source.shown());
+        return Err(Failure::Mend(told));
+    }
+    if let (false, [(_, first), rest @ ..]) = (survey.sendable, &*survey.first_bad)
+        && !rest.is_empty()
+        && rest.iter().all(|(_, bad)| bad.message == first.message)
+        && survey.bad == survey.lines
+    {
+        let told =
+            format!("{}: none of its {} lines can be sent: {}", source.shown(), survey.lines, first.message);
         return Err(Failure::Mend(told));
     }
     if args.strict && survey.bad > 0 || !survey.sendable {
@@ -455,15 +445,21 @@ fn ended(end: &End, failed: u64, bad: u64, goes_on: bool) -> (&'static str, u8, 
             ("complete", 3, Some(format!("{lines} ended with an error{retry}")))
         }
         End::Stopped { number, why } => {
+            if let NotNow::Silence(told) = why {
+                let then = if goes_on { again } else { "A larger --patience waits longer" };
+                let told = format!("stopped at line {number}: {told}. Once that is over, {then}");
+                return ("stopped", 4, Some(told));
+            }
             let told = match why {
                 NotNow::Budget(told) | NotNow::NoRoom(told) => told.trim_end_matches('.'),
-                NotNow::Stopping => "told to",
+                NotNow::Stopping | NotNow::Silence(_) => "told to",
             };
             let at = if *number == 0 { String::new() } else { format!(" at line {number}") };
             let then = if goes_on { "Mend that, and " } else { "" };
             ("stopped", 4, Some(format!("stopped{at}: {told}. {then}{again}")))
         }
         End::Interrupted => ("interrupted", 130, Some(format!("interrupted; {again}"))),
+        End::Empty(told) => ("failed", 2, Some(told.clone())),
         End::Input(told) | End::Output(told) => {
             ("failed", 1, Some(format!("{told}; {}{again}", if goes_on { "then " } else { "" })))
         }

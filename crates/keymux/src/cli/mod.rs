@@ -1,6 +1,7 @@
 //! What people type. Each command's file says what it prints and how it ends; 0 is well, 1 is a failure while running,
 //! 2 is something to mend in the command line or the configuration.
 
+mod amounts;
 mod batch;
 mod check;
 mod clients;

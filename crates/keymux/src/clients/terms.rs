@@ -51,6 +51,8 @@ pub struct Client {
     pub tags: Vec<Arc<str>>,
     /// Somebody's money has a limit: its own, or its team's.
     pub budgeted: bool,
+    /// What it asks without a cap on the output gets a smaller one than usual where its money covers no more.
+    pub shortens: bool,
 }
 
 impl Client {
@@ -114,6 +116,7 @@ pub(super) fn of_config(client: &config::Client, around: &Around<'_>) -> (Client
         max_wait_ms: client.max_wait_ms,
         tags: client.tags.clone(),
         budgeted: budgeted(client.budget, around),
+        shortens: true,
     };
     let owner = Owner::Client(around.payers.client);
     (made, Dues { owner, limits: client.limits.clone(), budget: Some(client.budget) })
@@ -157,6 +160,7 @@ pub(super) fn of_store(client: &store::Client, around: &Around<'_>) -> (Client, 
         max_wait_ms: terms.max_wait_ms,
         tags: terms.tags.iter().map(|tag| tag.as_str().into()).collect(),
         budgeted: budgeted(budget, around),
+        shortens: true,
     };
     let owner = Owner::Client(around.payers.client);
     (made, Dues { owner, limits: limits(terms), budget: Some(budget) })

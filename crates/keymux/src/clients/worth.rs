@@ -49,7 +49,9 @@ pub fn checked(
             "What this key has spent before cannot be read yet, and without that its budget would not hold.";
         return Err(Problem::new(Kind::JournalUnavailable, message));
     }
-    let left_nano_usd = gateway.turnstile.affordable(client.payers).unwrap_or(u64::MAX);
+    let left_nano_usd = Some(client.payers).filter(|_| client.shortens);
+    let left_nano_usd =
+        left_nano_usd.and_then(|payers| gateway.turnstile.affordable(payers)).unwrap_or(u64::MAX);
     of(snapshot, client, plan, (read, body), (now.unix_ns / 1_000_000_000, left_nano_usd))
 }
 

@@ -1,5 +1,5 @@
 //! What fairness between clients needs to know of the room besides who waits: which accounts belong together, what a
-//! request usually takes, and who goes past those that wait.
+//! request usually takes, and who goes past those that wait. And who stands first, for those who look.
 
 use super::{Room, lot_of};
 use crate::fleet::AccountId;
@@ -16,6 +16,14 @@ impl Room {
         let turns = self.lots.iter_mut().flatten().map(|lot| &mut lot.turns);
         turns.for_each(|turns| turns.new_markets(markets.count));
         self.markets = markets;
+    }
+
+    /// The first of each lane, as they were looked at last.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = u64> {
+        self.lanes.iter().filter_map(|(_, lane)| {
+            let (_, seq, client) = lane.heads.first()?;
+            lane.files.get(client)?.queue.get(seq).map(|(id, _)| *id)
+        })
     }
 
     pub(crate) fn market_of(&self, account: AccountId) -> Market {

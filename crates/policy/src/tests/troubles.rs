@@ -2,7 +2,8 @@
 
 use super::harness::*;
 use crate::checks::{Found, Says};
-use crate::fleet::{AccountId, Fleet, KeyId, ProviderId};
+use crate::fleet::{AccountId, Dimension, Fleet, KeyId, ProviderId};
+use crate::lease::Why;
 use crate::outcome::Sign;
 use crate::troubles::{Tally, Troubles};
 
@@ -118,4 +119,21 @@ fn a_provider_that_fails_with_every_key_is_one_trouble() {
     w.fail(second, forbidden());
     w.fail(lease, forbidden());
     assert_eq!(w.troubles(), Troubles { providers: vec![ProviderId(0)], ..Troubles::default() });
+}
+
+#[test]
+fn the_view_tells_what_the_first_of_each_line_wait_for() {
+    let waits = |w: &World| w.policy.view(w.now()).waits;
+    let mut w = World::new(fleet(1, &[rpm(1.0)]));
+    let lease = w.go();
+    assert_eq!(waits(&w), []);
+    w.wait(1_000.0);
+    w.wait(1_000.0);
+    assert_eq!(waits(&w), [Why::Limit(Dimension::Requests)], "one line, however long");
+    w.ok(lease);
+    let mut w = World::new(fleet(1, &[]));
+    let lease = w.go();
+    w.fail(lease, evidence(Sign::KeyRefused, Some(401)));
+    w.wait(1_000.0);
+    assert!(!waits(&w).is_empty() && waits(&w).iter().all(|why| *why == Why::Benched), "{:?}", waits(&w));
 }
