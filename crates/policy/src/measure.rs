@@ -54,7 +54,7 @@ impl Policy {
             self.charges_otherwise(now, target, rule);
         }
         // What is known at last holds nobody back who waited to hear of it.
-        if rose || new || other_rule.is_some() {
+        if rose || new {
             self.release(account, None);
         }
     }
@@ -97,11 +97,16 @@ impl Policy {
         // What is charged as it is produced and what is refunded cost the same in the end.
         let output = if !rule.keeps() && !told.keeps() { told } else { rule };
         of.charging.output = output;
-        let accounts = &self.pool.accounts;
+        let mut changed = Vec::new();
         for (_, domain) in self.pool.domains.iter_mut() {
-            if accounts.get(domain.account.0 as usize).is_some_and(|a| a.provider == provider) {
+            let account = self.pool.accounts.get(domain.account.0 as usize);
+            if account.is_some_and(|a| a.provider == provider) {
                 learn::charged_by(domain, now, rule);
+                changed.push(domain.account);
             }
+        }
+        for account in changed {
+            self.release(account, None);
         }
         self.events.push(now, What::ChargingLearned { provider, output });
     }
