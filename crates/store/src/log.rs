@@ -341,7 +341,19 @@ impl Log {
                 ring.rows = 0;
             }
         }
-        self.carry()
+        loop {
+            let tail = self.ring().header.tail;
+            match self.carry() {
+                // A full ring takes few of many open reservations at once; the places that they leave take more.
+                Err(full @ LogError::Full { .. }) => {
+                    self.sync()?;
+                    if self.ring().header.tail == tail {
+                        return Err(full);
+                    }
+                }
+                done => return done,
+            }
+        }
     }
 
     /// How full it is.

@@ -10,7 +10,9 @@ use crate::record::{CostSource, Used};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::mpsc::sync_channel;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// A disk in memory that remembers what is not flushed yet.
 #[derive(Clone, Default)]
@@ -193,3 +195,5 @@ fn ids(rows: &[Record]) -> Vec<String> {
 }
 
 const KIB: u64 = 1024;
+/// What takes longer never comes.
+const LONG: Duration = Duration::from_secs(20);

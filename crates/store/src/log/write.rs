@@ -111,9 +111,17 @@ impl Log {
         Ok(())
     }
 
-    /// Writes what was taken.
+    /// Writes what was taken, or waits until others have. They may go on writing what comes after it without a pause.
     pub(crate) fn write_out(&self) -> Result<(), LogError> {
-        self.write(self.at_rest()).1
+        let mut ring = self.ring();
+        let end = ring.end();
+        while ring.under_way > 0 {
+            if ring.head >= end {
+                return Ok(());
+            }
+            ring = self.wait(ring);
+        }
+        self.write(ring).1
     }
 
     /// Rows that are taken and not written, and bytes that nobody writes yet.
@@ -141,10 +149,16 @@ impl Log {
     fn at_rest(&self) -> MutexGuard<'_, Ring> {
         let mut ring = self.ring();
         while ring.under_way > 0 {
-            ring.threads += 1;
-            ring = self.written.wait(ring).unwrap_or_else(PoisonError::into_inner);
-            ring.threads -= 1;
+            ring = self.wait(ring);
         }
+        ring
+    }
+
+    /// Waits until a write has ended.
+    fn wait<'a>(&self, mut ring: MutexGuard<'a, Ring>) -> MutexGuard<'a, Ring> {
+        ring.threads += 1;
+        ring = self.written.wait(ring).unwrap_or_else(PoisonError::into_inner);
+        ring.threads -= 1;
         ring
     }
 

@@ -83,9 +83,10 @@ pub(crate) fn ask<T>(
 
 /// Sets money aside, and waits until that is written.
 pub(crate) fn reserve(store: &Store, reservation: Reservation) -> Result<u64, LogError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let hold = store.reserve(reservation)?;
-    runtime.block_on(store.written(hold)).map(|()| hold)
+    let written = runtime.block_on(async { tokio::time::timeout(LONG, store.written(hold)).await });
+    written.expect("whoever wrote it tells").map(|()| hold)
 }
 
 /// The n-th request, at this instant.

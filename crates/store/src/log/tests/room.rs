@@ -44,6 +44,22 @@ fn a_ring_that_rows_filled_lets_go_of_an_old_reservation() {
 }
 
 #[test]
+fn a_full_ring_lets_go_of_more_open_reservations_than_it_has_room_for_at_once() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let holds: Vec<u64> = (0..100).map(|n| reserve(&log, reservation(n, 1)).unwrap()).collect();
+    while log.row(&record(1, vec![]), usize::MAX).is_ok() {}
+    while log.settle(holds[0], 1).is_ok() {}
+    log.write_out().unwrap();
+    // All that the database lacks, at once: nothing will be asked of the ring after it.
+    let batch = log.read(usize::MAX).unwrap();
+    log.applied(batch.next, batch.rows.len() as u64).unwrap();
+    log.sync().unwrap();
+    assert!(log.has_room(), "{:?}", log.fill());
+    let (_, found) = disk.after_kill().reopen();
+    assert_eq!((found.unknown.len(), found.damaged_bytes), (holds.len(), 0));
+}
+
+#[test]
 fn a_cost_that_finds_no_room_is_written_before_the_money_is_held_again() {
     let (disk, log) = Memory::fresh(64 * KIB);
     let first = reserve(&log, reservation(1, 100)).unwrap();

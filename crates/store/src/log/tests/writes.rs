@@ -101,7 +101,7 @@ fn who_comes_during_a_write_waits_for_it_and_is_written_behind_it() {
     let log = Arc::new(log);
     let woken = Arc::new(Woken::default());
     let (early, other, waker) = (log.reserve(reservation(1, 1)).unwrap(), log.clone(), woken.clone());
-    let (to, late) = std::sync::mpsc::sync_channel(1);
+    let (to, late) = sync_channel(1);
     *disk.0.meanwhile.lock().unwrap() = Some(Box::new(move || {
         let waker = Waker::from(waker);
         let cx = &mut Context::from_waker(&waker);
@@ -126,36 +126,69 @@ fn who_comes_during_a_write_waits_for_it_and_is_written_behind_it() {
     }
 }
 
+/// Runs on a thread that nobody joins: where a test has failed, it may wait for ever.
+fn apart(work: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().spawn(work).unwrap();
+}
+
 #[test]
 fn threads_that_reserve_at_once_write_one_after_the_other_and_none_too_early() {
     let (disk, log) = Memory::fresh(256 * KIB);
-    std::thread::scope(|threads| {
-        for thread in 0..3 {
-            let (log, disk) = (&log, &disk);
-            threads.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                for n in 0..100 {
-                    // A slow disk: what is in its hands is not in the file yet.
-                    *disk.0.meanwhile.lock().unwrap() = Some(Box::new(std::thread::yield_now));
-                    let hold = log.reserve(reservation(thread * 1000 + n, 1)).unwrap();
-                    if n % 10 == 0 {
-                        log.write_out().unwrap();
-                    }
-                    runtime.block_on(log.written(hold)).unwrap();
-                    let at = log.ring().open[&hold].at;
-                    let bytes = disk.0.now.lock().unwrap().clone();
-                    let frame =
-                        codec::frame(&bytes[usize::try_from(header::SIZE + at).unwrap()..], log.id, at);
-                    let Frame::Whole(entry, _) = frame else {
-                        panic!("{hold} is not in the file: {frame:?}")
-                    };
-                    assert!(matches!(codec::entry(entry), Some(Entry::Reserve(of, _)) if of == hold));
+    let log = Arc::new(log);
+    let (to, ends) = sync_channel(3);
+    for thread in 0..3 {
+        let (log, disk, to) = (log.clone(), disk.clone(), to.clone());
+        apart(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            for n in 0..100 {
+                // A slow disk: what is in its hands is not in the file yet.
+                *disk.0.meanwhile.lock().unwrap() = Some(Box::new(std::thread::yield_now));
+                let hold = log.reserve(reservation(thread * 1000 + n, 1)).unwrap();
+                if n % 10 == 0 {
+                    log.write_out().unwrap();
                 }
-            });
-        }
-    });
+                runtime.block_on(log.written(hold)).unwrap();
+                let at = log.ring().open[&hold].at;
+                let bytes = disk.0.now.lock().unwrap().clone();
+                let frame = codec::frame(&bytes[usize::try_from(header::SIZE + at).unwrap()..], log.id, at);
+                let Frame::Whole(entry, _) = frame else { panic!("{hold} is not in the file: {frame:?}") };
+                assert!(matches!(codec::entry(entry), Some(Entry::Reserve(of, _)) if of == hold));
+            }
+            to.send(()).unwrap();
+        });
+    }
+    (0..3).for_each(|_| ends.recv_timeout(LONG).expect("a thread has failed, or waits for ever"));
     let found = disk.after_kill().reopen().1;
     assert_eq!((found.unknown.len(), found.damaged_bytes), (300, 0));
+}
+
+#[test]
+fn a_thread_does_not_wait_for_what_is_written_after_what_it_came_for() {
+    let (disk, log) = Memory::fresh(64 * KIB);
+    let log = Arc::new(log);
+    log.row(&record(1, vec![]), 9).unwrap();
+    // The reservation that will come next: whoever waits for it writes twice, and lets go of nothing between the two.
+    let next = log.ring().end() + 1;
+    let (other, disk_then) = (log.clone(), disk.clone());
+    let during_first = move || {
+        let (to, end) = sync_channel(1);
+        let thread = other.clone();
+        apart(move || to.send(thread.write_out().is_ok()).unwrap());
+        while other.ring().threads == 0 {
+            assert!(end.try_recv().is_err(), "its row is not written yet");
+            std::thread::yield_now();
+        }
+        assert_eq!(other.reserve(reservation(2, 1)).unwrap(), next);
+        let during_second =
+            move || assert_eq!(end.recv_timeout(LONG), Ok(true), "its row was written by the first");
+        *disk_then.0.meanwhile.lock().unwrap() = Some(Box::new(during_second));
+    };
+    *disk.0.meanwhile.lock().unwrap() = Some(Box::new(during_first));
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut written = pin!(log.written(next));
+    assert!(written.as_mut().poll(cx).is_pending());
+    assert!(matches!(written.poll(cx), Poll::Ready(Ok(()))));
+    assert_eq!((writes(&disk), disk.after_kill().reopen().1.rows), (2, 1));
 }
 
 #[test]
