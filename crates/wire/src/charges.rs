@@ -2,11 +2,13 @@
 //! the provider, several answers, dearer ways to be served.
 //!
 //! For whoever has to bound the cost of a request before it is sent, so it errs on the dear side: every object of the
-//! body is walked, names are read with their escapes undone, and of a name given twice both values count. What it knows
-//! of a request's text is its length; no price is known here.
+//! body is walked, names are read with their escapes undone and without regard to case, as servers written in Go read
+//! them, and of a name given twice both values count. What it knows of a request's text is its length; no price is known
+//! here.
 
 mod quick;
 
+use crate::head::folded;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -262,7 +264,7 @@ impl Charges {
 
     /// A member of an object.
     fn member(&mut self, place: Place, name: &str) -> Member {
-        Member::Walked(match (place, name) {
+        Member::Walked(match (place, &*folded(name)) {
             (Place::Top, "prompt") => Place::Prompt,
             (Place::Top, "fallbacks") => Place::Fallbacks,
             (Place::Top, "modalities") => Place::Modalities,
@@ -290,17 +292,18 @@ impl Charges {
 
     /// A field of the body itself is given, and not as null.
     fn given(&mut self, name: &str) {
-        *(if name == "audio" { &mut self.audio_out } else { &mut self.fast }) = true;
+        *(if folded(name) == "audio" { &mut self.audio_out } else { &mut self.fast }) = true;
     }
 
     /// A field of the body itself is given this.
     fn whole(&mut self, name: &str, given: &Value) {
-        match (name, given) {
+        match (&*folded(name), given) {
             ("best_of", Value::Number(n)) if n.is_u64() => self.best_of = self.best_of.max(n.as_u64()),
             ("background", given) => self.background |= *given != Value::Bool(false),
             // Who knows what a provider makes of `1e3` answers.
-            (name, given) => {
-                if name == "best_of" || !costs_nothing_more(name, given) {
+            (field, given) => {
+                if field == "best_of" || !costs_nothing_more(field, given) {
+                    // As it is written: not every reader takes it for that field.
                     self.unbounded.push(name.to_owned());
                 }
             }
@@ -414,6 +417,9 @@ mod tests {
             (r#"{"inference_geo":"us"}"#, "inference_geo"),
             (r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#, "context_management"),
             (r#"{"context_management":[{"type":"compaction"}]}"#, "context_management"),
+            (r#"{"Web_Search_Options":{}}"#, "Web_Search_Options"),
+            ("{\"\u{17f}earch_parameters\":{}}", "\u{17f}earch_parameters"),
+            (r#"{"tools":[{"type":"function","TYPE":"web_search"}]}"#, "web_search"),
             (r#"{"best_of":1e3}"#, "best_of"),
             (r#"{"best_of":"3"}"#, "best_of"),
         ] {
@@ -469,6 +475,7 @@ mod tests {
             (r#"{"backgr\u006fund":true}"#, true),
             (r#"{"background":"yes"}"#, true),
             (r#"{"background":true,"background":false}"#, true),
+            (r#"{"Background":true}"#, true),
             (r#"{"background":false}"#, false),
             (r#"{"background":null,"metadata":{"background":true}}"#, false),
         ] {

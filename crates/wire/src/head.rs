@@ -27,6 +27,7 @@ use serde::de::Deserializer as _;
 use serde_json::value::RawValue;
 
 pub use error::HeadError;
+pub(crate) use field::folded;
 pub use field::{Field, FieldSpan};
 pub use multipart::multipart_model;
 pub use provider::{PriceMax, ProviderPrefs, parse_provider, parse_providers_header};

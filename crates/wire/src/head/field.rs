@@ -3,6 +3,7 @@
 //! Names are compared after JSON's escapes are undone, so that `"mod\u0065l"` is `model`; and a name that equals a
 //! known one but for its case is reported, because some servers would take it for the known one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 macro_rules! fields {
@@ -127,12 +128,18 @@ pub(super) fn key(name: &str) -> Key {
     if let Some(field) = Field::named(name) {
         return Key::Known(field);
     }
-    // Go folds two letters beyond ASCII onto ASCII ones: the long s and the Kelvin sign.
-    let foldable = name.len() <= 64 && !name.is_ascii();
-    let folded = foldable.then(|| name.replace('\u{17f}', "s").replace('\u{212a}', "k"));
-    let plain = folded.as_deref().unwrap_or(name);
-    match Field::ALL.iter().find(|f| f.name().eq_ignore_ascii_case(plain)) {
-        Some(field) => Key::Lookalike(name.to_owned(), *field),
+    match Field::named(&folded(name)) {
+        Some(field) => Key::Lookalike(name.to_owned(), field),
         None => Key::Unknown,
     }
+}
+
+/// A name as servers written in Go compare it: without regard to case, also of the two letters beyond ASCII that they
+/// fold onto ASCII ones (the long s and the Kelvin sign). Longer names than any that is known stay as they are.
+pub(crate) fn folded(name: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if name.len() > 64 || name.bytes().all(plain) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase())
 }
