@@ -6,15 +6,17 @@
 //! them, and of a name given twice both values count. What it knows of a request's text is its length; no price is known
 //! here.
 
+mod free;
 mod quick;
 
+use self::free::{UNBOUNDED, costs_nothing_more, is_local};
 use crate::head::folded;
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
-use serde_json::Value;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+
+pub use self::free::is_field;
 
 /// Shorter strings than this are not taken for media, in bytes.
 const MEDIA_BYTES_MIN: usize = 64;
@@ -148,22 +150,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Walk { charges, place } = self;
-        charges.begins(place);
+        let mut object = charges.begins(place);
         while let Some(Name(name)) = map.next_key()? {
-            match charges.member(place, &name) {
+            match charges.member(&mut object, &name) {
                 Member::Walked(place) => map.next_value_seed(Walk { charges: &mut *charges, place })?,
-                Member::Whole => {
-                    if let Some(given) = map.next_value::<Option<Value>>()? {
-                        charges.whole(&name, &given);
-                    }
-                }
-                Member::Given => {
-                    if map.next_value::<Option<IgnoredAny>>()?.is_some() {
-                        charges.given(&name);
-                    }
-                }
+                Member::Whole => charges.whole(&mut object, &name, map.next_value::<&RawValue>()?.get()),
             }
         }
+        charges.closes(&object);
         Ok(())
     }
 }
@@ -193,86 +187,59 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// Fields with which a provider does what nothing bounds: it searches, calls others, runs code, sums up what was said
-/// before it answers (and bills both), computes where it is dearer.
-const UNBOUNDED: [&str; 12] = [
-    "plugins",
-    "web_search_options",
-    "mcp_servers",
-    "container",
-    "preset",
-    "context_management",
-    "inference_geo",
-    // xAI, Alibaba, Google.
-    "search_parameters",
-    "enable_search",
-    "search_options",
-    "extra_body",
-    // Groq.
-    "compound_custom",
-];
-
-/// Whether what was found unbounded is a field, and no tool.
-pub fn is_field(name: &str) -> bool {
-    UNBOUNDED.contains(&name) || matches!(name, "best_of" | "prompt")
-}
-
-/// A value that asks for none of it.
-fn costs_nothing_more(name: &str, given: &Value) -> bool {
-    let clears = |edit: &Value| edit["type"].as_str().is_some_and(|kind| kind.starts_with("clear_"));
-    if given.as_array().is_some_and(Vec::is_empty) {
-        return true;
-    }
-    match name {
-        "plugins" => given.as_array().is_some_and(|plugins| plugins.iter().all(is_free)),
-        "context_management" => given["edits"].as_array().is_some_and(|edits| edits.iter().all(clears)),
-        "inference_geo" => given == "global",
-        _ => *given == Value::Bool(false),
-    }
-}
-
-/// A plug-in of `OpenRouter`'s that is switched off, mends or shortens text, or reads files without a fee.
-fn is_free(plugin: &Value) -> bool {
-    let free = match plugin["id"].as_str() {
-        Some("response-healing" | "context-compression") => true,
-        Some("file-parser") => {
-            matches!(plugin["pdf"]["engine"].as_str(), Some("native" | "pdf-text" | "cloudflare-ai"))
-        }
-        _ => false,
-    };
-    free || plugin["enabled"] == false
-}
-
 /// How the value of a member is read.
 enum Member {
     Walked(Place),
     /// As a whole, by [`Charges::whole`].
     Whole,
-    /// Whether it is there, by [`Charges::given`].
-    Given,
+}
+
+/// What the members of an object say together, in whatever order they come.
+struct Object {
+    place: Place,
+    /// So much was found unbounded before it.
+    before: usize,
+    /// All that it says of where a tool runs is that the client runs it.
+    local: Option<bool>,
 }
 
 impl Charges {
     /// An object begins.
-    fn begins(&mut self, place: Place) {
+    fn begins(&mut self, place: Place) -> Object {
         if place == Place::Prompt {
             // A template, with whatever tools it has.
             self.continues = true;
             self.unbounded.push("prompt".to_owned());
         }
+        Object { place, before: self.unbounded.len(), local: None }
+    }
+
+    /// An object is closed.
+    fn closes(&mut self, object: &Object) {
+        if object.local == Some(true) {
+            let found = self.unbounded.split_off(object.before);
+            self.unbounded.extend(found.into_iter().filter(|name| name != "shell"));
+        }
     }
 
     /// A member of an object.
-    fn member(&mut self, place: Place, name: &str) -> Member {
-        Member::Walked(match (place, &*folded(name)) {
+    fn member(&mut self, object: &mut Object, name: &str) -> Member {
+        Member::Walked(match (object.place, &*folded(name)) {
             (Place::Top, "prompt") => Place::Prompt,
             (Place::Top, "fallbacks") => Place::Fallbacks,
             (Place::Top, "modalities") => Place::Modalities,
-            (Place::Top, "audio" | "speed") => return Member::Given,
-            (Place::Top, "best_of" | "background") => return Member::Whole,
+            // Labels.
+            (Place::Top, "metadata") => Place::Tool,
+            (Place::Top, "audio" | "speed" | "best_of" | "background") | (Place::Tools, "environment") => {
+                return Member::Whole;
+            }
             (Place::Top, name) if UNBOUNDED.contains(&name) => return Member::Whole,
-            // Also of a namespace.
-            (Place::Top | Place::Tools, "tools") => Place::Tools,
+            (Place::Top, "tools") => Place::Tools,
+            // Of a namespace, which runs nowhere itself: each of them says it for itself.
+            (Place::Tools, "tools") => {
+                object.local = Some(false);
+                Place::Tools
+            }
             (Place::Top, _) => Place::Elsewhere,
             (Place::Tools, "type") => Place::ToolType,
             // What a model gave to a tool is text, as a tool's schema is.
@@ -290,23 +257,26 @@ impl Charges {
         })
     }
 
-    /// A field of the body itself is given, and not as null.
-    fn given(&mut self, name: &str) {
-        *(if folded(name) == "audio" { &mut self.audio_out } else { &mut self.fast }) = true;
-    }
-
-    /// A field of the body itself is given this.
-    fn whole(&mut self, name: &str, given: &Value) {
-        match (&*folded(name), given) {
-            ("best_of", Value::Number(n)) if n.is_u64() => self.best_of = self.best_of.max(n.as_u64()),
-            ("background", given) => self.background |= *given != Value::Bool(false),
-            // Who knows what a provider makes of `1e3` answers.
-            (field, given) => {
-                if field == "best_of" || !costs_nothing_more(field, given) {
-                    // As it is written: not every reader takes it for that field.
-                    self.unbounded.push(name.to_owned());
-                }
+    /// A member is given this.
+    fn whole(&mut self, object: &mut Object, name: &str, raw: &str) {
+        match &*folded(name) {
+            "environment" => {
+                // In another case, not every reader takes it for that.
+                let local = name == "environment" && is_local(raw);
+                object.local = Some(object.local.unwrap_or(true) && local);
             }
+            _ if raw == "null" => {}
+            "audio" => self.audio_out = true,
+            "speed" => self.fast = true,
+            "background" => self.background |= raw != "false",
+            "best_of" => match serde_json::from_str(raw) {
+                Ok(answers) => self.best_of = self.best_of.max(Some(answers)),
+                // Who knows what a provider makes of `1e3` answers.
+                Err(_) => self.unbounded.push(name.to_owned()),
+            },
+            field if costs_nothing_more(field, raw) => {}
+            // As it is written: not every reader takes it for that field.
+            _ => self.unbounded.push(name.to_owned()),
         }
     }
 
@@ -390,6 +360,7 @@ mod tests {
             r#"{"plugins":[{"id":"file-parser","pdf":{"engine":"pdf-text"}}]}"#,
             r#"{"tools":[{"type":"computer"},{"type":"namespace","name":"n","tools":[{"type":"function"}]}]}"#,
             r#"{"messages":[{"content":[{"type":"tool_use","input":{"type":"file","file_id":"x"}}]}]}"#,
+            r#"{"metadata":{"type":"file","file_id":"x","data":{"type":"image"}}}"#,
         ] {
             assert_eq!(of(body), Charges::default(), "{body}");
         }

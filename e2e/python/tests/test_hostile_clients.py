@@ -145,6 +145,10 @@ BUDGET = [
     ("a template with tools of its own", '{%s,"prompt":{"id":"pmpt_1"}}', "cost_not_bounded"),
     ("summing up what was said before", '{%s,"context_management":{"edits":[{"type":"compact_20260112"}]}}', "cost_not_bounded"),
     ("a search that is no tool", '{%s,"search_parameters":{"mode":"on"}}', "cost_not_bounded"),
+    ("a search said to be off twice", '{%s,"search_parameters":{"mode":"off","mode":"on"}}', "cost_not_bounded"),
+    ("a shell at the provider", '{%s,"tools":[{"type":"shell","environment":{"type":"container_auto"}}]}', "cost_not_bounded"),
+    ("a shell of nobody", '{%s,"tools":[{"type":"shell"}]}', "cost_not_bounded"),
+    ("what Google has stored", '{%s,"extra_body":{"google":{"cached_content":"c"}}}', "cost_not_bounded"),
     ("computed where it is dearer", '{%s,"inference_geo":"us"}', "cost_not_bounded"),
     ("a container with tools", '{%s,"container":{"skills":[{"type":"anthropic","skill_id":"xlsx"}]}}', "cost_not_bounded"),
     ("tools of somebody's server", '{%s,"mcp_servers":[{"type":"url","url":"http://localhost/"}]}', "cost_not_bounded"),
@@ -163,6 +167,24 @@ def test_no_body_gets_around_a_budget(workshop, how, body, code):
     refused = sent(gateway, KEYS["one"], (body % plain if "%s" in body else body).encode())
     assert 400 <= refused.status < 500 and refused.json["error"]["code"] == code, (how, refused.body)
     assert upstream.requests == []
+
+
+BOUNDED = {
+    "a search that is off": {"search_parameters": {"mode": "off"}},
+    "a shell of the client's": {"tools": [{"type": "shell", "environment": {"type": "local"}}]},
+    "thoughts in Google's words": {"extra_body": {"google": {"thinking_config": {"thinking_budget": 800}}}},
+    "labels": {"metadata": {"type": "file", "file_id": "f"}},
+}
+
+
+@pytest.mark.parametrize("how", BOUNDED)
+def test_a_budget_refuses_nothing_that_has_a_bound(workshop, how):
+    gateway, upstream = workshop.in_front_of(answering(), more=PRICE + declared("one", "budget = 1"))
+    body = {"model": "lab:m", "messages": [], "max_tokens": 5} | BOUNDED[how]
+    served = ask(gateway, KEYS["one"], body)
+    assert served.status == 200, served.body
+    [request] = upstream.requests
+    assert BOUNDED[how].items() <= request.json.items(), "it goes on as it came"
 
 
 def test_each_text_of_a_list_is_paid_for(workshop):

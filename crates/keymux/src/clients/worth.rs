@@ -84,7 +84,12 @@ pub fn of(
     if !charges.unbounded.is_empty() {
         let names: Vec<&str> = charges.unbounded.iter().map(String::as_str).take(4).collect();
         let shown: String = names.join(", ").chars().take(120).collect();
-        return Err(unbounded(&format!("It asks for {shown}, which may cost anything.")));
+        let mend = match names[0] {
+            "shell" => " A shell that the client runs says so: \"environment\": {\"type\": \"local\"}.",
+            "extra_body" => " Of `extra_body`, `google.thinking_config` alone has a bound.",
+            _ => "",
+        };
+        return Err(unbounded(&format!("It asks for {shown}, which may cost anything.{mend}")));
     }
     let makes = match head.kind {
         BodyKind::Embeddings => false,
