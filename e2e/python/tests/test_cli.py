@@ -1,5 +1,6 @@
 """What an operator gets wrong at the command line: one line that says what to do, and an exit code for scripts."""
 
+import datetime
 import json
 import os
 import re
@@ -145,6 +146,18 @@ def test_check_says_what_a_file_means_without_its_secrets(tmp_path):
     assert "lab" in done.stdout and "first" in done.stdout and "sk-test-marked" not in done.stdout + done.stderr
     path.write_text(LAB + KEYS + "limist = []\n")
     assert keymux("check", "--config", str(path)).returncode == 2
+
+
+def test_check_warns_of_a_table_of_prices_that_is_old(tmp_path):
+    path, prices = tmp_path / "keymux.toml", tmp_path / "prices.txt"
+    path.write_text(f"{LAB}{KEYS}[prices]\nfile = {json.dumps(str(prices))}\n")
+    today = datetime.datetime.now(datetime.UTC).date()
+    for days, old in ((89, False), (92, True)):
+        made = today - datetime.timedelta(days=days)
+        prices.write_text(f"keymux-prices 1 {made} mine\np openai\nm 0 only\nr - i1 o2\n")
+        done = keymux("check", "--config", str(path))
+        told = f"warning: the table of prices is of {made}, {days} days ago" in done.stderr
+        assert done.returncode == 0 and told == old, done.stderr
 
 
 def demo_env(folder) -> dict[str, str]:

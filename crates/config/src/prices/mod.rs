@@ -5,6 +5,7 @@
 //! are exact until they are rounded up once, at the end. A price that is not known is `None`, never zero. Nothing
 //! here reads a clock or decides who may spend: budgets are `keymux_policy::budget`.
 
+mod age;
 mod bound;
 mod cost;
 mod pattern;
@@ -14,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use age::OLD_DAYS;
 pub use bound::{Ceiling, Dearest, Request};
 pub use cost::Usage;
 pub use price::{At, Kind, Price, Rate, Rates, When};

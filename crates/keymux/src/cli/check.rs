@@ -29,6 +29,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let problems = keymux_config::Problems { list: config.warnings.clone() };
         super::say_error(&problems.render(&shown, &text, color()));
     }
+    let now_unix_s = jiff::Timestamp::now().as_second().max(0).unsigned_abs();
+    if let Some(old) = config.prices.table.old(now_unix_s) {
+        // Of the configuration no line is wrong.
+        super::say_error(&keymux_config::Problems { list: vec![old] }.render("", "", color()));
+    }
     say(config.describe().trim_end());
     Ok(())
 }

@@ -11,7 +11,6 @@ use super::{Histogram, Metrics, OTHER};
 use crate::happening::Kind;
 use crate::live::Snapshot;
 use crate::serve::Gateway;
-use keymux_config::Config;
 use keymux_policy::View;
 use keymux_policy::budget::BudgetView;
 use keymux_store::Health;
@@ -178,7 +177,7 @@ impl Scrape {
             M::EstimateError => told(self.gateway.scheduler.input_error(), |error| series.gauge(&[], error)),
             M::BudgetSpent => self.budgets(series),
             M::PriceTableAge => {
-                let age_s = price_table_age_s(&self.snapshot.config, view.at.unix_ns / 1_000_000_000);
+                let age_s = self.snapshot.config.prices.table.age_s(view.at.unix_ns / 1_000_000_000);
                 told(age_s, |age_s| series.number(&[], age_s))
             }
             M::ConfigGood => series.flag(&[], !self.config_refused),
@@ -295,10 +294,4 @@ fn told<T>(known: Option<T>, write: impl FnOnce(T) -> Written) -> Written {
 fn spent(view: BudgetView) -> Option<f64> {
     let limit = view.budget.limit_nano_usd.filter(|limit| *limit > 0)?;
     Some(view.spent_nano_usd as f64 / limit as f64)
-}
-
-fn price_table_age_s(config: &Config, now_unix_s: u64) -> Option<u64> {
-    let made: jiff::civil::Date = config.prices.table.date.parse().ok()?;
-    let made = made.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-    Some(now_unix_s.saturating_sub(u64::try_from(made).ok()?))
 }

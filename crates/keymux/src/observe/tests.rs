@@ -313,3 +313,10 @@ fn a_scrape_that_tells_of_an_event_shows_the_state_after_it() {
     assert_eq!(value(&later, r#"keymux_events_total{event="reloaded"}"#), Some(1.0));
     assert_eq!(value(&later, "keymux_config_last_reload_successful"), Some(0.0));
 }
+
+#[test]
+fn prices_are_old_for_the_alert_when_they_are_for_the_check() {
+    let alerts = include_str!("../../../../packaging/prometheus/alerts.yml");
+    let days = keymux_config::prices::OLD_DAYS;
+    assert!(alerts.contains(&format!("keymux_price_table_age_seconds > {days} * 86400\n")), "{alerts}");
+}
