@@ -78,14 +78,14 @@ impl Policy {
         {
             return None;
         }
-        if !learn::is_surely_a_bucket(domain) {
+        let Meter::Bucket(bucket) = &domain.meter else {
             domain.rules = None;
             return None;
-        }
+        };
         let since = (domain.taken - before.taken).max(0.0);
-        let said = Said { left, rounding: m.rounding, sent_ns, open: domain.open, since };
+        let reset_ns = m.reset_ns.filter(|_| m.reset_means_full);
+        let said = Said { left, rounding: m.rounding, reset_ns, sent_ns, open: domain.open, since };
         let rules = domain.rules.get_or_insert_with(|| Box::new(Rules::new(now)));
-        let Meter::Bucket(bucket) = &domain.meter else { return None };
         rules.heard(now, bucket, in_force, &said)
     }
 

@@ -125,12 +125,6 @@ pub(crate) fn apply(domain: &mut Domain, now: Now, m: &Measurement, sent_ns: u64
     resized
 }
 
-/// Whether it refills all the time: somebody said so, or all answers do.
-pub(crate) fn is_surely_a_bucket(domain: &Domain) -> bool {
-    let told = domain.source != Source::Learned || domain.told.as_ref().is_some_and(|told| told.is_bucket());
-    told && matches!(domain.meter, Meter::Bucket(_))
-}
-
 /// Its tokens are charged by this rule: the level is what that rule's mirror holds, less what is in flight.
 pub(crate) fn charged_by(domain: &mut Domain, now: Now, rule: OutputCharge) {
     if let Some(level) = domain.rules.as_mut().and_then(|rules| rules.adopt(rule)) {

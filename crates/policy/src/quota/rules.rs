@@ -8,10 +8,12 @@
 //! none is right: only one that explains nearly everything replaces one that does not. (Who takes in proportion to us
 //! looks like a rule that charges more, and while that lasts it is true of what is left.)
 //!
-//! Buckets only. What a window is charged comes in bursts behind its beginning, and on which side of it is not known.
+//! Buckets only, and only where the answers show that it is one, whatever was declared: what a window is charged comes in
+//! bursts behind its beginning, on which side of it is not known, and nothing comes back in between.
 
 use super::bucket::Bucket;
 use super::estimate::{Fate, ModelStats, need, settled};
+use super::told::{Answer, Told};
 use crate::ask::Size;
 use crate::fleet::{Charging, Dimension, OutputCharge};
 use crate::outcome::Used;
@@ -44,6 +46,7 @@ struct Mirror {
 pub(crate) struct Said {
     pub(crate) left: f64,
     pub(crate) rounding: f64,
+    pub(crate) reset_ns: Option<u64>,
     pub(crate) sent_ns: u64,
     /// By the rule in force: reserved by what is in flight, and taken since the request was sent.
     pub(crate) open: f64,
@@ -56,13 +59,15 @@ pub(crate) struct Rules {
     ended: u32,
     /// When the mirrors were looked at last.
     at_ns: u64,
+    shape: Told,
     /// The next answer tells where the mirrors stand, and nothing else.
     adrift: bool,
 }
 
 impl Rules {
     pub(crate) fn new(now: Now) -> Self {
-        Self { mirrors: Default::default(), ended: 0, at_ns: now.mono_ns, adrift: true }
+        let at_ns = now.mono_ns;
+        Self { mirrors: Default::default(), ended: 0, at_ns, shape: Told::default(), adrift: true }
     }
 
     /// A request ended.
@@ -90,6 +95,10 @@ impl Rules {
         said: &Said,
     ) -> Option<OutputCharge> {
         self.carry(now, bucket);
+        if let Some(reset) = said.reset_ns {
+            let (used, rounding) = (bucket.capacity - said.left, said.rounding.max(1.0));
+            self.shape.hear(Answer { sent: said.sent_ns, now: now.mono_ns, used, rounding, reset });
+        }
         let refill = bucket.rate * s_of(now.mono_ns.saturating_sub(said.sent_ns));
         let current = RULES.iter().position(|rule| rule.keeps() && *rule == in_force).unwrap_or(0);
         let known = self.mirrors[current].charged;
@@ -116,7 +125,8 @@ impl Rules {
         let vague = OPEN_TIMES * said.open.max(said.rounding);
         let off = |mirror: &Mirror| mirror.moved.abs() / mirror.charged.max(1.0);
         let in_force = &self.mirrors[current];
-        if self.ended < enough || in_force.charged < vague || off(in_force) < WRONG {
+        let known = self.shape.is_bucket() && self.ended >= enough;
+        if !known || in_force.charged < vague || off(in_force) < WRONG {
             return None;
         }
         let explains = |mirror: &Mirror| {
@@ -190,7 +200,8 @@ mod tests {
             let left = theirs.level(sent * MS).max(0.0).floor();
             let in_flight = 1 + n.min(1_000 / every_ms);
             let open = (0..in_flight).map(|back| charges(n - back)[in_force]).sum();
-            let said = Said { left, rounding: 1.0, sent_ns: sent * MS, open, since: 0.0 };
+            let reset_ns = Some(crate::time::ns_of((LIMIT - left) / 5_000.0));
+            let said = Said { left, rounding: 1.0, reset_ns, sent_ns: sent * MS, open, since: 0.0 };
             let rule = rules.heard(at(sent + 20), &bucket, RULES[in_force], &said);
             if rule.is_some_and(|rule| rule != RULES[in_force]) {
                 return rule;
@@ -227,7 +238,7 @@ mod tests {
         let now = Now { mono_ns: 1, unix_ns: 1 };
         let mut rules = Rules::new(now);
         let mut hear = |left, open, since| {
-            let said = Said { left, rounding: 1.0, sent_ns: 1, open, since };
+            let said = Said { left, rounding: 1.0, reset_ns: None, sent_ns: 1, open, since };
             rules.heard(now, &bucket, OutputCharge::MaxOfBoth, &said);
             rules.mirrors[1].moved
         };
@@ -252,7 +263,7 @@ mod tests {
         let now = Now { mono_ns: 1, unix_ns: 1 };
         let mut rules = Rules::new(now);
         assert_eq!(rules.adopt(OutputCharge::SumOfBoth), None, "no answer has told where it stands");
-        let said = Said { left: 9_000.0, rounding: 1.0, sent_ns: 1, open: 0.0, since: 0.0 };
+        let said = Said { left: 9_000.0, rounding: 1.0, reset_ns: None, sent_ns: 1, open: 0.0, since: 0.0 };
         rules.heard(now, &bucket, OutputCharge::MaxOfBoth, &said);
         rules.ended(now, &bucket, &[100.0, 4_000.0, 5_000.0]);
         assert_eq!(rules.adopt(OutputCharge::SumOfBoth), Some(4_000.0));
