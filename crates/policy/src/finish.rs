@@ -146,6 +146,7 @@ impl Policy {
         request.last =
             Some(Last { class, sign: evidence.sign, target, relayable: evidence.status.is_some() && seen });
         request.refusals += u32::from(class == Class::Quota);
+        request.overloads += u32::from(class == Class::Capacity);
         if class == Class::Request {
             return self.elsewhere(now, request, evidence, account);
         }
@@ -181,6 +182,9 @@ impl Policy {
             let pause = self.rng.jitter(PAUSE_NS << (request.round - 1).min(6));
             request.place.not_before = now.mono_ns.saturating_add(pause);
             request.place.new_round = true;
+        }
+        if class == Class::Capacity && request.overloads >= self.pool.settings.retry.overloads_max {
+            return self.give_up(now, request);
         }
         self.wait_or_give_up(now, request, &scan)
     }

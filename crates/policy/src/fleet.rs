@@ -320,6 +320,8 @@ pub struct RetrySettings {
     pub rounds_max: u32,
     /// Attempts of one request in all. Those that a rate limit refused do not count: only the deadline ends them.
     pub attempts_max: u32,
+    /// Attempts of one request that found no capacity for its model, before it no longer waits for that.
+    pub overloads_max: u32,
     /// Retries as a share of the requests over the last 10 s.
     pub budget_ratio: f64,
     /// Retries a second that are always allowed.
@@ -355,6 +357,7 @@ impl Default for Settings {
             retry: RetrySettings {
                 rounds_max: 2,
                 attempts_max: 32,
+                overloads_max: u32::MAX,
                 budget_ratio: 0.2,
                 budget_floor_per_s: 10.0,
             },

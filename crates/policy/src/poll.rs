@@ -8,12 +8,22 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::request::Request;
 use crate::time::Now;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// Lanes looked at in one call; the rest wants another call at once.
 const LOOKS_MAX: usize = 256;
-/// Waiters behind a head that is too large for now, which may be small enough.
+/// Waiters behind a head that is too large for now, which may be small enough, or that had better not probe.
 const AHEAD: usize = 8;
+
+/// What became of the head of a lane.
+enum Tried {
+    /// It left.
+    Left,
+    /// It stays.
+    Stays,
+    /// It would probe, and failed already: after the others.
+    Suspect,
+}
 
 impl Policy {
     /// Lets out who may go now, and refuses whose time is over.
@@ -64,8 +74,10 @@ impl Policy {
         for lane in self.room.pending(who, now.mono_ns) {
             lanes.extend(self.room.head(now.mono_ns, lane).map(|(place, _)| Reverse((place, lane))));
         }
-        let mut looks = 0;
-        while let Some(Reverse((place, lane))) = lanes.pop() {
+        let (mut looks, mut suspects) = (0, VecDeque::new());
+        loop {
+            let last = lanes.is_empty();
+            let Some(Reverse((place, lane))) = lanes.pop().or_else(|| suspects.pop_front()) else { break };
             let Some((at, id)) = self.room.head(now.mono_ns, lane) else { continue };
             if at != place {
                 lanes.push(Reverse((at, lane)));
@@ -75,27 +87,44 @@ impl Policy {
                 break;
             }
             looks += 1;
-            if self.try_head(now, lane, (place.1, id), out) && self.room.is(lane, who) {
-                lanes.extend(self.room.head(now.mono_ns, lane).map(|(place, _)| Reverse((place, lane))));
+            match self.try_head(now, lane, ((place.1, id), last), out) {
+                Tried::Left if self.room.is(lane, who) => {
+                    lanes.extend(self.room.head(now.mono_ns, lane).map(|(place, _)| Reverse((place, lane))));
+                }
+                Tried::Left | Tried::Stays => {}
+                Tried::Suspect => suspects.push_back(Reverse((place, lane))),
             }
         }
     }
 
-    /// Whether the head left its lane.
-    fn try_head(&mut self, now: Now, lane: usize, (seq, id): (u64, u64), out: &mut Vec<Woken>) -> bool {
-        let Some(mut request) = self.requests.take(id) else { return false };
+    /// What became of the head of a lane; `last`: nobody else is left who could go in its stead.
+    fn try_head(
+        &mut self,
+        now: Now,
+        lane: usize,
+        ((seq, id), last): ((u64, u64), bool),
+        out: &mut Vec<Woken>,
+    ) -> Tried {
+        let Some(mut request) = self.requests.take(id) else { return Tried::Stays };
         request.place.called = request.seq != seq;
         let mut scan = self.look(now, &request, Line::Front, None);
+        let is_suspect = request.may_be_why() && scan.best.as_ref().is_some_and(|best| best.probe);
+        if is_suspect && self.probe_behind(now, lane, out) {
+            scan = self.look(now, &request, Line::Front, None);
+        } else if is_suspect && !last {
+            self.requests.put_back(request);
+            return Tried::Suspect;
+        }
         if let Some(best) = scan.best {
             self.stand_up(now, &mut request, Some(&best));
             let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
             out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
-            return true;
+            return Tried::Left;
         }
         let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) else {
             // Its last chance has passed.
             self.dismiss(now, request, &scan, out);
-            return true;
+            return Tried::Left;
         };
         self.unplace(now, &mut request);
         request.place.owed = self.owes(now, &request, &wait);
@@ -110,7 +139,7 @@ impl Policy {
         }
         self.room
             .looked(lane, if try_at <= now.mono_ns { now.mono_ns + 10 * crate::time::MS } else { try_at });
-        false
+        Tried::Stays
     }
 
     /// Who goes in front of others may push the last ones past their deadlines: they hear of it at once.
@@ -146,6 +175,25 @@ impl Policy {
             }
         }
         try_at
+    }
+
+    /// A request that failed already may be its own reason, and would keep shut what it probes: somebody else finds out more.
+    /// Whether somebody behind it does.
+    fn probe_behind(&mut self, now: Now, lane: usize, out: &mut Vec<Woken>) -> bool {
+        for id in self.room.behind(lane, AHEAD) {
+            let Some(mut request) = self.requests.take(id) else { continue };
+            if !request.may_be_why() {
+                let mut scan = self.look(now, &request, Line::Front, None);
+                if let Some(best) = scan.best.filter(|best| best.probe) {
+                    self.stand_up(now, &mut request, Some(&best));
+                    let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
+                    out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+                    return true;
+                }
+            }
+            self.requests.put_back(request);
+        }
+        false
     }
 
     fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {

@@ -141,6 +141,8 @@ pub(crate) struct Request {
     pub(crate) attempt: u32,
     /// Attempts that a rate limit refused: measurements, which use up nothing of what a request may try.
     pub(crate) refusals: u32,
+    /// Attempts that found no capacity.
+    pub(crate) overloads: u32,
     pub(crate) round: u32,
     pub(crate) waited_ns: u64,
     /// Targets tried in this round.
@@ -174,6 +176,7 @@ impl Request {
             returned: false,
             attempt: 0,
             refusals: 0,
+            overloads: 0,
             round: 1,
             waited_ns: 0,
             tried: Vec::new(),
@@ -213,6 +216,11 @@ impl Request {
         self.tried.clear();
         self.flight.probes = old.flight.probes;
         self.flight.probes.clear();
+    }
+
+    /// It failed where others may not have: perhaps it is its own reason.
+    pub(crate) fn may_be_why(&self) -> bool {
+        self.last.is_some_and(|last| matches!(last.class, Class::Target | Class::Capacity))
     }
 
     /// Attempts that count against those it may have.

@@ -67,6 +67,22 @@ def test_an_outage_that_lasts_ends_it_without_error_lines_and_the_next_run_goes_
     assert sum(call["billed_nano_usd"] > 0 for call in bench.calls()) == 200
 
 
+@pytest.mark.parametrize("code", [500, 503])
+def test_lines_that_crash_whatever_they_meet_do_not_keep_the_others_waiting(bench, code):
+    bench.open(more='[breaker]\ncooldown_min = "1s"\ncooldown_max = "60s"\n')
+    lines = [chat(n) for n in range(60)]
+    for line in lines[5:7]:
+        line["body"]["messages"][0]["content"] += "\nsim: " + json.dumps({"status": code})
+    bench.write(lines)
+    child = bench.start("--max-rate", "20/s", "--unordered")
+    while not re.search(r"\b(58|59|60)/60 done", line := child.stderr.readline()):
+        assert line, "it ended"
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=PATIENCE_S)
+    answered = [call["arrived_ns"] for call in bench.calls() if call["billed_nano_usd"]]
+    assert len(answered) == 58 and max(answered) - min(answered) < 12e9
+
+
 def test_ctrl_c_during_an_outage_leaves_its_lines_undone(bench):
     bench.open(more=QUICK)
     bench.write([chat(n) for n in range(200)])
@@ -138,7 +154,8 @@ def test_an_empty_pipe_is_a_mistake_and_leaves_nothing_behind(bench, tmp_path):
     for text in ("", "\n  \n"):
         done = bench.run(given="-", out="-", stdin=text)
         assert done.returncode == 2 and "standard input has no line; give one" in done.stderr, done.stderr
-    assert bench.run(given="-", stdin="").returncode == 2 and not list(tmp_path.glob("out*"))
+        assert bench.run("--errors", str(tmp_path / "out.errors"), given="-", stdin=text).returncode == 2
+        assert not list(tmp_path.glob("out*"))
 
 
 def test_an_input_that_is_overwritten_ends_it_before_anything_of_the_new_one_is_sent(bench):

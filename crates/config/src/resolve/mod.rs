@@ -169,6 +169,7 @@ fn settings(
     let retry = RetrySettings {
         rounds_max: retry.rounds_max.map_or(base.retry.rounds_max, |n| small(n.0)),
         attempts_max: retry.attempts_max.map_or(base.retry.attempts_max, |n| small(n.0)),
+        overloads_max: base.retry.overloads_max,
         budget_ratio: retry.budget_ratio.map_or(base.retry.budget_ratio, |r| r.0),
         budget_floor_per_s: retry.budget_floor_per_s.map_or(base.retry.budget_floor_per_s, |r| r.0),
     };

@@ -34,6 +34,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// As long as a line may wait for room: limits of a day come back within one.
 const WAIT_MS: u64 = 86_400_000 + 3_600_000;
+/// Attempts without capacity before a line is kept and others are sent.
+const OVERLOADS_MAX: u32 = 4;
 /// Answers above this are not kept.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// No client of a configuration has this one.
@@ -307,6 +309,8 @@ fn patient(mut config: Config) -> Config {
     for route in &mut config.routes {
         route.timeouts = TimeoutsPatch { total_ms: None, ..route.timeouts };
     }
+    // Longer waits are the batch's own: by them it tells a line that nobody has room for from the rest.
+    config.settings.retry.overloads_max = OVERLOADS_MAX;
     // How many lines are out at once is settled before they come here.
     let room = &mut config.settings.room;
     (room.waiters_max, room.per_client_max, room.per_route_max) = (1 << 30, 1 << 30, 1 << 30);

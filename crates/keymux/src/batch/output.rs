@@ -172,6 +172,17 @@ impl Target {
         Ok(())
     }
 
+    /// A run that began here had nothing to do: of its files, those are deleted in which nothing stands.
+    pub fn leave_nothing(&self) {
+        let errors = self.terms.errors.as_ref().map(PathBuf::from);
+        let empty = [self.out.clone(), errors].into_iter().flatten();
+        let empty = empty.filter(|path| path.is_file() && length(path) == 0);
+        for path in empty.chain(self.journal_path()) {
+            // It is only in the way.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Where the journal stands; `None` where there is none to go on with.
     pub fn journal_path(&self) -> Option<PathBuf> {
         let out = self.out.as_ref()?;

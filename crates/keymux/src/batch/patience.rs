@@ -22,6 +22,9 @@ const PAUSE_NS_MAX: u64 = 60 * SECOND_NS;
 const TRIES_MAX: u32 = 3;
 /// So often one of the last lines may, beside which nobody is answered. With the pauses that takes a minute.
 const LAST_TRIES_MAX: u32 = 6;
+/// Where each takes long: so many attempts within at least so much time.
+const LAST_ATTEMPTS_MAX: u32 = 8;
+const LAST_NS: u64 = 60 * SECOND_NS;
 /// The same for one that brings no answer in time, which takes long and may cost.
 const HANGS_MAX: u32 = 2;
 /// What was silent for longer begins again all at once.
@@ -34,10 +37,11 @@ const KEPT_MAX: usize = 1_024;
 pub struct Trials {
     /// How often it failed.
     pub tries: u32,
-    /// How often of these after others of its model had been sent and answered since it failed first.
+    /// How often of these after others of its model had been sent and answered since it had failed before.
     proven: u32,
-    /// When it failed first.
+    /// When it failed first, and when last.
     first_ns: u64,
+    last_ns: u64,
     /// Attempts at providers, all told.
     pub attempts: u32,
     /// What these cost.
@@ -111,13 +115,15 @@ impl Patience {
         let trials = &mut job.trials;
         if trials.tries == 0 {
             trials.first_ns = now_ns;
-        } else if self.answered.get(&kind).is_some_and(|sent_ns| *sent_ns > trials.first_ns) {
+        } else if self.answered.get(&kind).is_some_and(|sent_ns| *sent_ns > trials.last_ns) {
             trials.proven += 1;
         }
         self.at_once = if trials.tries > 0 { 1 } else { self.at_once };
         trials.tries += 1;
+        trials.last_ns = now_ns;
         let (most, last) = if hung { (HANGS_MAX, HANGS_MAX) } else { (TRIES_MAX, LAST_TRIES_MAX) };
-        if trials.proven >= most || (is_last && trials.tries > last) {
+        let often = trials.attempts >= LAST_ATTEMPTS_MAX && now_ns - trials.first_ns >= LAST_NS;
+        if trials.proven >= most || (is_last && (trials.tries > last || often)) {
             return false;
         }
         let pause_ns = (PAUSE_NS << (trials.tries - 1).min(6)).min(PAUSE_NS_MAX);
@@ -262,8 +268,30 @@ mod tests {
         assert_eq!(failing(&mut fresh(), false, false, |p, now| p.heard(now, 8, now - 1, true)).0, u32::MAX);
         assert_eq!(failing(&mut fresh(), false, false, |p, now| p.heard(now, 7, 0, true)).0, u32::MAX);
         assert_eq!(failing(&mut fresh(), false, false, |p, now| p.heard(now, 7, now - 1, false)).0, u32::MAX);
+        // Answers before it failed again say nothing of that: one outage after the other is nobody's fault.
+        let mut once = Patience::new(None);
+        assert_eq!(
+            failing(&mut once, false, false, |p, now| if now == 60 * S {
+                p.heard(now, 7, now - 1, true)
+            })
+            .0,
+            u32::MAX
+        );
         // The last lines have nobody beside them any more.
         assert_eq!(failing(&mut fresh(), false, true, |_, _| {}).0, LAST_TRIES_MAX + 1);
+    }
+
+    #[test]
+    fn a_last_line_whose_tries_take_long_ends_after_a_minute() {
+        let mut patience = Patience::new(None);
+        let mut late = |attempts, now, is_last| {
+            let mut job = job(0);
+            job.trials = Trials { tries: 1, attempts, ..Trials::default() };
+            patience.keep(now, job, (7, false), is_last)
+        };
+        assert!(late(LAST_ATTEMPTS_MAX, LAST_NS - 1, true) && late(LAST_ATTEMPTS_MAX - 1, LAST_NS, true));
+        assert!(late(LAST_ATTEMPTS_MAX, LAST_NS, false), "others are left");
+        assert!(!late(LAST_ATTEMPTS_MAX, LAST_NS, true));
     }
 
     #[test]

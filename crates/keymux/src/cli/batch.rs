@@ -140,7 +140,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return dry_run(args, config, (&source, &target));
     }
     // What cannot begin touches no file and leaves none behind.
-    let opening = (!target.is_fresh()).then(|| Opening::of(&target)).transpose().map_err(Failure::Mend)?;
+    let fresh = target.is_fresh();
+    let opening = (!fresh).then(|| Opening::of(&target)).transpose().map_err(Failure::Mend)?;
     let none = Past::default();
     let past = opening.as_ref().map_or(&none, |opening| &opening.past);
     let (engine, _) = engine(args, config, past)?;
@@ -163,6 +164,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut progress = Progress::new(args.quiet, batch.past.spent_nano_usd);
     let (end, tally) = carried_out(&engine, &batch, output, &mut progress)?;
     progress.clear();
+    if fresh && matches!(end, End::Empty(_)) {
+        target.leave_nothing();
+    }
     told(args, &batch, (&end, &tally), progress.elapsed_ns)
 }
 

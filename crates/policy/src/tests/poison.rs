@@ -165,3 +165,52 @@ fn a_key_that_breaks_costs_five_attempts() {
     }
     assert!((1..=5).contains(&wasted), "{wasted}");
 }
+
+#[test]
+fn who_failed_already_does_not_probe_while_another_waits() {
+    let crash = || evidence(Sign::ServerError, Some(500));
+    let crashes = |w: &mut World, mut lease: Lease| {
+        while let Next::Go(next) = w.fail(lease, crash()) {
+            lease = next;
+        }
+    };
+    for at_once in [false, true] {
+        // Two that crash whatever they meet, with nobody answered in between. At once, each waits with a target untried.
+        let mut w = warmed(12, 2);
+        let send = |w: &mut World, session| {
+            let ask = crate::Ask { session: Some(session), ..w.ask(600.0) };
+            let Decision::Go(lease) = w.submit(ask) else { panic!("it is open") };
+            lease
+        };
+        let first = send(&mut w, 0);
+        if at_once {
+            let second = send(&mut w, 1);
+            let first = again(w.fail(first, crash()));
+            crashes(&mut w, second);
+            crashes(&mut w, first);
+        } else {
+            crashes(&mut w, first);
+            let second = send(&mut w, 1);
+            crashes(&mut w, second);
+        }
+        let (fresh, _) = w.wait(600.0);
+        let mut woken = w.until_woken();
+        woken.retain(|woken| matches!(woken.decision, Decision::Go(_)));
+        assert!(woken.len() == 1 && woken[0].ticket == fresh, "at once: {at_once}: {woken:?}");
+        let probe = let_out(woken);
+        assert!(probe.probe);
+        w.ok(probe);
+    }
+}
+
+#[test]
+fn who_finds_no_capacity_too_often_no_longer_waits_for_it() {
+    let mut f = fleet(2, &[]);
+    f.settings.retry.overloads_max = 2;
+    let mut w = World::new(f);
+    let lease = w.go();
+    let overloaded = || evidence(Sign::Overloaded, Some(503));
+    assert!(matches!(w.fail(lease, overloaded()), Next::Wait { .. }));
+    let lease = let_out(w.until_woken());
+    assert!(matches!(w.fail(lease, overloaded()), Next::Refuse(_)));
+}
