@@ -272,7 +272,7 @@ mod tests {
         let mut once = Patience::new(None);
         assert_eq!(
             failing(&mut once, false, false, |p, now| if now == 60 * S {
-                p.heard(now, 7, now - 1, true)
+                p.heard(now, 7, now - 1, true);
             })
             .0,
             u32::MAX
