@@ -8,7 +8,7 @@ use crate::pick::{Line, Scan};
 use crate::poll::draws_on_budget;
 use crate::quota::{Fate, Meter, estimate, rules};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::request::{Last, Request, Reservation};
+use crate::request::{Last, Request};
 use crate::time::{MS, Now, SECOND};
 
 /// Pause before a new round over targets that all failed; doubled for each round.
@@ -109,23 +109,18 @@ impl Policy {
             && fate == Fate::Broken
             && over > now.mono_ns;
         self.note_end(request, &actual, fate == Fate::Refused);
-        let ruled = |held: &Reservation| {
-            self.pool.domains.get(held.domain).is_some_and(|d| d.serial == held.serial && d.rules.is_some())
-        };
-        let charges = request.held.iter().any(ruled).then(|| {
-            let stats = &self.pool.models[self.pool.targets[request.flight.target].model].stats;
-            rules::charges(&request.ask.size, charging, stats, fate, outcome.used.as_ref())
-        });
+        let pool = &mut self.pool;
+        let stats = &pool.models[pool.targets[request.flight.target].model].stats;
         for held in request.held.drain(..) {
-            let Some(domain) = self.pool.domain_mut(held.domain, held.serial) else { continue };
+            let domain = pool.domains.get_mut(held.domain).filter(|d| d.serial == held.serial);
+            let Some(domain) = domain else { continue };
             if runs_on && matches!(domain.meter, Meter::Slots { .. }) {
                 self.late.push(std::cmp::Reverse((over, held.domain, held.serial)));
                 continue;
             }
-            if let (Some(rules), Some(charges), Meter::Bucket(bucket)) =
-                (&mut domain.rules, &charges, &domain.meter)
-            {
-                rules.ended(now, bucket, charges);
+            if let (Some(mirrors), Meter::Bucket(bucket)) = (&mut domain.rules, &domain.meter) {
+                let (size, used) = (&request.ask.size, outcome.used.as_ref());
+                mirrors.ended(now, bucket, &rules::charges(size, charging, stats, fate, used));
             }
             domain.settle(now, held.epoch, held.amount, actual.of(domain.dimension));
         }

@@ -1,8 +1,8 @@
 //! Letting waiters out.
 
 use crate::Policy;
-use crate::lease::{Decision, Ticket, Why, Woken};
-use crate::pick::{Line, Scan};
+use crate::lease::{Decision, Skipped, Ticket, Why, Woken};
+use crate::pick::{Best, Line, Scan};
 use crate::queue::Who;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request::Request;
@@ -116,9 +116,7 @@ impl Policy {
             return Tried::Suspect;
         }
         if let Some(best) = scan.best {
-            self.stand_up(now, &mut request, Some(&best));
-            let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
-            out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+            self.let_go(now, request, &best, scan.skipped, out);
             return Tried::Left;
         }
         let Some(wait) = scan.wait.filter(|w| w.earliest <= request.ask.deadline_mono_ns) else {
@@ -163,12 +161,10 @@ impl Policy {
         let behind = self.room.behind(lane, AHEAD);
         let mut try_at = u64::MAX;
         for id in behind {
-            let Some(mut request) = self.requests.take(id) else { continue };
-            let mut scan = self.look(now, &request, Line::Front, None);
+            let Some(request) = self.requests.take(id) else { continue };
+            let scan = self.look(now, &request, Line::Front, None);
             if let Some(best) = scan.best {
-                self.stand_up(now, &mut request, Some(&best));
-                let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
-                out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+                self.let_go(now, request, &best, scan.skipped, out);
             } else {
                 try_at = try_at.min(scan.try_at);
                 self.requests.put_back(request);
@@ -181,19 +177,32 @@ impl Policy {
     /// Whether somebody behind it does.
     fn probe_behind(&mut self, now: Now, lane: usize, out: &mut Vec<Woken>) -> bool {
         for id in self.room.behind(lane, AHEAD) {
-            let Some(mut request) = self.requests.take(id) else { continue };
+            let Some(request) = self.requests.take(id) else { continue };
             if !request.may_be_why() {
-                let mut scan = self.look(now, &request, Line::Front, None);
+                let scan = self.look(now, &request, Line::Front, None);
                 if let Some(best) = scan.best.filter(|best| best.probe) {
-                    self.stand_up(now, &mut request, Some(&best));
-                    let lease = self.admit(now, request, &best, std::mem::take(&mut scan.skipped));
-                    out.push(Woken { ticket: Ticket(id), decision: Decision::Go(lease) });
+                    self.let_go(now, request, &best, scan.skipped, out);
                     return true;
                 }
             }
             self.requests.put_back(request);
         }
         false
+    }
+
+    /// A waiter goes where its look found room.
+    fn let_go(
+        &mut self,
+        now: Now,
+        mut request: Box<Request>,
+        best: &Best,
+        skipped: Vec<Skipped>,
+        out: &mut Vec<Woken>,
+    ) {
+        let ticket = Ticket(request.id);
+        self.stand_up(now, &mut request, Some(best));
+        let lease = self.admit(now, request, best, skipped);
+        out.push(Woken { ticket, decision: Decision::Go(lease) });
     }
 
     fn expel(&mut self, now: Now, id: u64, kind: Option<RefusalKind>, out: &mut Vec<Woken>) {

@@ -75,9 +75,10 @@ impl Policy {
         }
         if let (Some(charge), Some(dimension)) = (evidence.requested, dimension) {
             let t = &self.pool.targets[target];
+            let (model, provider) = (t.model, self.pool.provider(t.provider));
+            let charging = provider.charging;
             // By a rule that was found out, somebody else's use may look like ours.
-            let (model, charging) = (t.model, self.pool.provider(t.provider).charging_told);
-            if self.pool.provider(t.provider).charging == charging {
+            if charging == provider.charging_told {
                 self.pool.models[model].stats.learn_charge(&request.ask.size, charging, dimension, charge);
             }
         }
